@@ -1,0 +1,2 @@
+//! The drivers crate.
+#![no_std]

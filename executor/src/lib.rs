@@ -1,0 +1,2 @@
+//! The executor crate.
+#![no_std]

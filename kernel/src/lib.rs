@@ -1,0 +1,2 @@
+//! The kernel crate.
+#![no_std]

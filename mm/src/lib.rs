@@ -1,0 +1,2 @@
+//! The mm crate.
+#![no_std]

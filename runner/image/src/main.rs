@@ -1,0 +1,2 @@
+//! Packs a kernel into a bootable disk image.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The guest side of the tests.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Ring-3 programs.
+#![no_std]
