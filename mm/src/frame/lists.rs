@@ -1,0 +1,248 @@
+//! The frame lists: a record for each frame, the buddy lists of free blocks, and the list of clean pages
+//! that can be given back, oldest first. All of it is guarded by the pool's lock.
+//!
+//! A block of order *k* is 2^k frames at a multiple of 2^k. Only its first frame's record says that it is
+//! free and how large it is.
+//!
+//! | record | set by | left by |
+//! | --- | --- | --- |
+//! | `Hole` (no memory, or never usable) | start | |
+//! | `Free(k)` (first frame of a free block) | `free` | `allocate`, merging |
+//! | `Inside` (another frame of a free block) | `free` | `allocate` |
+//! | `Used` (somebody owns it) | `allocate`, `unlist` | `free`, `list_clean` |
+//! | `Clean` (used by a page of an object that could be loaded again) | `list_clean` | `unlist`, `free` |
+
+/// Largest block: 2^18 frames, 1 GiB.
+pub(crate) const MAX_ORDER: usize = 18;
+const ORDERS: usize = MAX_ORDER + 1;
+/// No record: the end of a list.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Hole,
+    Free(u8),
+    Inside,
+    Used,
+    Clean,
+}
+
+/// What is known about one frame. The links belong to the list that the state names.
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    previous: u32,
+    next: u32,
+    state: State,
+    /// The object that the clean page belongs to.
+    object: u32,
+    /// Its number in that object.
+    page: u64,
+}
+
+impl Record {
+    pub(crate) const HOLE: Self = Self { previous: NONE, next: NONE, state: State::Hole, object: 0, page: 0 };
+}
+
+/// A page that can be given back because its pager can load it again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CleanPage {
+    pub(crate) frame: u64,
+    pub(crate) object: u32,
+    pub(crate) page: u64,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self { first: NONE, last: NONE };
+}
+
+pub(crate) struct FrameLists {
+    records: &'static mut [Record],
+    /// The frame that the first record is about.
+    base: u64,
+    free: [List; ORDERS],
+    clean: List,
+    pub(crate) free_frames: usize,
+    pub(crate) clean_pages: usize,
+}
+
+impl FrameLists {
+    /// Lists in which every frame is a hole.
+    pub(crate) fn new(records: &'static mut [Record], base: u64) -> Self {
+        Self {
+            records,
+            base,
+            free: [List::EMPTY; ORDERS],
+            clean: List::EMPTY,
+            free_frames: 0,
+            clean_pages: 0,
+        }
+    }
+
+    /// Makes frames usable that were holes.
+    pub(crate) fn add(&mut self, first: u64, frames: u64) {
+        for frame in first..first + frames {
+            let slot = self.slot(frame);
+            self.records[slot as usize].state = State::Used;
+        }
+        self.free(first, frames);
+    }
+
+    /// Takes a block of 2^order frames out of the smallest free block that holds one.
+    pub(crate) fn allocate(&mut self, order: usize) -> Option<u64> {
+        let mut found = (order..ORDERS).find(|&order| self.free[order].first != NONE)?;
+        let slot = self.free[found].first;
+        self.unlink_free(slot, found);
+        while found > order {
+            found -= 1;
+            self.link_free(slot + (1 << found), found);
+        }
+        for inside in slot..slot + (1 << order) {
+            self.records[inside as usize].state = State::Used;
+        }
+        self.free_frames -= 1 << order;
+        Some(self.base + u64::from(slot))
+    }
+
+    /// Gives back frames in any number, as the largest blocks that they make up.
+    ///
+    /// # Panics
+    /// In debug builds, when one of them is free already or was never usable.
+    pub(crate) fn free(&mut self, first: u64, frames: u64) {
+        for frame in first..first + frames {
+            let slot = self.slot(frame);
+            if self.records[slot as usize].state == State::Clean {
+                self.unlist(frame);
+            }
+            debug_assert_eq!(
+                self.records[slot as usize].state,
+                State::Used,
+                "frame {frame:#x} is freed but nobody owned it"
+            );
+            self.records[slot as usize].state = State::Inside;
+        }
+        let (mut frame, end) = (first, first + frames);
+        while frame < end {
+            let fits = (end - frame).ilog2().min(frame.trailing_zeros()).min(MAX_ORDER as u32);
+            self.free_block(frame, fits as usize);
+            frame += 1 << fits;
+        }
+        self.free_frames += frames as usize;
+    }
+
+    /// Puts one block on its list, merged with its free buddies.
+    fn free_block(&mut self, mut frame: u64, mut order: usize) {
+        while order < MAX_ORDER {
+            let buddy = frame ^ (1 << order);
+            let Some(slot) = self.find(buddy) else { break };
+            if self.records[slot as usize].state != State::Free(order as u8) {
+                break;
+            }
+            self.unlink_free(slot, order);
+            frame = frame.min(buddy);
+            order += 1;
+        }
+        let slot = self.slot(frame);
+        self.link_free(slot, order);
+    }
+
+    /// Notes that a frame holds a clean page, the youngest of all.
+    pub(crate) fn list_clean(&mut self, clean: CleanPage) {
+        let slot = self.slot(clean.frame);
+        let record = &mut self.records[slot as usize];
+        debug_assert_eq!(record.state, State::Used);
+        (record.state, record.object, record.page) = (State::Clean, clean.object, clean.page);
+        let mut list = self.clean;
+        self.push(&mut list, slot);
+        self.clean = list;
+        self.clean_pages += 1;
+    }
+
+    /// Notes that a frame no longer holds a clean page; nothing happens when it does not.
+    pub(crate) fn unlist(&mut self, frame: u64) {
+        let slot = self.slot(frame);
+        if self.records[slot as usize].state == State::Clean {
+            let mut list = self.clean;
+            self.remove(&mut list, slot);
+            self.clean = list;
+            self.records[slot as usize].state = State::Used;
+            self.clean_pages -= 1;
+        }
+    }
+
+    /// The clean page that was seen longest ago. It becomes the youngest: whoever decides to keep it need
+    /// not do anything.
+    pub(crate) fn oldest_clean(&mut self) -> Option<CleanPage> {
+        let slot = self.clean.first;
+        if slot == NONE {
+            return None;
+        }
+        let mut list = self.clean;
+        self.remove(&mut list, slot);
+        self.push(&mut list, slot);
+        self.clean = list;
+        let record = &self.records[slot as usize];
+        Some(CleanPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
+    }
+
+    fn link_free(&mut self, slot: u32, order: usize) {
+        self.records[slot as usize].state = State::Free(order as u8);
+        let mut list = self.free[order];
+        self.push_front(&mut list, slot);
+        self.free[order] = list;
+    }
+
+    fn unlink_free(&mut self, slot: u32, order: usize) {
+        self.records[slot as usize].state = State::Inside;
+        let mut list = self.free[order];
+        self.remove(&mut list, slot);
+        self.free[order] = list;
+    }
+
+    fn push(&mut self, list: &mut List, slot: u32) {
+        let last = core::mem::replace(&mut list.last, slot);
+        let record = &mut self.records[slot as usize];
+        (record.previous, record.next) = (last, NONE);
+        match last {
+            NONE => list.first = slot,
+            last => self.records[last as usize].next = slot,
+        }
+    }
+
+    /// The frame freed last is used first: it may still be in the cache.
+    fn push_front(&mut self, list: &mut List, slot: u32) {
+        let first = core::mem::replace(&mut list.first, slot);
+        let record = &mut self.records[slot as usize];
+        (record.previous, record.next) = (NONE, first);
+        match first {
+            NONE => list.last = slot,
+            first => self.records[first as usize].previous = slot,
+        }
+    }
+
+    fn remove(&mut self, list: &mut List, slot: u32) {
+        let Record { previous, next, .. } = self.records[slot as usize];
+        match previous {
+            NONE => list.first = next,
+            previous => self.records[previous as usize].next = next,
+        }
+        match next {
+            NONE => list.last = previous,
+            next => self.records[next as usize].previous = previous,
+        }
+    }
+
+    fn slot(&self, frame: u64) -> u32 {
+        self.find(frame).expect("the frame belongs to this pool")
+    }
+
+    fn find(&self, frame: u64) -> Option<u32> {
+        let slot = frame.checked_sub(self.base)?;
+        (slot < self.records.len() as u64).then_some(slot as u32)
+    }
+}

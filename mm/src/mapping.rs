@@ -1,0 +1,107 @@
+//! Mappings: which part of which object an address range shows, and what may be done with it.
+
+use core::fmt;
+
+use alloc::sync::Arc;
+
+use crate::{Access, VirtAddr, VmObject};
+
+/// What a mapping allows. The hardware cannot refuse reading where it allows writing or executing; `mm`
+/// refuses at the fault, so such a page is protected until its first use only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Protection {
+    /// Data may be read.
+    pub read: bool,
+    /// Data may be written.
+    pub write: bool,
+    /// Instructions may be fetched.
+    pub execute: bool,
+    /// Programs in ring 3 may do so, too.
+    pub user: bool,
+}
+
+impl Protection {
+    /// The kernel may read.
+    pub const READ: Self = Self { read: true, write: false, execute: false, user: false };
+    /// The kernel may read and write.
+    pub const READ_WRITE: Self = Self { read: true, write: true, execute: false, user: false };
+    /// The kernel may read and execute.
+    pub const READ_EXECUTE: Self = Self { read: true, write: false, execute: true, user: false };
+
+    /// The same for programs in ring 3.
+    pub const fn for_user(self) -> Self {
+        Self { user: true, ..self }
+    }
+
+    /// Whether an access of this kind is allowed.
+    pub const fn allows(self, access: Access) -> bool {
+        match access {
+            Access::Read => self.read,
+            Access::Write => self.write,
+            Access::Execute => self.execute,
+        }
+    }
+}
+
+/// Where a mapping is put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// Anywhere in the address space's range, with at least one unmapped page on either side.
+    Anywhere,
+    /// At this address exactly; what is mapped there already is an error.
+    Fixed(VirtAddr),
+}
+
+/// Why an address space refused to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// A range of no pages.
+    Empty,
+    /// An address or length that is not a multiple of the page size.
+    Unaligned,
+    /// The range is not, or not wholly, in the address space's range.
+    OutOfRange,
+    /// Something is mapped in the range already.
+    Overlap,
+    /// The range has a part where nothing is mapped.
+    NotMapped,
+    /// The object has fewer pages.
+    BeyondObject,
+    /// No free range is large enough.
+    NoSpace,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MapError::Empty => "the range is empty",
+            MapError::Unaligned => "the range does not start and end at page boundaries",
+            MapError::OutOfRange => "the range is outside of the address space",
+            MapError::Overlap => "something is mapped there already",
+            MapError::NotMapped => "a part of the range is not mapped",
+            MapError::BeyondObject => "the object has fewer pages",
+            MapError::NoSpace => "no free range is large enough",
+        })
+    }
+}
+
+/// A range of an address space that shows a part of an object.
+#[derive(Clone)]
+pub(crate) struct Mapping {
+    /// Names the mapping in the object's list; a part that is split off gets a new one.
+    pub(crate) id: u64,
+    pub(crate) start: VirtAddr,
+    /// Length in pages, at least 1.
+    pub(crate) pages: u64,
+    pub(crate) object: Arc<VmObject>,
+    /// The object's page that `start` shows.
+    pub(crate) first: u64,
+    pub(crate) protection: Protection,
+}
+
+impl Mapping {
+    /// The first address after the mapping.
+    pub(crate) fn end(&self) -> VirtAddr {
+        self.start.page_add(self.pages)
+    }
+}

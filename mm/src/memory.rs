@@ -1,0 +1,144 @@
+//! What everything in `mm` hangs off: the frames, the hardware, the objects by number, and the counters.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::sync::SpinLock;
+
+use crate::{FramePool, PhysAddr, PhysWindow, VirtAddr, VmObject};
+
+/// What only the processor can do.
+pub trait Hardware: Sync {
+    /// Makes all processors forget what they know about a page of the tables at `root`. Done on return.
+    ///
+    /// Called with spin locks held: it neither waits nor calls back into `mm`.
+    fn invalidate(&self, root: PhysAddr, page: VirtAddr);
+}
+
+/// One machine's memory: the root of everything else. There may be many in one program (each test has its
+/// own), so nothing in `mm` is global.
+pub struct Memory {
+    frames: FramePool,
+    hardware: &'static dyn Hardware,
+    /// The objects, by the numbers that frame records name them with.
+    objects: SpinLock<Objects>,
+    /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
+    pub(crate) filling: AtomicUsize,
+    pub(crate) counters: Counters,
+}
+
+struct Objects {
+    next: u32,
+    by_number: BTreeMap<u32, Weak<VmObject>>,
+}
+
+/// What has happened so far. Each is a count since the start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) loads_started: AtomicU64,
+    pub(crate) loads_shared: AtomicU64,
+    pub(crate) loads_failed: AtomicU64,
+    pub(crate) loads_invalidated: AtomicU64,
+    pub(crate) zero_fills: AtomicU64,
+    pub(crate) minor_faults: AtomicU64,
+    pub(crate) major_faults: AtomicU64,
+    pub(crate) denied: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+    pub(crate) retries: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A copy of the counters. Each is a count since the start; they are not taken at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultStats {
+    /// Loads handed to a pager.
+    pub loads_started: u64,
+    /// Faults that joined a load under way.
+    pub loads_shared: u64,
+    /// Loads that ended with an error.
+    pub loads_failed: u64,
+    /// Loads whose data was thrown away because the page was invalidated or released meanwhile.
+    pub loads_invalidated: u64,
+    /// Pages filled with zeros at their first touch.
+    pub zero_fills: u64,
+    /// Faults resolved without waiting for a load.
+    pub minor_faults: u64,
+    /// Faults resolved after waiting for a load.
+    pub major_faults: u64,
+    /// Faults denied, for whatever reason.
+    pub denied: u64,
+    /// Clean pages given back.
+    pub evictions: u64,
+    /// Times that a fault started over because the mapping or the page changed meanwhile.
+    pub retries: u64,
+}
+
+impl Memory {
+    /// Memory over the usable `regions` (see [`FramePool::new`]). The caller puts it where it stays for
+    /// good; everything else asks for a `&'static Memory`. Needs no heap.
+    pub fn new(window: PhysWindow, regions: &[Range<u64>], hardware: &'static dyn Hardware) -> Self {
+        Self {
+            frames: FramePool::new(window, regions),
+            hardware,
+            objects: SpinLock::new("objects", Objects { next: 0, by_number: BTreeMap::new() }),
+            filling: AtomicUsize::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The frames.
+    pub fn frames(&'static self) -> &'static FramePool {
+        &self.frames
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> FaultStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        FaultStats {
+            loads_started: read(&counters.loads_started),
+            loads_shared: read(&counters.loads_shared),
+            loads_failed: read(&counters.loads_failed),
+            loads_invalidated: read(&counters.loads_invalidated),
+            zero_fills: read(&counters.zero_fills),
+            minor_faults: read(&counters.minor_faults),
+            major_faults: read(&counters.major_faults),
+            denied: read(&counters.denied),
+            evictions: read(&counters.evictions),
+            retries: read(&counters.retries),
+        }
+    }
+
+    pub(crate) fn hardware(&self) -> &'static dyn Hardware {
+        self.hardware
+    }
+
+    /// Gives a new object its number.
+    pub(crate) fn register(&self, object: &Weak<VmObject>) -> u32 {
+        let mut objects = self.objects.lock();
+        loop {
+            let number = objects.next;
+            objects.next = number.wrapping_add(1);
+            if !objects.by_number.contains_key(&number) {
+                objects.by_number.insert(number, object.clone());
+                return number;
+            }
+        }
+    }
+
+    pub(crate) fn unregister(&self, number: u32) {
+        self.objects.lock().by_number.remove(&number);
+    }
+
+    /// The object with this number, if it still lives.
+    pub(crate) fn object(&self, number: u32) -> Option<Arc<VmObject>> {
+        self.objects.lock().by_number.get(&number)?.upgrade()
+    }
+}

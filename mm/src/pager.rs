@@ -1,0 +1,50 @@
+//! Pagers: where the pages of an object come from.
+
+use core::fmt;
+
+use crate::PageRequest;
+
+/// What fills the pages of an object: a disk, a file, a program.
+///
+/// A pager is called by tasks, with no lock held. It never waits: it keeps the request and completes it
+/// later, from wherever it likes except an interrupt handler.
+pub trait Pager: Send + Sync {
+    /// A short name for reports, like `disk0`.
+    fn name(&self) -> &str;
+
+    /// Starts to load a page. The pager gives the request a frame when its device can take it
+    /// ([`PageRequest::attach`]), fills it and calls [`PageRequest::complete`]. A request that is dropped
+    /// before that counts as failed with [`PageError::Abandoned`].
+    fn load(&self, request: PageRequest);
+}
+
+/// Why a page could not be loaded. It reaches everyone who waits for the page; the next touch tries again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PageError {
+    /// The device failed.
+    Io = 1,
+    /// The device is gone.
+    DeviceGone = 2,
+    /// The page lies beyond the end of the backing store.
+    OutOfRange = 3,
+    /// There was no frame for the page.
+    OutOfMemory = 4,
+    /// The pager dropped the request without an answer.
+    Abandoned = 5,
+    /// The data arrived but is not what was once written.
+    Corrupted = 6,
+}
+
+impl fmt::Display for PageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PageError::Io => "I/O error",
+            PageError::DeviceGone => "the device is gone",
+            PageError::OutOfRange => "beyond the end of the device",
+            PageError::OutOfMemory => "out of memory",
+            PageError::Abandoned => "the pager gave up",
+            PageError::Corrupted => "the data is corrupted",
+        })
+    }
+}
