@@ -1,0 +1,161 @@
+//! The machine's virtio disks: what the user asked for, checked before QEMU sees it.
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{Program, Workspace};
+
+/// More rules than this make each request slow, as QEMU looks at them one by one.
+pub const MAX_FAILING_SECTORS: u64 = 1024;
+
+/// A disk as the user names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// The file with the disk's bytes.
+    pub path: PathBuf,
+    /// The machine may not write.
+    pub read_only: bool,
+    /// At most so many requests a second.
+    pub iops: Option<u32>,
+    /// Reads that touch one of these sectors (512 bytes each) fail.
+    pub failing: Vec<Range<u64>>,
+}
+
+impl DiskSpec {
+    /// A disk that the machine may only read.
+    pub fn read_only(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), read_only: true, ..Self::default() }
+    }
+}
+
+/// A disk that exists and can be given to the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The name that the kernel gives it.
+    pub name: String,
+    /// The exact length of the file; the device itself ends at the next full sector.
+    pub bytes: u64,
+    /// What the user asked for.
+    pub spec: DiskSpec,
+}
+
+impl Disk {
+    /// Looks at the file of `spec`.
+    ///
+    /// # Errors
+    /// When it is no regular file, empty, or may not be opened as asked.
+    pub fn check(name: impl Into<String>, spec: DiskSpec) -> Result<Self> {
+        let path = spec.path.display();
+        let about = match fs::metadata(&spec.path) {
+            Ok(about) => about,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => bail!("there is no disk file {path}"),
+            Err(why) => bail!("cannot look at the disk file {path}: {why}"),
+        };
+        if about.is_dir() {
+            bail!("{path} is a folder; a disk must be a regular file");
+        }
+        if !about.is_file() {
+            bail!("{path} is not a regular file; a disk must be one");
+        }
+        if about.len() == 0 {
+            bail!("the disk file {path} is empty; a disk needs at least one byte");
+        }
+        if let Err(why) = File::options().read(true).write(!spec.read_only).open(&spec.path) {
+            let hint = if spec.read_only { "" } else { " (--disk-ro opens it for reading only)" };
+            bail!("cannot open the disk file {path}: {why}{hint}");
+        }
+        Ok(Self { name: name.into(), bytes: about.len(), spec })
+    }
+}
+
+/// Checks the disks that the user named, in the order of their names `disk0`, `disk1`, ...
+///
+/// # Errors
+/// As [`Disk::check`], and when a file that may be written is named twice.
+pub fn check_all(specs: &[DiskSpec]) -> Result<Vec<Disk>> {
+    let mut disks: Vec<Disk> = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let disk = Disk::check(format!("disk{index}"), spec.clone())?;
+        let place = fs::canonicalize(&spec.path).ok();
+        let twin = disks.iter().find(|other| fs::canonicalize(&other.spec.path).ok() == place);
+        if twin.is_some_and(|twin| !twin.spec.read_only || !spec.read_only) {
+            bail!(
+                "the disk file {} is named twice and may be written (--disk-ro for both would do)",
+                spec.path.display()
+            );
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
+}
+
+/// The disk of a run that names none: 16 MiB of bytes that look random and are the same everywhere.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn demo_disk(workspace: &Workspace) -> Result<Disk> {
+    const BYTES: u64 = 16 << 20;
+    let path = workspace.target_folder("disks")?.join("demo-16m.img");
+    if fs::metadata(&path).map_or(0, |about| about.len()) != BYTES {
+        write_whole(&path, |file| {
+            let mut state = 0x0fau64;
+            for _ in 0..BYTES / 8 {
+                // A linear congruential generator, its upper half folded in: no library may change the bytes.
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                file.write_all(&(state ^ (state >> 33)).to_le_bytes())?;
+            }
+            Ok(())
+        })?;
+    }
+    Disk::check("disk0", DiskSpec::read_only(path))
+}
+
+/// The disk `programs`: a tar file with the user programs, without their symbols. None when there are none.
+///
+/// # Errors
+/// When a program cannot be read or the file cannot be written.
+pub fn programs_disk(workspace: &Workspace, programs: &[Program]) -> Result<Option<Disk>> {
+    if programs.is_empty() {
+        return Ok(None);
+    }
+    let path = workspace.target_folder("disks")?.join("programs.tar");
+    let newest = programs
+        .iter()
+        .map(|program| fs::metadata(&program.elf)?.modified())
+        .collect::<Result<Vec<_>, _>>()?;
+    let fresh = fs::metadata(&path)
+        .and_then(|about| about.modified())
+        .is_ok_and(|made| newest.iter().all(|elf| *elf < made));
+    if !fresh {
+        write_whole(&path, |file| pack_programs(programs, file))?;
+    }
+    Ok(Some(Disk::check("programs", DiskSpec::read_only(path))?))
+}
+
+fn pack_programs(programs: &[Program], file: &mut BufWriter<File>) -> Result<()> {
+    let mut tar = tar::Builder::new(file);
+    for program in programs {
+        let bytes =
+            fs::read(&program.elf).with_context(|| format!("cannot read {}", program.elf.display()))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, &program.name, bytes.as_slice())?;
+    }
+    tar.finish()?;
+    Ok(())
+}
+
+/// Writes a file that appears whole or not at all, whoever else writes it at the same time.
+fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let new = PathBuf::from(name);
+    let failure = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(File::create(&new).with_context(failure)?);
+    write(&mut file).and_then(|()| Ok(file.flush()?)).with_context(failure)?;
+    fs::rename(&new, path).with_context(failure)
+}

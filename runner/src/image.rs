@@ -1,0 +1,135 @@
+//! From a kernel's ELF file to a disk image that the firmware starts; made again only when the ELF changed.
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{Profile, Program, Workspace};
+
+/// What starts the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, which comes with QEMU.
+    #[default]
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+impl Firmware {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
+/// A kernel that is ready to boot.
+#[derive(Clone, Debug)]
+pub struct BootImage {
+    /// The disk image.
+    pub image: PathBuf,
+    /// The ELF file with symbols that the image was made from.
+    pub symbols: PathBuf,
+}
+
+/// Packs `kernel` for `firmware`. Waits for another runner that is packing the same kernel.
+///
+/// # Errors
+/// When the boot stages cannot be built, or a tool or the disk fails.
+pub fn pack(
+    workspace: &Workspace,
+    kernel: &Program,
+    profile: Profile,
+    firmware: Firmware,
+) -> Result<BootImage> {
+    let tool = image_tool(workspace)?;
+    let folder = workspace.target_folder("image/boot")?.join(format!("{}-{}", kernel.name, profile.name()));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock().context("cannot lock the folder of boot images")?;
+
+    let image = folder.join(format!("{}.img", firmware.name()));
+    let symbols = folder.join("kernel.elf");
+    let stamp_file = folder.join(format!("{}.stamp", firmware.name()));
+    let stamp = format!("{}\n{}\n", stamp_of(&kernel.elf)?, stamp_of(&tool)?);
+    if image.is_file() && symbols.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
+        return Ok(BootImage { image, symbols });
+    }
+    // Each file appears whole, by renaming: a machine that runs from the old one keeps it.
+    let new_symbols = folder.join("kernel.elf.new");
+    fs::copy(&kernel.elf, &new_symbols).with_context(|| format!("cannot copy {}", kernel.elf.display()))?;
+    let stripped = folder.join("kernel.stripped");
+    let mut strip = Command::new(workspace.toolchain().objcopy()?);
+    strip.arg("--strip-all").arg(&new_symbols).arg(&stripped);
+    run(strip, "stripping the kernel")?;
+    let new_image = folder.join("image.new");
+    let mut make = Command::new(&tool);
+    make.arg("--kernel").arg(&stripped).arg("--out").arg(&new_image).args(["--firmware", firmware.name()]);
+    run(make, "making the boot image")?;
+    fs::rename(&new_symbols, &symbols)?;
+    fs::rename(&new_image, &image)?;
+    fs::write(&stamp_file, stamp)?;
+    Ok(BootImage { image, symbols })
+}
+
+/// The image tool, built when it is not there or old.
+///
+/// # Errors
+/// When cargo fails; it has told why by then.
+pub fn image_tool(workspace: &Workspace) -> Result<PathBuf> {
+    let tool = workspace.target_folder("image")?.join("debug/faultline-image");
+    let first = !tool.is_file();
+    if first {
+        eprintln!(
+            "faultline: building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; \
+             this takes some 3 minutes and happens once"
+        );
+    }
+    let mut cargo = workspace.cargo("build", "image")?;
+    cargo.args(["-p", "faultline-image"]).env("RUSTC_BOOTSTRAP", "1").stdin(Stdio::null());
+    if !first {
+        cargo.arg("--quiet");
+    }
+    let done =
+        with_progress(|| cargo.status(), "building the boot stages").context("cargo does not start")?;
+    if !done.success() {
+        bail!("the boot stages could not be built (`cargo run -- doctor` checks what they need)");
+    }
+    Ok(tool)
+}
+
+/// Tells on standard error, every 20 s, that `work` goes on.
+fn with_progress<T>(work: impl FnOnce() -> T, what: &str) -> T {
+    let (done, wait) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let start = Instant::now();
+            while wait.recv_timeout(Duration::from_secs(20)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("faultline: still {what}, {} s so far", start.elapsed().as_secs());
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+fn run(mut command: Command, what: &str) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{what} does not start"))?;
+    if !output.status.success() {
+        bail!("{what} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Changes whenever the file is made anew.
+fn stamp_of(file: &Path) -> Result<String> {
+    let about = fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?;
+    let age = about.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {} {}", file.display(), about.len(), age.as_nanos()))
+}

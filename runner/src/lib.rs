@@ -1,0 +1,30 @@
+//! The host side of Faultline: from sources to a running machine and its outcome.
+//!
+//! `cargo run` starts the small program on top of this library; the tests use the library directly. The way
+//! of a run: [`workspace`] builds the kernel, [`image`] packs it, [`qemu`] writes QEMU's command line,
+//! [`machine`] starts QEMU and waits for its [`Outcome`], while [`symbols`] turns the addresses of a panic's
+//! backtrace into functions and lines.
+//!
+//! Nothing here depends on the crates that run inside the machine. What both sides must agree on is text:
+//! the files that the kernel reads by fw_cfg ([`qemu`]) and the lines that it sends ([`control`]).
+//!
+//! Errors that end before the machine runs, or because of its surroundings, are [`anyhow::Error`]s whose
+//! text is one sentence for the user.
+pub mod cli;
+pub mod control;
+pub mod disk;
+pub mod image;
+pub mod launcher;
+pub mod machine;
+pub mod outcome;
+pub mod qemu;
+pub mod symbols;
+pub mod terminal;
+pub mod toolchain;
+pub mod workspace;
+
+pub use image::Firmware;
+pub use machine::{Machine, Sinks};
+pub use outcome::Outcome;
+pub use qemu::MachineConfig;
+pub use workspace::{Profile, Workspace};

@@ -1,0 +1,217 @@
+//! QEMU's command line, and the files that the kernel reads by fw_cfg.
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::disk::Disk;
+use crate::image::BootImage;
+
+/// The disks' places on the PCI bus end at 0x1f.
+pub const MAX_DISKS: usize = 16;
+const FIRST_DISK_SLOT: usize = 0x10;
+
+/// What executes the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's processor.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// A machine, and what the kernel is told in it.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// What it boots.
+    pub boot: BootImage,
+    /// OVMF's file; none: SeaBIOS.
+    pub ovmf: Option<PathBuf>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Number of processors.
+    pub cpus: u32,
+    /// What executes it.
+    pub accelerator: Accelerator,
+    /// Its virtio disks in the order of their places on the PCI bus; at most [`MAX_DISKS`].
+    pub disks: Vec<Disk>,
+    /// Show its screen in a window.
+    pub display: bool,
+    /// A nanosecond of the machine's time is one instruction.
+    pub icount: bool,
+    /// Offer QMP, for [`Machine::qmp_socket`](crate::Machine::qmp_socket).
+    pub qmp: bool,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// The one command that the kernel is to run.
+    pub exec: Option<String>,
+    /// Give the tour first.
+    pub tour: bool,
+    /// Offer the console (after the tour, if there is one).
+    pub console: bool,
+    /// More arguments for QEMU.
+    pub extra: Vec<OsString>,
+}
+
+impl MachineConfig {
+    /// A machine of one processor and 256 MiB that boots by BIOS, without disks, for tests to change.
+    pub fn new(boot: BootImage) -> Self {
+        Self {
+            boot,
+            ovmf: None,
+            memory_mib: 256,
+            cpus: 1,
+            accelerator: Accelerator::Tcg,
+            disks: Vec::new(),
+            display: false,
+            icount: false,
+            qmp: false,
+            cmdline: String::new(),
+            exec: None,
+            tour: false,
+            console: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The files that the kernel reads by fw_cfg: names without `opt/faultline/`, and contents.
+    pub fn kernel_files(&self) -> Vec<(&'static str, String)> {
+        let mut files = vec![("cmdline", self.cmdline.clone())];
+        files.extend(self.exec.clone().map(|command| ("exec", command)));
+        files.extend(self.tour.then(|| ("tour", "1".into())));
+        files.extend(self.console.then(|| ("console", "1".into())));
+        files.push((
+            "disks",
+            self.disks.iter().map(|disk| format!("{} {}\n", disk.name, disk.bytes)).collect(),
+        ));
+        files
+    }
+
+    /// QEMU's arguments, when the sockets and the kernel's files are in `folder`.
+    pub fn arguments(&self, folder: &Path) -> Vec<OsString> {
+        let mut args = Arguments::default();
+        args.add("-machine", "pc").add("-accel", self.accelerator.name()).add("-cpu", self.cpu());
+        args.add("-m", format!("{}M", self.memory_mib)).add("-smp", self.cpus.to_string());
+        args.flag("-no-reboot").flag("-nodefaults").flag("-no-user-config").add("-vga", "std");
+        if !self.display {
+            args.add("-display", "none");
+        }
+        if self.icount {
+            args.add("-icount", "shift=0,sleep=off");
+        }
+        if let Some(ovmf) = &self.ovmf {
+            args.add("-bios", ovmf);
+        }
+        self.add_channels(&mut args, folder);
+        for (name, _) in self.kernel_files() {
+            let prefix = format!("name=opt/faultline/{name},file=");
+            args.add("-fw_cfg", with_path(&prefix, &folder.join(name)));
+        }
+        // Nothing that the machine does to its boot disk lasts, so several machines share one image.
+        args.add("-drive", with_path("if=none,id=boot,format=raw,snapshot=on,file=", &self.boot.image));
+        args.add("-device", "ide-hd,drive=boot,bootindex=0");
+        for (index, disk) in self.disks.iter().enumerate() {
+            add_disk(&mut args, index, disk);
+        }
+        args.0.extend(self.extra.iter().cloned());
+        args.0
+    }
+
+    /// More physical address bits make the boot loader map a terabyte that is not there.
+    fn cpu(&self) -> &'static str {
+        match (self.accelerator, self.icount) {
+            (Accelerator::Kvm, _) => "max,host-phys-bits-limit=36",
+            (Accelerator::Tcg, false) => "max,phys-bits=36",
+            // Without fast string instructions, which count each byte as an instruction.
+            (Accelerator::Tcg, true) => "max,phys-bits=36,-erms,-fsrm",
+        }
+    }
+
+    fn add_channels(&self, args: &mut Arguments, folder: &Path) {
+        args.add("-chardev", "stdio,id=com1,signal=off").add("-serial", "chardev:com1");
+        args.add("-chardev", with_path("socket,id=com2,path=", &folder.join("com2.socket")));
+        args.add("-serial", "chardev:com2");
+        args.add("-chardev", with_path("socket,id=control,path=", &folder.join("control.socket")));
+        args.add("-device", "isa-debugcon,iobase=0xe9,chardev=control");
+        args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        if self.qmp {
+            args.add(
+                "-chardev",
+                with_path("socket,id=qmp,server=on,wait=off,path=", &folder.join("qmp.socket")),
+            );
+            args.add("-mon", "chardev=qmp,mode=control");
+        }
+    }
+}
+
+impl Accelerator {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.into());
+        self
+    }
+
+    fn add(&mut self, name: &str, value: impl AsRef<OsStr>) -> &mut Self {
+        self.0.push(name.into());
+        self.0.push(value.as_ref().into());
+        self
+    }
+}
+
+/// Adds a disk: the file, faults above it, a limit above those, and the device.
+fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
+    let read_only = disk.spec.read_only;
+    let mut node = format!("file{index}");
+    let path = disk.spec.path.to_string_lossy();
+    let file = json!({
+        "driver": "file", "node-name": node, "filename": path, "read-only": read_only, "locking": "on",
+    });
+    args.add("-blockdev", file.to_string());
+    if !disk.spec.failing.is_empty() {
+        let below = std::mem::replace(&mut node, format!("faults{index}"));
+        let sectors = disk.spec.failing.iter().cloned().flatten();
+        let rules: Vec<Value> = sectors.map(failing_sector).collect();
+        let faults = json!({
+            "driver": "blkdebug", "node-name": node, "image": below, "read-only": read_only, "inject-error": rules,
+        });
+        args.add("-blockdev", faults.to_string());
+    }
+    if let Some(iops) = disk.spec.iops {
+        let below = std::mem::replace(&mut node, format!("limit{index}"));
+        let group = format!("group{index}");
+        let limit = json!({ "qom-type": "throttle-group", "id": group, "limits": { "iops-total": iops } });
+        args.add("-object", limit.to_string());
+        let throttle = json!({
+            "driver": "throttle", "node-name": node, "throttle-group": group, "file": below, "read-only": read_only,
+        });
+        args.add("-blockdev", throttle.to_string());
+    }
+    let slot = FIRST_DISK_SLOT + index;
+    args.add("-device", format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}", index + 1));
+}
+
+/// Each read of this sector fails with EIO, every time.
+fn failing_sector(sector: u64) -> Value {
+    json!({ "event": "none", "iotype": "read", "sector": sector, "errno": 5, "once": false, "immediately": false })
+}
+
+/// QEMU ends a value at a comma unless it is doubled.
+fn with_path(prefix: &str, path: &Path) -> String {
+    format!("{prefix}{}", path.to_string_lossy().replace(',', ",,"))
+}
+
+/// The name of QEMU's program.
+pub fn program() -> OsString {
+    std::env::var_os("FAULTLINE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+}

@@ -1,0 +1,141 @@
+//! Turns the addresses of a kernel's backtrace into functions, files and lines, while the bytes stream by.
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use addr2line::Loader;
+use anyhow::{Context, Result, anyhow};
+
+/// Where the kernel's first byte is in memory, unless its ELF file names final addresses itself.
+pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// Longer lines are no backtrace.
+const LONGEST_LINE: usize = 64;
+
+/// The symbols of one kernel, read when the first address is asked for.
+pub struct Symbols {
+    /// Kept open: a build may put another file in its place meanwhile.
+    elf: File,
+    loaded: Option<Option<(Loader, u64)>>,
+}
+
+impl Symbols {
+    /// Opens the unstripped ELF file.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(elf: &Path) -> Result<Self> {
+        let elf = File::open(elf).with_context(|| format!("cannot open {}", elf.display()))?;
+        Ok(Self { elf, loaded: None })
+    }
+
+    /// The functions that `address` is in: the innermost first, what it was inlined into after it.
+    fn describe(&mut self, address: u64) -> Vec<String> {
+        if self.loaded.is_none() {
+            self.loaded = Some(load(&mut self.elf).ok());
+        }
+        let Some(Some((loader, base))) = &self.loaded else { return Vec::new() };
+        let Some(probe) = address.checked_sub(*base) else { return Vec::new() };
+        let mut found = Vec::new();
+        if let Ok(mut frames) = loader.find_frames(probe) {
+            while let Ok(Some(frame)) = frames.next() {
+                let raw = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+                let mut text = raw.map_or_else(|| "?".to_owned(), |raw| demangled(&raw));
+                if let Some(place) = &frame.location
+                    && let Some(file) = place.file
+                {
+                    let _ = write!(text, " ({}:{})", shortened(file), place.line.unwrap_or(0));
+                }
+                found.push(text);
+            }
+        }
+        if found.is_empty() {
+            found.extend(loader.find_symbol(probe).map(demangled));
+        }
+        found
+    }
+}
+
+fn load(elf: &mut File) -> Result<(Loader, u64)> {
+    let mut header = [0; 18];
+    elf.read_exact(&mut header)?;
+    const POSITION_INDEPENDENT: u16 = 3;
+    let movable = u16::from_le_bytes([header[16], header[17]]) == POSITION_INDEPENDENT;
+    let path = format!("/proc/self/fd/{}", elf.as_raw_fd());
+    let loader = Loader::new(path).map_err(|why| anyhow!("{why}"))?;
+    Ok((loader, if movable { KERNEL_BASE } else { 0 }))
+}
+
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// Without what is the same for all files of the workspace or a library.
+fn shortened(file: &str) -> &str {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::to_str).unwrap_or("");
+    if let Some(rest) = file.strip_prefix(workspace) {
+        return rest.trim_start_matches('/');
+    }
+    for above in ["/registry/src/", "/library/"] {
+        if let Some((_, rest)) = file.split_once(above) {
+            return rest;
+        }
+    }
+    file
+}
+
+/// Passes console bytes through at once, and adds to each line of a backtrace what its address means.
+pub struct Symboliser {
+    symbols: Symbols,
+    /// The line so far; none: too long for a backtrace.
+    line: Option<Vec<u8>>,
+}
+
+impl Symboliser {
+    /// For the console of a kernel with these symbols.
+    pub fn new(symbols: Symbols) -> Self {
+        Self { symbols, line: Some(Vec::new()) }
+    }
+
+    /// What to print for these bytes.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            if matches!(byte, b'\r' | b'\n') {
+                let line = self.line.replace(Vec::new()).unwrap_or_default();
+                if let Some((number, address)) = backtrace_line(&line) {
+                    self.explain(number, address, &mut out);
+                }
+            } else if let Some(line) = &mut self.line {
+                line.push(byte);
+                if line.len() > LONGEST_LINE {
+                    self.line = None;
+                }
+            }
+            out.push(byte);
+        }
+        out
+    }
+
+    fn explain(&mut self, number: u32, address: u64, out: &mut Vec<u8>) {
+        // All but the first are return addresses: the call is in front of them.
+        let frames = self.symbols.describe(address - u64::from(number > 0));
+        for (index, frame) in frames.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b"\r\n      inlined into");
+            }
+            out.push(b' ');
+            out.extend_from_slice(frame.as_bytes());
+        }
+    }
+}
+
+/// Reads a line like `  #3 0xffffffff80012345`.
+fn backtrace_line(line: &[u8]) -> Option<(u32, u64)> {
+    let line = std::str::from_utf8(line).ok()?.trim();
+    let (number, address) = line.strip_prefix('#')?.split_once(' ')?;
+    let digits = address.trim_start().strip_prefix("0x")?;
+    let address = u64::from_str_radix(digits, 16).ok().filter(|address| *address != 0)?;
+    Some((number.parse().ok()?, address))
+}

@@ -1,0 +1,170 @@
+//! Building parts of the workspace by ordinary calls of `cargo`.
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::toolchain::Toolchain;
+
+/// The checkout that this runner was built from.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    toolchain: Toolchain,
+}
+
+/// How much the compiler optimises what runs inside the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Optimised: the default.
+    #[default]
+    Release,
+    /// Not optimised, with overflow checks and debug assertions; 20 to 35 times slower.
+    Debug,
+}
+
+impl Profile {
+    /// The name of the profile's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// A program that was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The name of its binary target.
+    pub name: String,
+    /// The ELF file, with symbols.
+    pub elf: PathBuf,
+}
+
+/// What to build for the bare target.
+#[derive(Clone, Copy, Debug)]
+pub struct Build<'a> {
+    /// The package that holds the binaries.
+    pub package: &'a str,
+    /// One binary, or all of the package.
+    pub bin: Option<&'a str>,
+    /// The target folder's name under the workspace's `target/`.
+    pub folder: &'a str,
+    /// Options for the compiler.
+    pub rustflags: &'a [&'a str],
+    /// How much to optimise.
+    pub profile: Profile,
+}
+
+/// Backtraces follow frame pointers.
+const KERNEL_FLAGS: &[&str] = &["-Cforce-frame-pointers=yes"];
+/// A fixed place in the lower half, where a page fault shows the address that the ELF file names.
+const USER_FLAGS: &[&str] =
+    &["-Crelocation-model=static", "-Ccode-model=small", "-Clink-arg=--image-base=0x400000"];
+
+impl Workspace {
+    /// Finds the checkout and its toolchain.
+    ///
+    /// # Errors
+    /// When the checkout is gone or has no working compiler.
+    pub fn find() -> Result<Self> {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the runner's folder is in the workspace");
+        if !root.join("Cargo.toml").is_file() {
+            bail!("the sources are no longer in {}", root.display());
+        }
+        Ok(Self { root: root.into(), toolchain: Toolchain::find(root)? })
+    }
+
+    /// Its top folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its compiler.
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
+    /// A folder under the workspace's `target/`, made when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn target_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.root.join("target").join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Builds kernels: one binary of `package`, or all. Progress goes to standard error.
+    ///
+    /// # Errors
+    /// When cargo fails; it has told why by then.
+    pub fn build_kernels(&self, package: &str, bin: Option<&str>, profile: Profile) -> Result<Vec<Program>> {
+        self.build(Build { package, bin, folder: "kernel", rustflags: KERNEL_FLAGS, profile })
+    }
+
+    /// Builds all user programs.
+    ///
+    /// # Errors
+    /// When cargo fails; it has told why by then.
+    pub fn build_user_programs(&self, profile: Profile) -> Result<Vec<Program>> {
+        let package = "faultline-user";
+        self.build(Build { package, bin: None, folder: "user", rustflags: USER_FLAGS, profile })
+    }
+
+    fn build(&self, build: Build<'_>) -> Result<Vec<Program>> {
+        let mut command = self.cargo("build", build.folder)?;
+        command.args(["--quiet", "--message-format=json-render-diagnostics", "-p", build.package]);
+        match build.bin {
+            Some(bin) => command.args(["--bin", bin]),
+            None => command.arg("--bins"),
+        };
+        if build.profile == Profile::Release {
+            command.arg("--release");
+        }
+        command.args(self.toolchain.cargo_options());
+        if self.toolchain.needs_bootstrap() {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        command.env("CARGO_ENCODED_RUSTFLAGS", build.rustflags.join("\x1f"));
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
+        let output = output.context("cargo does not start")?;
+        if !output.status.success() {
+            bail!("`cargo build -p {}` failed", build.package);
+        }
+        Ok(programs(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// A call of cargo with a target folder of its own, untouched by the caller's environment.
+    pub(crate) fn cargo(&self, what: &str, folder: &str) -> Result<Command> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command.current_dir(&self.root).arg(what).arg("--target-dir").arg(self.target_folder(folder)?);
+        for name in [
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTC_BOOTSTRAP",
+        ] {
+            command.env_remove(name);
+        }
+        Ok(command)
+    }
+}
+
+/// The binaries that cargo's messages name.
+fn programs(messages: &str) -> Vec<Program> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let made = messages.filter(|message| message["reason"] == "compiler-artifact");
+    let program = |message: Value| {
+        let elf = PathBuf::from(message["executable"].as_str()?);
+        Some(Program { name: message["target"]["name"].as_str()?.to_owned(), elf })
+    };
+    made.filter_map(program).collect()
+}
