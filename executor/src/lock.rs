@@ -1,0 +1,222 @@
+//! The one spin lock of the project.
+//!
+//! | who meets whom | what resolves it |
+//! | --- | --- |
+//! | holder, other CPU | the other one spins; every section is short and never waits |
+//! | holder, interrupt handler on its CPU | interrupts are off while a guard lives, so the handler comes later |
+//! | holder, its own stack's page fault | `lock` touches the next 8 KiB of stack before interrupts go off |
+//! | guards dropped out of order | interrupts come back with the last one; the names stay harmless |
+//!
+//! Interrupt handlers take no lock that other code takes. No guard lives across an `await`: clippy knows the
+//! guard's type, and tasks are `Send` while guards are not.
+#![allow(unsafe_code, reason = "a lock hands out references to what it guards")]
+
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
+use crate::arch;
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicBool, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering};
+
+/// A mutual exclusion lock that spins, with interrupts off on this CPU from before it is taken.
+///
+/// A thread's page fault while a guard is held is a bug; [`held_guard`] then names the guard.
+pub struct SpinLock<T: ?Sized> {
+    name: &'static str,
+    locked: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives `&mut T` to one holder at a time, so sharing it needs only that T may move between CPUs.
+unsafe impl<T: ?Sized + Send> Sync for SpinLock<T> {}
+// SAFETY: owning the lock is owning the value.
+unsafe impl<T: ?Sized + Send> Send for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    /// An open lock around `value`. The name appears in panic reports.
+    #[cfg(not(loom))]
+    pub const fn new(name: &'static str, value: T) -> Self {
+        SpinLock { name, locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// An open lock around `value`, for models.
+    #[cfg(loom)]
+    pub fn new(name: &'static str, value: T) -> Self {
+        SpinLock { name, locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the value out of the lock.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> SpinLock<T> {
+    /// Takes the lock, spinning while another CPU holds it.
+    ///
+    /// Interrupts are off until the guard is dropped. Not for interrupt handlers, where the lock may be held
+    /// by another CPU for as long as that CPU likes.
+    #[inline]
+    pub fn lock(&self) -> SpinGuard<'_, T> {
+        arch::touch_stack();
+        let previous = enter(&self.name);
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            while self.locked.load(Ordering::Relaxed) {
+                relax();
+            }
+        }
+        SpinGuard { lock: self, previous, not_send: PhantomData }
+    }
+
+    /// Takes the lock if nobody holds it. Never waits; may be used by a panic report.
+    #[inline]
+    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        arch::touch_stack();
+        let previous = enter(&self.name);
+        if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            Some(SpinGuard { lock: self, previous, not_send: PhantomData })
+        } else {
+            leave(&self.name, previous);
+            None
+        }
+    }
+
+    /// The value, for the lock's only owner.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    /// Whether somebody holds the lock at this moment: a hint, for reports.
+    pub fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: ?Sized> core::fmt::Debug for SpinLock<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SpinLock({:?}{})", self.name, if self.is_locked() { ", held" } else { "" })
+    }
+}
+
+/// Shows that a [`SpinLock`] is held; dropping it releases the lock and restores the interrupt flag.
+pub struct SpinGuard<'a, T: ?Sized> {
+    lock: &'a SpinLock<T>,
+    previous: *mut &'static str,
+    /// The guard belongs to the CPU that turned its interrupts off.
+    not_send: PhantomData<*mut ()>,
+}
+
+// SAFETY: a shared guard gives out `&T` only.
+unsafe impl<T: ?Sized + Sync> Sync for SpinGuard<'_, T> {}
+
+impl<T: ?Sized> Deref for SpinGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard exists, so this is the only holder.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard exists and is borrowed mutably, so this is the only reference.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for SpinGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.locked.store(false, Ordering::Release);
+        leave(&self.lock.name, self.previous);
+    }
+}
+
+/// Runs `f` with interrupts off on this CPU.
+///
+/// It touches no stack ahead: on a thread, `f` must not need stack that is not there yet. May be called
+/// anywhere, also nested and under a guard.
+#[inline]
+pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore;
+    impl Drop for Restore {
+        #[inline]
+        fn drop(&mut self) {
+            let cpu = arch::local();
+            if cpu.pop_interrupts_off() {
+                arch::interrupts_on();
+            }
+        }
+    }
+    let were_on = arch::interrupts_off();
+    arch::local().push_interrupts_off(were_on);
+    let _restore = Restore;
+    f()
+}
+
+/// As [`without_interrupts`], but the next 8 KiB of stack are there for `f`.
+#[inline]
+pub(crate) fn without_interrupts_on_stack<R>(f: impl FnOnce() -> R) -> R {
+    arch::touch_stack();
+    without_interrupts(f)
+}
+
+/// The name of the innermost spin lock that this CPU holds, for the report of a fault that should not have been.
+pub fn held_guard() -> Option<&'static str> {
+    let held = arch::local().held.load(Ordering::Relaxed);
+    if held.is_null() {
+        return None;
+    }
+    // SAFETY: `held` is the name of a lock whose guard lives on this CPU, or the static below: `leave` never
+    // restores the name of a lock that was released in between.
+    Some(unsafe { *held })
+}
+
+/// Stands for the name where guards were dropped in another order than they were made.
+static OUT_OF_ORDER: &str = "(guards were dropped out of order)";
+
+#[inline]
+fn enter(name: &&'static str) -> *mut &'static str {
+    let were_on = arch::interrupts_off();
+    let cpu = arch::local();
+    cpu.push_interrupts_off(were_on);
+    let previous = cpu.held.load(Ordering::Relaxed);
+    cpu.held.store(core::ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
+    cpu.guards.store(cpu.guards.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    previous
+}
+
+#[inline]
+fn leave(name: &&'static str, previous: *mut &'static str) {
+    let cpu = arch::local();
+    let guards = cpu.guards.load(Ordering::Relaxed) - 1;
+    cpu.guards.store(guards, Ordering::Relaxed);
+    let innermost = core::ptr::eq(cpu.held.load(Ordering::Relaxed), name);
+    // In order, `previous` is still held, since its own guard could not have gone without being innermost.
+    let held = if guards == 0 {
+        core::ptr::null_mut()
+    } else if innermost {
+        previous
+    } else {
+        core::ptr::from_ref(&OUT_OF_ORDER).cast_mut()
+    };
+    cpu.held.store(held, Ordering::Relaxed);
+    if cpu.pop_interrupts_off() {
+        arch::interrupts_on();
+    }
+}
+
+#[inline]
+fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(all(not(loom), not(target_os = "none")))]
+    std::thread::yield_now();
+    #[cfg(target_os = "none")]
+    core::hint::spin_loop();
+}

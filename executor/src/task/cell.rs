@@ -1,0 +1,111 @@
+//! One allocation for a task: its header, then the future, and later the output in the future's place.
+#![allow(unsafe_code, reason = "this is the task cell: a future behind a pointer without its type")]
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::header::{Header, Vtable};
+
+#[repr(C)]
+struct Cell<F: Future> {
+    header: Header,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+/// The future until the task is DONE, the output from then on (unless CANCELLED or taken).
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<F::Output>,
+}
+
+/// The memory of a task that is not written yet.
+pub(crate) struct Room<F: Future>(*mut Cell<F>);
+
+impl<F: Future> Room<F> {
+    const VTABLE: Vtable = Vtable {
+        poll: poll::<F>,
+        drop_future: drop_future::<F>,
+        take_output: take_output::<F>,
+        drop_output: drop_output::<F>,
+        free: free::<F>,
+    };
+
+    /// `None` if there is no memory.
+    pub(crate) fn new() -> Option<Self> {
+        // SAFETY: a cell has a header, so its size is not zero.
+        let memory = unsafe { alloc(Layout::new::<Cell<F>>()) }.cast::<Cell<F>>();
+        if memory.is_null() { None } else { Some(Room(memory)) }
+    }
+
+    /// The functions that fit this future.
+    pub(crate) fn vtable() -> &'static Vtable {
+        &Self::VTABLE
+    }
+
+    /// Puts header and future into place.
+    pub(crate) fn fill(self, header: Header, future: F) -> *mut Header {
+        let cell = self.0;
+        core::mem::forget(self);
+        let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
+        // SAFETY: the memory is ours, has the layout, and nothing is in it.
+        unsafe { cell.write(Cell { header, stage }) };
+        cell.cast()
+    }
+}
+
+impl<F: Future> Drop for Room<F> {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` with this layout; nothing was written.
+        unsafe { dealloc(self.0.cast(), Layout::new::<Cell<F>>()) };
+    }
+}
+
+/// The stage of a task whose future is an `F`.
+unsafe fn stage<F: Future>(task: *mut Header) -> *mut Stage<F> {
+    // SAFETY: the vtable that led here was made for this `F`, and the cell starts with the header.
+    unsafe { UnsafeCell::raw_get(&raw const (*task.cast::<Cell<F>>()).stage) }
+}
+
+unsafe fn poll<F: Future>(task: *mut Header, context: &mut Context<'_>) -> bool {
+    // SAFETY: the task is RUNNING here, so the stage is ours and holds the future, which never moves.
+    let future = unsafe { Pin::new_unchecked(&mut *(*stage::<F>(task)).future) };
+    let Poll::Ready(output) = future.poll(context) else {
+        return false;
+    };
+    // SAFETY: as above; the future is dropped in place, then the output written where it was.
+    unsafe {
+        drop_future::<F>(task);
+        (&raw mut (*stage::<F>(task)).output).write(ManuallyDrop::new(output));
+    }
+    true
+}
+
+unsafe fn drop_future<F: Future>(task: *mut Header) {
+    // SAFETY: the caller is the run loop, the task RUNNING, the future there.
+    unsafe { ManuallyDrop::drop(&mut (*stage::<F>(task)).future) };
+}
+
+unsafe fn take_output<F: Future>(task: *mut Header, to: *mut ()) {
+    // SAFETY: the caller saw DONE without CANCELLED and takes once; `to` has room for an `F::Output`.
+    unsafe {
+        let output = (&raw mut (*stage::<F>(task)).output).cast::<F::Output>().read();
+        to.cast::<F::Output>().write(output);
+    }
+}
+
+unsafe fn drop_output<F: Future>(task: *mut Header) {
+    // SAFETY: the caller saw DONE without CANCELLED, and nobody took or takes the output.
+    unsafe { ManuallyDrop::drop(&mut (*stage::<F>(task)).output) };
+}
+
+unsafe fn free<F: Future>(task: *mut Header) {
+    // SAFETY: the last reference is gone, future and output too.
+    unsafe {
+        core::ptr::drop_in_place((*task).joiner.get());
+        dealloc(task.cast(), Layout::new::<Cell<F>>());
+    }
+}

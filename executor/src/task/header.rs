@@ -1,0 +1,198 @@
+//! The part of a task that is the same for all: 64 bytes, followed by the future or its output.
+#![allow(unsafe_code, reason = "tasks are reached through pointers that wakers carry")]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
+use core::task::{Context, Waker};
+
+use super::state::{State, Wake};
+use crate::atomic::{AtomicPtr, Ordering};
+use crate::cpu::CpuLocal;
+use crate::reason::WaitReason;
+use crate::{arch, platform};
+
+/// What the run loop does with a future whose type it does not know.
+pub(crate) struct Vtable {
+    /// Polls; true if done: then the output stands where the future was.
+    pub(crate) poll: unsafe fn(*mut Header, &mut Context<'_>) -> bool,
+    pub(crate) drop_future: unsafe fn(*mut Header),
+    /// Moves the output to where the second pointer says.
+    pub(crate) take_output: unsafe fn(*mut Header, *mut ()),
+    pub(crate) drop_output: unsafe fn(*mut Header),
+    /// Frees the memory, and nothing but the memory.
+    pub(crate) free: unsafe fn(*mut Header),
+}
+
+/// See the module.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) state: State,
+    /// Its number in the registry; written once, under the registry's lock.
+    pub(crate) id: Counter,
+    /// The next in the one stack or queue that the task is in; owned by who put it there.
+    pub(crate) link: AtomicPtr<Header>,
+    pub(crate) vtable: &'static Vtable,
+    /// The CPU that polls it.
+    pub(crate) home: core::sync::atomic::AtomicPtr<CpuLocal>,
+    /// The handle's while JOINER is clear and the task not DONE; else `finish`'s.
+    pub(crate) joiner: UnsafeCell<Option<Waker>>,
+    info: AtomicU64,
+    pub(crate) polls: Counter,
+    /// In nanoseconds; stays at the top beyond 4.29 s.
+    pub(crate) longest_poll: Counter,
+}
+
+// SAFETY: the joiner follows the protocol of `task::state`; everything else is atomic or constant.
+unsafe impl Sync for Header {}
+
+#[cfg(all(target_pointer_width = "64", not(loom)))]
+const _: () = assert!(size_of::<Header>() == 64);
+
+/// The info word: `since:40 | nice:8 | name:8 | noted:1 | reason:7`. Only the CPU that polls the task writes it.
+/// `since` counts units of 1,024 ns, so it is good for 35 years.
+const REASON: u64 = 0x7f;
+const NOTED: u64 = 0x80;
+const NAME_SHIFT: u32 = 8;
+const NICE_SHIFT: u32 = 16;
+const SINCE_SHIFT: u32 = 24;
+const SINCE_UNIT_SHIFT: u32 = 10;
+const CONSTANT: u64 = 0xffff << NAME_SHIFT;
+
+impl Header {
+    pub(crate) fn new(
+        vtable: &'static Vtable,
+        home: &'static CpuLocal,
+        thread: bool,
+        name: u8,
+        nice: u8,
+    ) -> Self {
+        Header {
+            state: State::new(thread),
+            id: Counter::new(0),
+            link: AtomicPtr::new(core::ptr::null_mut()),
+            vtable,
+            home: core::sync::atomic::AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
+            joiner: UnsafeCell::new(None),
+            info: AtomicU64::new(u64::from(name) << NAME_SHIFT | u64::from(nice) << NICE_SHIFT),
+            polls: Counter::new(0),
+            longest_poll: Counter::new(0),
+        }
+    }
+
+    pub(crate) fn name(&self) -> u8 {
+        (self.info.load(Ordering::Relaxed) >> NAME_SHIFT) as u8
+    }
+
+    pub(crate) fn nice(&self) -> u8 {
+        (self.info.load(Ordering::Relaxed) >> NICE_SHIFT) as u8
+    }
+
+    /// The reason noted last, and since when in nanoseconds since boot.
+    pub(crate) fn reason(&self) -> Option<(WaitReason, u64)> {
+        let info = self.info.load(Ordering::Relaxed);
+        let reason = WaitReason::from_number((info & REASON) as u8)?;
+        Some((reason, info >> SINCE_SHIFT << SINCE_UNIT_SHIFT))
+    }
+
+    /// Called in the task's own poll.
+    #[inline]
+    pub(crate) fn note_reason(&self, reason: WaitReason) {
+        let info = self.info.load(Ordering::Relaxed);
+        if info & NOTED != 0 {
+            return;
+        }
+        let info = if info & REASON == reason as u64 {
+            info | NOTED
+        } else {
+            let since = platform::platform().now() >> SINCE_UNIT_SHIFT << SINCE_SHIFT;
+            info & CONSTANT | since | NOTED | reason as u64
+        };
+        self.info.store(info, Ordering::Relaxed);
+    }
+
+    /// Before a poll: nothing is noted yet in it. What was noted in the last one stays for comparison.
+    #[inline]
+    pub(crate) fn begin_notes(&self) {
+        let info = self.info.load(Ordering::Relaxed);
+        if info & NOTED != 0 {
+            self.info.store(info & !NOTED, Ordering::Relaxed);
+        }
+    }
+
+    /// After a poll that noted nothing, what was noted before is over.
+    #[inline]
+    pub(crate) fn end_notes(&self) {
+        let info = self.info.load(Ordering::Relaxed);
+        if info & NOTED == 0 && info & REASON != 0 {
+            self.info.store(info & CONSTANT, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Pushes a task that somebody just turned from idle to scheduled.
+///
+/// # Safety
+/// The caller got [`Wake::Push`] for this task and pushes once.
+#[inline]
+pub(crate) unsafe fn push(task: *mut Header) {
+    // SAFETY: the task is scheduled and not done, so the executor's reference keeps it.
+    let header = unsafe { &*task };
+    // SAFETY: CPUs are never freed.
+    let home = unsafe { &*header.home.load(Ordering::Relaxed) };
+    let stack = if header.state.is_thread() { &home.woken_threads } else { &home.woken_tasks };
+    // SAFETY: the caller's turn of SCHEDULED makes the link ours. From here on the task may be gone.
+    unsafe { stack.push(task) };
+    notify(home);
+}
+
+/// Makes a CPU look at its queues that may be about to sleep. Comes after the push.
+#[inline]
+pub(crate) fn notify(home: &'static CpuLocal) {
+    // Whoever runs here, even an interrupt handler, runs on a CPU that looks again before it sleeps. The push
+    // came before this look, so a thread that was moved away in between has not missed anything.
+    if core::ptr::eq(home, arch::local()) {
+        return;
+    }
+    // Pairs with the fence in `run::idle`: either we see that it sleeps, or it sees what we pushed.
+    crate::atomic::fence(Ordering::SeqCst);
+    if home.sleeping.load(Ordering::Relaxed) {
+        kick(home);
+    }
+}
+
+#[cold]
+fn kick(home: &'static CpuLocal) {
+    #[cfg(target_os = "none")]
+    platform::platform().kick(home.id());
+    #[cfg(not(target_os = "none"))]
+    home.host.kick_this();
+}
+
+/// Wakes a task. Any context.
+///
+/// # Safety
+/// The caller holds a reference.
+#[inline]
+pub(crate) unsafe fn wake(task: *mut Header) {
+    // SAFETY: the caller's reference keeps the header.
+    if unsafe { (*task).state.wake() } == Wake::Push {
+        // SAFETY: our turn to push.
+        unsafe { push(task) };
+    }
+}
+
+/// Gives a reference back; the last one sends the task's memory to its CPU's reaper. Any context.
+///
+/// # Safety
+/// The caller gives away a reference of its own.
+#[inline]
+pub(crate) unsafe fn release(task: *mut Header) {
+    // SAFETY: the caller's reference keeps the header until here.
+    unsafe {
+        if (*task).state.drop_reference() {
+            let home = &*(*task).home.load(Ordering::Relaxed);
+            // Nobody has it any more, and a task that is done is in no queue.
+            home.dead.push(task);
+        }
+    }
+}

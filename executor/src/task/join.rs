@@ -1,0 +1,205 @@
+//! Waiting for a task's output, and ending a task early.
+//!
+//! | who meets whom | what resolves it |
+//! | --- | --- |
+//! | handle polled, task finishes | `set_joiner` fails once DONE: the handle takes its waker back and the output |
+//! | handle changes its waker, task finishes | `clear_joiner` fails once DONE: the waker is `finish`'s |
+//! | handle dropped, task finishes | the word before HANDLE was cleared says who drops output and waker |
+//! | abort, anything | it only sets a bit and queues the task; see `task::state` |
+#![allow(unsafe_code, reason = "the handle takes the output out of the task's cell")]
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+use core::task::{Context, Poll};
+
+use super::header::{self, Header};
+use super::state::{CANCELLED, DONE, HANDLE, JOINER, Wake};
+use super::{TaskId, TaskRef};
+use crate::reason::{WaitReason, waits_for};
+
+/// Why a task has no output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// It was aborted before it was done.
+    Aborted,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the task was aborted")
+    }
+}
+
+impl core::error::Error for JoinError {}
+
+/// Owns the right to a task's output. As a future it waits for it ([`WaitReason::Join`]).
+///
+/// Dropping it detaches the task, which goes on; its output is dropped when it is done. Not for interrupt
+/// handlers, since the output may be dropped with the handle.
+///
+/// # Cancellation
+/// A `&mut JoinHandle` may be polled, left, and polled again: nothing is lost.
+///
+/// # Panics
+/// When polled again after it gave its result.
+#[must_use = "dropping the handle detaches the task; say so with drop() if it is meant"]
+pub struct JoinHandle<T> {
+    task: NonNull<Header>,
+    output: PhantomData<T>,
+}
+
+// SAFETY: the handle moves the output between CPUs, and else only touches what is atomic.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives no access to the output.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    /// Takes over the handle's reference of a task whose output is a `T`.
+    pub(crate) unsafe fn new(task: NonNull<Header>) -> Self {
+        JoinHandle { task, output: PhantomData }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: our reference keeps it.
+        unsafe { self.task.as_ref() }
+    }
+
+    /// Ends the task at its next turn: its future is dropped on its CPU, then who joins is woken with
+    /// [`JoinError::Aborted`]. A task that is being polled may still be done first, and a done task stays done.
+    pub fn abort(&self) {
+        // SAFETY: our reference keeps it.
+        unsafe { abort(self.task.as_ptr()) };
+    }
+
+    /// A handle that can only abort.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(self.task())
+    }
+
+    /// Whether the task is done or aborted: then joining does not wait.
+    pub fn is_finished(&self) -> bool {
+        self.header().state.load() & DONE != 0
+    }
+
+    /// The task's number.
+    pub fn id(&self) -> TaskId {
+        TaskId(self.header().id.load(Ordering::Relaxed))
+    }
+
+    /// The task.
+    pub fn task(&self) -> TaskRef {
+        // SAFETY: our reference keeps it during the call.
+        unsafe { TaskRef::borrow(self.task.as_ptr()) }
+    }
+
+    /// Takes the result of a task that is done.
+    fn take(&mut self) -> Result<T, JoinError> {
+        let state = self.header().state.drop_handle();
+        assert!(state & HANDLE != 0, "a join handle was polled after it gave its result");
+        if state & CANCELLED != 0 {
+            return Err(JoinError::Aborted);
+        }
+        let mut output = MaybeUninit::<T>::uninit();
+        // SAFETY: DONE without CANCELLED, and HANDLE was ours until now: the output is there, is a `T`, and is
+        // taken once.
+        unsafe {
+            (self.header().vtable.take_output)(self.task.as_ptr(), output.as_mut_ptr().cast());
+            Ok(output.assume_init())
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let header = self.header();
+        let state = header.state.load();
+        if state & DONE != 0 {
+            return Poll::Ready(self.take());
+        }
+        let joiner = header.joiner.get();
+        // SAFETY: JOINER was set by us, so its waker may be read while it is not DONE, and by `finish` only
+        // afterwards; comparing reads it, as `finish` would need to move it out: so clear the bit first.
+        if state & JOINER != 0 && !header.state.clear_joiner() {
+            return Poll::Ready(self.take());
+        }
+        let waker = context.waker();
+        // SAFETY: JOINER is clear and we are the handle: the slot is ours.
+        let slot = unsafe { &mut *joiner };
+        match slot {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *slot = Some(waker.clone()),
+        }
+        if !header.state.set_joiner() {
+            // SAFETY: the task was done before the waker was handed over, so the slot is still ours.
+            unsafe { *joiner = None };
+            return Poll::Ready(self.take());
+        }
+        waits_for(WaitReason::Join);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let header = self.header();
+        let state = header.state.drop_handle();
+        if state & DONE == 0 {
+            // SAFETY: JOINER was cleared with HANDLE, so the slot is ours.
+            unsafe { *header.joiner.get() = None };
+        } else if state & HANDLE != 0 && state & CANCELLED == 0 {
+            // SAFETY: done, and nobody has taken the output.
+            unsafe { (header.vtable.drop_output)(self.task.as_ptr()) };
+        }
+        // SAFETY: our reference goes.
+        unsafe { header::release(self.task.as_ptr()) };
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinHandle({:?})", self.task())
+    }
+}
+
+/// Can abort a task, and nothing else. Any context may use, clone and drop it.
+#[derive(Clone, Debug)]
+pub struct AbortHandle(TaskRef);
+
+impl AbortHandle {
+    /// As [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Whether the task is done or aborted.
+    pub fn is_finished(&self) -> bool {
+        self.0.state() == super::TaskState::Done
+    }
+}
+
+impl TaskRef {
+    /// As [`JoinHandle::abort`]. Any context.
+    pub fn abort(&self) {
+        // SAFETY: our reference keeps it.
+        unsafe { abort(self.as_ptr()) };
+    }
+}
+
+/// # Safety
+/// The caller holds a reference.
+unsafe fn abort(task: *mut Header) {
+    // SAFETY: the caller's reference keeps it; the push is ours if the word says so.
+    unsafe {
+        if (*task).state.abort() == Wake::Push {
+            header::push(task);
+        }
+    }
+}

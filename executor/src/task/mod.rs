@@ -1,0 +1,188 @@
+//! Tasks: futures that the executor polls, each one allocation.
+//!
+//! A task's way: `spawn` (here) -> `registry` -> `run_queue` -> `run` polls it -> `waker`, `header::push` ->
+//! `run_queue` ... -> `run` finishes it -> `join`. Its state is a word, described in `state`.
+#![allow(unsafe_code, reason = "handles are pointers to a task's header")]
+
+use alloc::alloc::handle_alloc_error;
+use core::alloc::Layout;
+use core::fmt;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::task::{Context, Poll};
+
+mod cell;
+pub(crate) mod header;
+mod join;
+mod names;
+mod reference;
+pub(crate) mod registry;
+pub(crate) mod state;
+pub(crate) mod waker;
+
+use crate::arch;
+pub(crate) use header::Header;
+pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use reference::{TaskId, TaskRef, TaskState, Tasks, live_tasks, tasks, try_for_each_task};
+
+/// In which order ready work is polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Polled before any thread, in the order in which they were woken.
+    #[default]
+    Task,
+    /// A thread's run loop: one is polled after each round of ready tasks. Its poll may take long, and a thread
+    /// may run and be preempted inside.
+    Thread,
+}
+
+/// Why a task was not spawned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// There is no memory for it. The future was dropped.
+    NoMemory,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no memory for another task")
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+/// Spawns a task on this CPU. Not for interrupt handlers.
+///
+/// The future is polled by the run loop, and dropped there when it is done or aborted. If there is no memory,
+/// this ends as any failed allocation does; [`Builder::try_spawn`] says so instead.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Builder::new().spawn(future)
+}
+
+/// Says how a task is spawned.
+#[derive(Clone, Copy, Debug)]
+pub struct Builder {
+    name: Option<&'static str>,
+    class: Class,
+    nice: u8,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// A task of class [`Class::Task`] without a name.
+    pub const fn new() -> Self {
+        Builder { name: None, class: Class::Task, nice: 1 }
+    }
+
+    /// The name that `ps` shows. 255 different names are remembered; later ones are shown as `task`.
+    #[must_use]
+    pub const fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// The class.
+    #[must_use]
+    pub const fn class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// Spawns. As [`spawn`].
+    pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match self.try_spawn(future) {
+            Ok(handle) => handle,
+            Err(SpawnError::NoMemory) => handle_alloc_error(Layout::new::<(Header, F)>()),
+        }
+    }
+
+    /// Spawns, unless there is no memory.
+    ///
+    /// # Errors
+    /// [`SpawnError::NoMemory`]; the future is dropped.
+    pub fn try_spawn<F>(self, future: F) -> Result<JoinHandle<F::Output>, SpawnError>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let room = cell::Room::<F>::new().ok_or(SpawnError::NoMemory)?;
+        let name = self.name.map_or(0, names::number);
+        let cpu = arch::local();
+        let thread = self.class == Class::Thread;
+        let header = Header::new(cell::Room::<F>::vtable(), cpu, thread, name, self.nice);
+        let task = room.fill(header, future);
+        // SAFETY: the task is complete; the run loop unregisters it before it gives its reference back.
+        if !unsafe { registry::register(cpu, task) } {
+            // SAFETY: nobody has seen the task.
+            unsafe {
+                ((*task).vtable.drop_future)(task);
+                ((*task).vtable.free)(task);
+            }
+            return Err(SpawnError::NoMemory);
+        }
+        // SAFETY: the word was made with SCHEDULED and without a queue, so the first push is ours; it was also
+        // made with a reference for the handle. Not null, as it was written.
+        unsafe {
+            header::push(task);
+            Ok(JoinHandle::new(NonNull::new_unchecked(task)))
+        }
+    }
+}
+
+/// The header of the task that is polled here, valid for as long as that poll.
+#[inline]
+pub(crate) fn current_header() -> Option<&'static Header> {
+    // SAFETY: the caller runs inside the poll, which holds the executor's reference. The callers in this crate
+    // do not keep the reference beyond it.
+    unsafe { arch::current().as_ref() }
+}
+
+/// The task that is polled on this CPU: the caller's own, also for code on a thread's stack. `None` outside.
+///
+/// In an interrupt handler: the task that was interrupted.
+pub fn current_task() -> Option<TaskRef> {
+    let task = NonNull::new(arch::current())?;
+    // SAFETY: the poll under way holds the executor's reference.
+    Some(unsafe { TaskRef::borrow(task.as_ptr()) })
+}
+
+/// Lets everything else that is ready go first, then goes on.
+///
+/// # Cancellation
+/// Dropping it does nothing.
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// See [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,200 @@
+//! Looking at tasks: references, and the list of all of them.
+#![allow(unsafe_code, reason = "a reference is a counted pointer")]
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use super::header::{self, Header};
+use super::state::{DONE, RUNNING, SCHEDULED};
+use super::{Class, names};
+use crate::arch;
+use crate::reason::WaitReason;
+
+/// A task's number: unique among the tasks that are not done; numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u32);
+
+impl TaskId {
+    /// The number itself.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Where a task stands at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Woken, and not yet polled.
+    Ready,
+    /// Being polled.
+    Running,
+    /// Waiting to be woken.
+    Waiting,
+    /// Done or aborted.
+    Done,
+}
+
+/// A counted reference to a task, done or not. Cloning and dropping are for any context.
+pub struct TaskRef(NonNull<Header>);
+
+// SAFETY: what a reference can reach is atomic or constant.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    /// # Safety
+    /// The task is alive, and somebody else's reference keeps it so during the call.
+    pub(crate) unsafe fn borrow(task: *mut Header) -> Self {
+        // SAFETY: alive, so not null.
+        unsafe {
+            (*task).state.add_reference();
+            TaskRef(NonNull::new_unchecked(task))
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut Header {
+        self.0.as_ptr()
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: our reference keeps it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The number.
+    pub fn id(&self) -> TaskId {
+        TaskId(self.header().id.load(Ordering::Relaxed))
+    }
+
+    /// The name given to the builder, or `task`.
+    pub fn name(&self) -> &'static str {
+        names::name(self.header().name())
+    }
+
+    /// The class.
+    pub fn class(&self) -> Class {
+        if self.header().state.is_thread() { Class::Thread } else { Class::Task }
+    }
+
+    /// The nice factor.
+    pub fn nice(&self) -> u8 {
+        self.header().nice()
+    }
+
+    /// Where the task stands.
+    pub fn state(&self) -> TaskState {
+        let state = self.header().state.load();
+        if state & DONE != 0 {
+            TaskState::Done
+        } else if state & RUNNING != 0 {
+            TaskState::Running
+        } else if state & SCHEDULED != 0 {
+            TaskState::Ready
+        } else {
+            TaskState::Waiting
+        }
+    }
+
+    /// What the task waits for, and since when (nanoseconds since boot, to about a microsecond). `None` while it
+    /// does not wait. A waiting task that noted no reason waits for [`WaitReason::Other`] since 0.
+    pub fn wait(&self) -> Option<(WaitReason, u64)> {
+        if self.state() != TaskState::Waiting {
+            return None;
+        }
+        Some(self.header().reason().unwrap_or((WaitReason::Other, 0)))
+    }
+
+    /// How often it was polled (wraps).
+    pub fn polls(&self) -> u32 {
+        self.header().polls.load(Ordering::Relaxed)
+    }
+
+    /// The longest poll in nanoseconds; `u32::MAX` also stands for longer ones. A thread's polls are as long as
+    /// its slots.
+    pub fn longest_poll_ns(&self) -> u32 {
+        self.header().longest_poll.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the task: it is polled once more. Any context.
+    pub fn wake(&self) {
+        // SAFETY: our reference keeps it.
+        unsafe { header::wake(self.0.as_ptr()) };
+    }
+}
+
+impl Clone for TaskRef {
+    fn clone(&self) -> Self {
+        // SAFETY: our reference keeps it.
+        unsafe { TaskRef::borrow(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for TaskRef {
+    fn drop(&mut self) {
+        // SAFETY: our reference goes.
+        unsafe { header::release(self.0.as_ptr()) };
+    }
+}
+
+impl PartialEq for TaskRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for TaskRef {}
+
+impl fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.id(), self.name(), self.state())
+    }
+}
+
+/// All tasks that are not done, by number. Allocates nothing; the lock is held from one task to the next only,
+/// so tasks that come and go meanwhile may or may not be seen. Not for interrupt handlers.
+pub fn tasks() -> Tasks {
+    Tasks { slot: 0 }
+}
+
+/// See [`tasks`].
+#[derive(Debug)]
+pub struct Tasks {
+    slot: u32,
+}
+
+impl Iterator for Tasks {
+    type Item = TaskRef;
+
+    fn next(&mut self) -> Option<TaskRef> {
+        let (slot, task) = arch::local().registry.lock().next(self.slot)?;
+        self.slot = slot + 1;
+        Some(task)
+    }
+}
+
+/// How many tasks are not done.
+pub fn live_tasks() -> usize {
+    arch::local().registry.lock().live()
+}
+
+/// Calls `visit` for all tasks that are not done without ever waiting: for a panic report. False if the list
+/// was locked and therefore is incomplete.
+pub fn try_for_each_task(visit: &mut dyn FnMut(&TaskRef)) -> bool {
+    let mut slot = 0;
+    loop {
+        let Some(mut registry) = arch::local().registry.try_lock() else { return false };
+        let next = registry.next(slot);
+        drop(registry);
+        let Some((at, task)) = next else { return true };
+        visit(&task);
+        slot = at + 1;
+    }
+}

@@ -1,0 +1,154 @@
+//! The tasks that a CPU has spawned and that are not done, for `ps`: a number leads to a task, and back.
+//!
+//! A slot is a word: a task's address, or the number of the next free slot. Slots stand in chunks that double
+//! in size and never move, so growing copies nothing while the lock is held.
+#![allow(unsafe_code, reason = "the registry turns numbers into tasks that are still alive")]
+
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use super::TaskRef;
+use super::header::Header;
+use crate::cpu::CpuLocal;
+
+const FIRST_CHUNK: usize = 64;
+const CHUNKS: usize = 18;
+/// How far the CPU's number is shifted in a task's number.
+const CPU_SHIFT: u32 = 24;
+const SLOT_MASK: u32 = (1 << CPU_SHIFT) - 1;
+/// No free slot was given back.
+const NONE: u32 = u32::MAX;
+
+/// One CPU's tasks.
+pub(crate) struct Registry {
+    chunks: [Vec<usize>; CHUNKS],
+    /// Slots handed out at least once.
+    used: u32,
+    free: u32,
+    live: u32,
+}
+
+/// The chunk and the place in it of a slot.
+fn place(slot: u32) -> (usize, usize) {
+    let position = slot as usize / FIRST_CHUNK + 1;
+    let chunk = position.ilog2() as usize;
+    (chunk, slot as usize - FIRST_CHUNK * ((1 << chunk) - 1))
+}
+
+impl Registry {
+    pub(crate) const fn new() -> Self {
+        Registry { chunks: [const { Vec::new() }; CHUNKS], used: 0, free: NONE, live: 0 }
+    }
+
+    /// A slot for `task`, or how much the chunk needs that is missing.
+    fn insert(&mut self, task: *mut Header) -> Result<u32, usize> {
+        let slot = if self.free == NONE {
+            let (chunk, offset) = place(self.used);
+            let Some(entries) = self.chunks.get_mut(chunk) else { return Err(0) };
+            if entries.capacity() == 0 {
+                return Err(FIRST_CHUNK << chunk);
+            }
+            debug_assert_eq!(entries.len(), offset);
+            entries.push(task.expose_provenance());
+            self.used += 1;
+            self.used - 1
+        } else {
+            let slot = self.free;
+            let entry = self.entry(slot);
+            let next = (*entry >> 1) as u32;
+            *entry = task.expose_provenance();
+            self.free = next;
+            slot
+        };
+        self.live += 1;
+        Ok(slot)
+    }
+
+    fn entry(&mut self, slot: u32) -> &mut usize {
+        let (chunk, offset) = place(slot);
+        &mut self.chunks[chunk][offset]
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let free = self.free;
+        *self.entry(slot) = (free as usize) << 1 | 1;
+        self.free = slot;
+        self.live -= 1;
+    }
+
+    /// The first live task at or after `slot`, and its slot.
+    pub(crate) fn next(&mut self, mut slot: u32) -> Option<(u32, TaskRef)> {
+        while slot < self.used {
+            let entry = *self.entry(slot);
+            if entry & 1 == 0 {
+                let task = core::ptr::with_exposed_provenance_mut(entry);
+                // SAFETY: a task leaves the registry, under its lock, before the executor's reference goes.
+                return Some((slot, unsafe { TaskRef::borrow(task) }));
+            }
+            slot += 1;
+        }
+        None
+    }
+
+    /// Tasks that are not done.
+    pub(crate) fn live(&self) -> usize {
+        self.live as usize
+    }
+}
+
+/// Gives a task its number; false if there is no memory, or no number left.
+///
+/// # Safety
+/// The task is complete but for its number, and its executor's reference is not given back before it is
+/// unregistered.
+pub(crate) unsafe fn register(cpu: &'static CpuLocal, task: *mut Header) -> bool {
+    loop {
+        let missing = {
+            let mut registry = cpu.registry.lock();
+            match registry.insert(task) {
+                Ok(slot) => {
+                    let id = cpu.id() << CPU_SHIFT | (slot + 1);
+                    // SAFETY: the caller's task is alive. Its number is there before anybody finds it.
+                    unsafe { (*task).id.store(id, Ordering::Relaxed) };
+                    return true;
+                }
+                Err(0) => return false,
+                Err(missing) => missing,
+            }
+        };
+        // The allocation comes outside the lock; if somebody else was quicker, ours is dropped outside, too.
+        let mut chunk = Vec::new();
+        if chunk.try_reserve_exact(missing).is_err() {
+            return false;
+        }
+        let mut registry = cpu.registry.lock();
+        let (at, _) = place(registry.used);
+        if registry.chunks[at].capacity() == 0 && missing == FIRST_CHUNK << at {
+            core::mem::swap(&mut registry.chunks[at], &mut chunk);
+        }
+        drop(registry);
+        drop(chunk);
+    }
+}
+
+/// Takes a task out that is done. `cpu` is the one that registered it.
+pub(crate) fn unregister(cpu: &'static CpuLocal, id: u32) {
+    cpu.registry.lock().remove((id & SLOT_MASK) - 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn chunks_follow_one_another_without_a_gap() {
+        let mut expected = (0, 0);
+        for slot in 0..10_000 {
+            assert_eq!(place(slot), expected, "slot {slot}");
+            expected.1 += 1;
+            if expected.1 == 64 << expected.0 {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+    }
+}

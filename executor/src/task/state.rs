@@ -1,0 +1,216 @@
+//! The state word of a task: what each bit means and which function moves it.
+//!
+//! ```text
+//!            spawn
+//!              |
+//!              v        start              end_pending (no wake came)
+//!        +-> QUEUED ------------> RUNNING ----------------------------> IDLE
+//!        |     ^                   |  |  ^                               |
+//!        |     | end_pending       |  |  | wake, abort: set SCHEDULED,   |
+//!        |     | (SCHEDULED is set)|  |  | RUNNING stays                 |
+//!        |     +-------------------+  |  +--                             |
+//!        |                            | finish                           |
+//!        |                            v                                  |
+//!        |                          DONE (+ CANCELLED after an abort)    |
+//!        +------------------------ wake, abort --------------------------+
+//!                                (who set SCHEDULED pushes)
+//! ```
+//! QUEUED is SCHEDULED without RUNNING, IDLE is neither. Who turns a word without SCHEDULED, RUNNING and DONE
+//! into one with SCHEDULED, and nobody else, pushes the task: so it is in at most one queue, once.
+//!
+//! References are counted in the upper bits of the same word: the executor's own (from `spawn` until `finish`),
+//! the `JoinHandle`'s, and one for each waker and `TaskRef`. The executor's lasts until the task is done, so a
+//! wake needs no reference of its own.
+
+use crate::atomic::{AtomicU32, Ordering};
+
+/// In a queue, or to be queued at the end of the poll under way. Set by `wake`, `abort`; cleared by `start`.
+pub(crate) const SCHEDULED: u32 = 1 << 0;
+/// Being polled. Set by `start`; cleared by `end_pending` and `finish`.
+pub(crate) const RUNNING: u32 = 1 << 1;
+/// The future is gone; the output is there unless CANCELLED or taken. Set by `finish`, never cleared.
+pub(crate) const DONE: u32 = 1 << 2;
+/// An abort was asked for: the next `start` drops the future. Never cleared; says nothing once DONE.
+pub(crate) const ABORTED: u32 = 1 << 3;
+/// DONE without an output. Never set without DONE.
+pub(crate) const CANCELLED: u32 = 1 << 4;
+/// The `JoinHandle` wants the output. Cleared when it took the output, or is dropped.
+pub(crate) const HANDLE: u32 = 1 << 5;
+/// The join waker is there, and belongs to `finish`. Set and cleared by the `JoinHandle`, never once DONE.
+pub(crate) const JOINER: u32 = 1 << 6;
+/// The task is a thread's run loop. Constant.
+pub(crate) const THREAD: u32 = 1 << 7;
+/// One reference.
+pub(crate) const REFERENCE: u32 = 1 << 8;
+/// More references than this are a leak that would overflow the word.
+const TOO_MANY: u32 = u32::MAX / 2;
+
+/// The word.
+pub(crate) struct State(AtomicU32);
+
+/// What a wake or an abort leaves to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The task was idle: push it.
+    Push,
+    /// It is queued already, is polled right now, or is done: nothing to do.
+    Nothing,
+}
+
+/// What the end of a poll that returned `Pending` leaves to the run loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterPoll {
+    /// A wake came meanwhile: queue it again.
+    Requeue,
+    /// It waits.
+    Idle,
+}
+
+impl State {
+    /// Queued, with the executor's and the handle's reference.
+    pub(crate) fn new(thread: bool) -> Self {
+        let class = if thread { THREAD } else { 0 };
+        State(AtomicU32::new(SCHEDULED | HANDLE | class | (2 * REFERENCE)))
+    }
+
+    pub(crate) fn load(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn is_thread(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & THREAD != 0
+    }
+
+    /// Any context. The OR happens even where SCHEDULED is set: it publishes what the waker wrote before to
+    /// the poll that follows.
+    #[inline]
+    pub(crate) fn wake(&self) -> Wake {
+        pushes(self.0.fetch_or(SCHEDULED, Ordering::AcqRel))
+    }
+
+    #[inline]
+    pub(crate) fn abort(&self) -> Wake {
+        pushes(self.0.fetch_or(SCHEDULED | ABORTED, Ordering::AcqRel))
+    }
+
+    /// QUEUED to RUNNING. True if the future must be dropped instead of polled.
+    #[inline]
+    pub(crate) fn start(&self) -> bool {
+        // One addition clears SCHEDULED and sets RUNNING: they are known to be set and clear.
+        let old = self.0.fetch_add(RUNNING - SCHEDULED, Ordering::AcqRel);
+        debug_assert!(old & (SCHEDULED | RUNNING | DONE) == SCHEDULED);
+        old & ABORTED != 0
+    }
+
+    /// The poll returned `Pending`.
+    #[inline]
+    pub(crate) fn end_pending(&self) -> AfterPoll {
+        let old = self.0.fetch_sub(RUNNING, Ordering::AcqRel);
+        debug_assert!(old & (RUNNING | DONE) == RUNNING);
+        if old & SCHEDULED != 0 { AfterPoll::Requeue } else { AfterPoll::Idle }
+    }
+
+    /// RUNNING to DONE. Returns the word before: HANDLE says whether anybody wants the output, JOINER whether a
+    /// join waker was left.
+    #[inline]
+    pub(crate) fn finish(&self, cancelled: bool) -> u32 {
+        let add = if cancelled { DONE | CANCELLED } else { DONE };
+        let old = self.0.fetch_add(add - RUNNING, Ordering::AcqRel);
+        debug_assert!(old & (RUNNING | DONE) == RUNNING);
+        old
+    }
+
+    /// The handle has written the join waker. False if the task was done before: then the waker is the handle's
+    /// to take back.
+    pub(crate) fn set_joiner(&self) -> bool {
+        let change = |old| if old & DONE != 0 { None } else { Some(old | JOINER) };
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+    }
+
+    /// The handle wants to change the join waker. False if the task was done before: the waker belongs to
+    /// `finish`.
+    pub(crate) fn clear_joiner(&self) -> bool {
+        let change = |old| if old & DONE != 0 { None } else { Some(old & !JOINER) };
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+    }
+
+    /// The handle goes, or has the output. Returns the word before: if DONE, the output is the handle's to drop;
+    /// else, if JOINER, the join waker is.
+    pub(crate) fn drop_handle(&self) -> u32 {
+        let change = |old| Some(if old & DONE != 0 { old & !HANDLE } else { old & !(HANDLE | JOINER) });
+        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change) {
+            Ok(old) | Err(old) => old,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add_reference(&self) {
+        let old = self.0.fetch_add(REFERENCE, Ordering::Relaxed);
+        assert!(old < TOO_MANY, "millions of wakers of one task: they are leaked somewhere");
+    }
+
+    /// True if it was the last one.
+    #[inline]
+    pub(crate) fn drop_reference(&self) -> bool {
+        self.0.fetch_sub(REFERENCE, Ordering::AcqRel) < 2 * REFERENCE
+    }
+}
+
+#[inline]
+fn pushes(old: u32) -> Wake {
+    if old & (SCHEDULED | RUNNING | DONE) == 0 { Wake::Push } else { Wake::Nothing }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_pushes_an_idle_task_once() {
+        let state = State::new(false);
+        assert_eq!(state.wake(), Wake::Nothing);
+        assert!(!state.start());
+        assert_eq!(state.end_pending(), AfterPoll::Idle);
+        assert_eq!(state.wake(), Wake::Push);
+        assert_eq!(state.wake(), Wake::Nothing);
+    }
+
+    #[test]
+    fn a_wake_during_the_poll_queues_again_at_its_end() {
+        let state = State::new(false);
+        state.start();
+        assert_eq!(state.wake(), Wake::Nothing);
+        assert_eq!(state.end_pending(), AfterPoll::Requeue);
+        assert!(!state.start());
+    }
+
+    #[test]
+    fn an_abort_is_seen_by_the_next_start() {
+        let state = State::new(true);
+        assert!(state.is_thread());
+        state.start();
+        assert_eq!(state.abort(), Wake::Nothing);
+        assert_eq!(state.end_pending(), AfterPoll::Requeue);
+        assert!(state.start());
+        let old = state.finish(true);
+        assert_eq!(old & (HANDLE | JOINER), HANDLE);
+        assert_eq!(state.load() & (DONE | CANCELLED | RUNNING), DONE | CANCELLED);
+        assert_eq!(state.wake(), Wake::Nothing);
+    }
+
+    #[test]
+    fn the_join_waker_belongs_to_the_end_once_done() {
+        let state = State::new(false);
+        assert!(state.set_joiner());
+        assert!(state.clear_joiner());
+        assert!(state.set_joiner());
+        state.start();
+        assert_ne!(state.finish(false) & JOINER, 0);
+        assert!(!state.clear_joiner());
+        assert!(!state.set_joiner());
+        assert_ne!(state.drop_handle() & DONE, 0);
+        assert!(!state.drop_reference());
+        assert!(state.drop_reference());
+    }
+}
