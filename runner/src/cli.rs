@@ -1,72 +1,269 @@
 //! The command line of `cargo run`.
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::disk::DiskSpec;
+use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
+use crate::host::AcceleratorChoice;
 
 /// Builds the Faultline kernel and runs it in QEMU.
+///
+/// Without --exec the kernel gives a tour of what it does; the console follows where standard input is a
+/// terminal. The exit status is the kernel's own, or 101 after a kernel panic, 102 after a triple fault or an
+/// unexpected reset, 103 after the time limit, 104 when the run could not be set up.
 #[derive(Debug, Parser)]
 #[command(name = "faultline", args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// What to do instead of running the kernel.
     #[command(subcommand)]
-    pub command: Option<Task>,
-
-    /// Boot by BIOS (the default).
+    pub task: Option<Task>,
+    /// Boot by BIOS (the default)
     #[arg(long, conflicts_with = "uefi")]
     pub bios: bool,
-    /// Boot by UEFI.
+    /// Boot by UEFI
     #[arg(long)]
     pub uefi: bool,
-    /// Memory of the machine.
+    /// Memory of the machine, such as 64M or 2G
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
     pub memory: u32,
-    /// Number of processors.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=255))]
+    /// Number of processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
-    #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelChoice,
+    /// What executes the machine's instructions
+    #[arg(long, value_enum, value_name = "KIND", default_value = "auto")]
+    pub accel: AcceleratorChoice,
+    /// Add a disk that the machine may write, locked against other processes (repeatable)
     #[arg(long, value_name = "FILE")]
     pub disk: Vec<PathBuf>,
+    /// Add a disk that the machine may only read (repeatable)
     #[arg(long, value_name = "FILE")]
     pub disk_ro: Vec<PathBuf>,
-    #[arg(long, value_name = "N")]
+    /// Limit the disk named last to N requests a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub disk_iops: Vec<u32>,
-    #[arg(long, value_name = "SECTOR[,COUNT]")]
-    pub disk_fail: Vec<String>,
-    #[arg(long, value_name = "COMMAND")]
+    /// Let reads of these sectors (512 bytes each) of the disk named last fail (repeatable)
+    #[arg(long, value_name = "SECTOR[,COUNT]", value_parser = sectors)]
+    pub disk_fail: Vec<Range<u64>>,
+    /// Run one console command and power off with its status; standard output carries its output only
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["console", "no_tour"])]
     pub exec: Option<String>,
+    /// Offer the console though standard input is no terminal
+    #[arg(long)]
+    pub console: bool,
+    /// Leave the tour out
+    #[arg(long)]
+    pub no_tour: bool,
+    /// Open no window (the default)
     #[arg(long, conflicts_with = "display")]
     pub headless: bool,
+    /// Show the machine's screen in a window
     #[arg(long)]
     pub display: bool,
+    /// Build the kernel without optimisation
     #[arg(long)]
     pub debug: bool,
+    /// Let a nanosecond of the machine's time be one instruction
     #[arg(long)]
     pub icount: bool,
-    #[arg(long, value_name = "SECONDS")]
+    /// Stop the machine after this time
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout: Option<u64>,
+    /// The kernel's own options
     #[arg(long, value_name = "STRING", default_value = "")]
     pub cmdline: String,
-    #[arg(last = true)]
+    /// Run a kernel of this package
+    #[arg(long, value_name = "PACKAGE", default_value = "kernel")]
+    pub kernel_package: String,
+    /// Run this binary of the package
+    #[arg(long, value_name = "NAME", default_value = "faultline-kernel")]
+    pub kernel_bin: String,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGS")]
     pub qemu_args: Vec<OsString>,
-    #[arg(long, hide = true)]
-    pub elf: Option<PathBuf>,
+    /// The disks in their order, with what was said about each.
+    #[arg(skip)]
+    pub disks: Vec<DiskSpec>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+/// What to do instead of running the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum Task {
+    /// Check the tools that a run needs, and tell how to get each one that is missing
     Doctor,
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AccelChoice {
-    Auto,
-    Kvm,
-    Tcg,
+
+impl Cli {
+    /// Reads a command line, the program's name first. Ends the process after a usage error or `--help`.
+    ///
+    /// # Errors
+    /// When options that apply to a disk have none.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let matches = Self::command().get_matches_from(args);
+        Self::from_matches(&matches)
+    }
+
+    fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let mut cli = Self::from_arg_matches(matches).unwrap_or_else(|why| why.exit());
+        cli.disks = cli.gather_disks(matches)?;
+        Ok(cli)
+    }
+
+    /// Options about a disk belong to the one named last before them, so their order counts.
+    fn gather_disks(&self, matches: &ArgMatches) -> Result<Vec<DiskSpec>> {
+        let places = |id: &str| matches.indices_of(id).into_iter().flatten().collect::<Vec<usize>>();
+        let mut said: Vec<(usize, Said)> = Vec::new();
+        let files = self.disk.iter().map(|path| DiskSpec { path: path.clone(), ..DiskSpec::default() });
+        said.extend(places("disk").into_iter().zip(files.map(Said::Disk)));
+        said.extend(
+            places("disk_ro").into_iter().zip(self.disk_ro.iter().map(DiskSpec::read_only).map(Said::Disk)),
+        );
+        said.extend(places("disk_iops").into_iter().zip(self.disk_iops.iter().copied().map(Said::Iops)));
+        said.extend(places("disk_fail").into_iter().zip(self.disk_fail.iter().cloned().map(Said::Fail)));
+        said.sort_by_key(|(place, _)| *place);
+
+        let mut disks: Vec<DiskSpec> = Vec::new();
+        for (_, said) in said {
+            match (said, disks.last_mut()) {
+                (Said::Disk(disk), _) => disks.push(disk),
+                (Said::Iops(_), None) => bail!("--disk-iops needs a --disk in front of it"),
+                (Said::Fail(_), None) => bail!("--disk-fail needs a --disk in front of it"),
+                (Said::Iops(_), Some(DiskSpec { iops: Some(_), path, .. })) => {
+                    bail!("--disk-iops is given twice for {}", path.display())
+                }
+                (Said::Iops(iops), Some(disk)) => disk.iops = Some(iops),
+                (Said::Fail(range), Some(disk)) => {
+                    disk.failing.push(range);
+                    let sum = disk.failing.iter().map(|range| range.end - range.start).sum::<u64>();
+                    if sum > MAX_FAILING_SECTORS {
+                        bail!(
+                            "--disk-fail: at most {MAX_FAILING_SECTORS} sectors of a disk can fail, not {sum}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(disks)
+    }
 }
+
+enum Said {
+    Disk(DiskSpec),
+    Iops(u32),
+    Fail(Range<u64>),
+}
+
+/// Reads a size, in MiB unless it says otherwise.
 fn memory(text: &str) -> Result<u32, String> {
-    text.trim_end_matches('M').parse().map_err(|_| "x".to_string())
+    const LEAST: u32 = 32;
+    const MOST: u32 = 32 << 10;
+    let (digits, mib) = match text.as_bytes().last() {
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1024),
+        _ => (text, 1),
+    };
+    let size = digits.parse::<u32>().ok().and_then(|count| count.checked_mul(mib));
+    let size = size.ok_or("a size looks like 64M or 2G")?;
+    if !(LEAST..=MOST).contains(&size) {
+        return Err(format!("a machine has from {LEAST}M to {}G", MOST / 1024));
+    }
+    Ok(size)
+}
+
+fn sectors(text: &str) -> Result<Range<u64>, String> {
+    let (first, count) = text.split_once(',').unwrap_or((text, "1"));
+    let number =
+        |text: &str| text.trim().parse::<u64>().map_err(|_| format!("`{text}` is no number of sectors"));
+    let (first, count) = (number(first)?, number(count)?);
+    if count == 0 {
+        return Err("a count of 0 sectors fails nothing".into());
+    }
+    // QEMU counts bytes in 63 bits.
+    let end = first.checked_add(count).filter(|end| *end < 1 << 54).ok_or("no disk has so many sectors")?;
+    Ok(first..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli> {
+        let args = std::iter::once("faultline").chain(line.split_whitespace());
+        Cli::from_matches(&Cli::command().try_get_matches_from(args)?)
+    }
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_about_disks_belong_to_the_disk_named_last() {
+        let cli =
+            read("--disk a --disk-iops 10 --disk-ro b --disk-fail 7 --disk-fail 20,8 --disk c").unwrap();
+        let a = DiskSpec { path: "a".into(), iops: Some(10), ..DiskSpec::default() };
+        let b = DiskSpec { failing: vec![7..8, 20..28], ..DiskSpec::read_only("b") };
+        let c = DiskSpec { path: "c".into(), ..DiskSpec::default() };
+        assert_eq!(cli.disks, [a, b, c]);
+    }
+
+    #[test]
+    fn options_about_no_disk_are_refused() {
+        for (line, part) in [
+            ("--disk-iops 10", "--disk-iops needs a --disk"),
+            ("--disk-iops 10 --disk a", "--disk-iops needs a --disk"),
+            ("--disk-fail 1", "--disk-fail needs a --disk"),
+            ("--disk a --disk-iops 10 --disk-iops 20", "twice for a"),
+            ("--disk a --disk-fail 0,1000 --disk-fail 2000,25", "at most 1024"),
+        ] {
+            let why = read(line).expect_err(line).to_string();
+            assert!(why.contains(part), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in [
+            "--memory 0",
+            "--memory many",
+            "--memory 1T",
+            "--memory 64G",
+            "--smp 0",
+            "--smp 65",
+            "--timeout 0",
+            "--accel fast",
+            "--bios --uefi",
+            "--headless --display",
+            "--disk",
+            "--disk a --disk-iops 0",
+            "--disk a --disk-fail x",
+            "--disk a --disk-fail 1,0",
+            "--disk a --disk-fail 18446744073709551615,9",
+            "--exec help --console",
+            "doctor --uefi",
+            "--uefi doctor",
+            "surprise",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_in_mebibytes() {
+        assert_eq!(memory("64M"), Ok(64));
+        assert_eq!(memory("64"), Ok(64));
+        assert_eq!(memory("2g"), Ok(2048));
+        assert!(memory("31M").is_err());
+        assert!(memory("M").is_err());
+        assert!(memory("").is_err());
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_for_qemu() {
+        let cli = read("--smp 2 -- -d int").unwrap();
+        assert_eq!(cli.qemu_args, ["-d", "int"]);
+        assert_eq!(read("doctor").unwrap().task, Some(Task::Doctor));
+    }
 }

@@ -63,6 +63,10 @@ impl Disk {
         if about.len() == 0 {
             bail!("the disk file {path} is empty; a disk needs at least one byte");
         }
+        let sectors = about.len().div_ceil(512);
+        if spec.failing.iter().any(|range| range.end > sectors) {
+            bail!("--disk-fail: {path} has sectors 0 to {} only", sectors - 1);
+        }
         if let Err(why) = File::options().read(true).write(!spec.read_only).open(&spec.path) {
             let hint = if spec.read_only { "" } else { " (--disk-ro opens it for reading only)" };
             bail!("cannot open the disk file {path}: {why}{hint}");
@@ -158,4 +162,85 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(
     let mut file = BufWriter::new(File::create(&new).with_context(failure)?);
     write(&mut file).and_then(|()| Ok(file.flush()?)).with_context(failure)?;
     fs::rename(&new, path).with_context(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn refusal(path: &Path) -> String {
+        Disk::check("disk0", DiskSpec::read_only(path)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_disk_has_the_length_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        for bytes in [1, 511, 512, 4097] {
+            fs::write(&path, vec![0; bytes]).unwrap();
+            assert_eq!(Disk::check("disk0", DiskSpec::read_only(&path)).unwrap().bytes, bytes as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(refusal(&folder.path().join("none")).contains("there is no disk file"));
+        assert!(refusal(folder.path()).contains("is a folder"));
+        assert!(refusal(Path::new("/dev/null")).contains("is not a regular file"));
+        let empty = folder.path().join("empty");
+        fs::write(&empty, "").unwrap();
+        assert!(refusal(&empty).contains("is empty"));
+        let beyond = empty.join("below-a-file");
+        assert!(refusal(&beyond).contains("cannot look at the disk file"));
+    }
+
+    #[test]
+    fn a_sector_can_fail_only_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        fs::write(&path, vec![0; 1025]).unwrap();
+        let check =
+            |failing| Disk::check("disk0", DiskSpec { failing: vec![failing], ..DiskSpec::read_only(&path) });
+        assert!(check(2..3).is_ok());
+        assert!(check(2..4).unwrap_err().to_string().contains("sectors 0 to 2"));
+    }
+
+    #[test]
+    fn a_file_is_two_disks_only_if_nobody_writes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        fs::write(&path, "x").unwrap();
+        let writable = DiskSpec { path: path.clone(), ..DiskSpec::default() };
+        let readable = DiskSpec::read_only(&path);
+        assert!(
+            check_all(&[writable.clone(), readable.clone()]).unwrap_err().to_string().contains("named twice")
+        );
+        assert!(check_all(&[readable.clone(), writable.clone()]).is_err());
+        let disks = check_all(&[readable.clone(), readable]).unwrap();
+        assert_eq!(disks.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>(), ["disk0", "disk1"]);
+        fs::write(folder.path().join("other"), "y").unwrap();
+        assert!(
+            check_all(&[writable, DiskSpec { path: folder.path().join("other"), ..DiskSpec::default() }])
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn programs_are_packed_under_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let elf = folder.path().join("file-of-another-name");
+        fs::write(&elf, "\x7fELF program").unwrap();
+        let program = Program { name: "hello".into(), elf };
+        let path = folder.path().join("programs.tar");
+        write_whole(&path, |file| pack_programs(&[program], file)).unwrap();
+        let mut tar = tar::Archive::new(File::open(&path).unwrap());
+        let mut entry = tar.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.path().unwrap().to_str(), Some("hello"));
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\x7fELF program");
+    }
 }

@@ -13,11 +13,15 @@
 pub mod cli;
 pub mod control;
 pub mod disk;
+pub mod doctor;
+pub mod host;
 pub mod image;
 pub mod launcher;
 pub mod machine;
 pub mod outcome;
+mod pumps;
 pub mod qemu;
+pub mod run;
 pub mod symbols;
 pub mod terminal;
 pub mod toolchain;

@@ -1,10 +1,10 @@
-//! A running QEMU: its channels, its end.
+//! A running QEMU, from its start to its end.
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,10 +13,11 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::control::Control;
-use crate::launcher;
 use crate::outcome::Outcome;
+use crate::pumps::{self, Event};
 use crate::qemu::{self, MachineConfig};
 use crate::symbols::{Symboliser, Symbols};
+use crate::{host, launcher};
 
 /// After its last word the kernel has this long to power off (a panic's report may still be on its way).
 const POWER_OFF_TIME: Duration = Duration::from_secs(10);
@@ -25,10 +26,12 @@ const HELD_MESSAGES: usize = 50;
 
 /// Where the machine's output goes.
 pub struct Sinks {
-    /// The console, COM1.
+    /// The console, COM1, with the addresses of backtraces explained.
     pub console: Box<dyn Write + Send>,
     /// The output of the one command, COM2.
     pub exec: Box<dyn Write + Send>,
+    /// What QEMU itself has to say.
+    pub messages: Box<dyn Write + Send>,
 }
 
 /// A running machine. Dropping it ends QEMU.
@@ -39,22 +42,12 @@ pub struct Machine {
     pumps: Vec<JoinHandle<()>>,
     input: Option<ChildStdin>,
     folder: TempDir,
-    deadline: Option<(Instant, u64)>,
+    deadline: Option<Instant>,
+    limit: Duration,
     outcome: Option<Outcome>,
+    ended: bool,
+    messages: Box<dyn Write + Send>,
     held: Option<Vec<String>>,
-}
-
-enum Event {
-    Control(Control),
-    /// The console printed something.
-    Alive,
-    /// QEMU has closed its standard output.
-    Ended,
-    /// A line of QEMU's own.
-    Message(String),
-    /// Nobody can read our output any more.
-    Unread(std::io::Error),
-    Interrupted(i32),
 }
 
 /// Stops a machine from another thread.
@@ -74,21 +67,21 @@ impl Machine {
     ///
     /// # Errors
     /// When QEMU or its channels cannot be had. What QEMU itself finds wrong comes from [`Machine::wait`].
-    pub fn start(config: &MachineConfig, sinks: Sinks, timeout: Option<Duration>) -> Result<Self> {
+    pub fn start(config: &MachineConfig, sinks: Sinks, limit: Option<Duration>) -> Result<Self> {
         if config.disks.len() > qemu::MAX_DISKS {
-            bail!("the machine has room for {} disks", qemu::MAX_DISKS);
+            bail!("the machine has room for {} disks, programs included", qemu::MAX_DISKS);
         }
         let symbols = Symbols::open(&config.boot.symbols)?;
-        // Sockets have short names only, so not below the workspace.
-        let folder =
-            tempfile::Builder::new().prefix("faultline-").tempdir().context("cannot make a folder")?;
+        // Not below the workspace: the names of sockets must be short.
+        let folder = tempfile::Builder::new().prefix("faultline-").tempdir();
+        let folder = folder.context("cannot make a folder for the machine's sockets")?;
         for (name, content) in config.kernel_files() {
             fs::write(folder.path().join(name), content).context("cannot write a file for the kernel")?;
         }
         let listen = |name| UnixListener::bind(folder.path().join(name)).context("cannot make a socket");
-        let (com2, control) = (listen("com2.socket")?, listen("control.socket")?);
+        let (com2, control) = (listen(qemu::COM2_SOCKET)?, listen(qemu::CONTROL_SOCKET)?);
 
-        let mut command = launcher::command(&qemu::program());
+        let mut command = launcher::command(&host::qemu_program());
         command.args(config.arguments(folder.path()));
         // A group of its own: Ctrl-C is the runner's, which then ends QEMU.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -98,18 +91,29 @@ impl Machine {
         let stderr = child.stderr.take().expect("it is piped");
         let input = child.stdin.take();
         let pumps = vec![
-            pump_console(stdout, Symboliser::new(symbols), sinks.console, sender.clone()),
-            pump_exec(com2, sinks.exec, sender.clone()),
-            pump_lines(
+            pumps::console(stdout, Symboliser::new(symbols), sinks.console, sender.clone()),
+            pumps::exec(com2, sinks.exec, sender.clone()),
+            pumps::lines(
                 move || Ok(control.accept()?.0),
                 sender.clone(),
                 |line| Event::Control(Control::parse(&line)),
             ),
-            pump_lines(move || Ok(stderr), sender.clone(), Event::Message),
+            pumps::lines(move || Ok(stderr), sender.clone(), Event::Message),
         ];
-        let deadline = timeout.map(|limit| (Instant::now() + limit, limit.as_secs()));
-        let held = Some(Vec::new());
-        Ok(Self { child, events, sender, pumps, input, folder, deadline, outcome: None, held })
+        Ok(Self {
+            child,
+            events,
+            sender,
+            pumps,
+            input,
+            folder,
+            deadline: limit.map(|limit| Instant::now() + limit),
+            limit: limit.unwrap_or_default(),
+            outcome: None,
+            ended: false,
+            messages: sinks.messages,
+            held: Some(Vec::new()),
+        })
     }
 
     /// What is written here the kernel reads from COM1. The first call only.
@@ -119,7 +123,7 @@ impl Machine {
 
     /// The socket for QMP, if the machine was configured to have it.
     pub fn qmp_socket(&self) -> PathBuf {
-        self.folder.path().join("qmp.socket")
+        self.folder.path().join(qemu::QMP_SOCKET)
     }
 
     /// A way to stop the machine while a thread waits for it.
@@ -137,13 +141,13 @@ impl Machine {
                 heard(&line);
             }
         }
-        self.finish()
+        self.finish(heard)
     }
 
     /// Waits for a line of the control channel that `wanted` accepts. False: the machine ended before.
     ///
     /// # Errors
-    /// As [`Machine::wait`].
+    /// When our own output cannot be written.
     pub fn wait_for(&mut self, mut wanted: impl FnMut(&Control) -> bool) -> Result<bool> {
         while let Some(event) = self.next_event()? {
             if let Event::Control(line) = event
@@ -155,36 +159,52 @@ impl Machine {
         Ok(false)
     }
 
-    /// The next thing that happens; none at the machine's end, which comes by itself or by force.
+    /// The next thing that happens; none at the machine's end, which comes by itself or by the time limit.
     fn next_event(&mut self) -> Result<Option<Event>> {
+        if self.ended {
+            return Ok(None);
+        }
         let event = match self.deadline {
             None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some((at, _)) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
+            Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         match event {
-            Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {
-                let limit = self.deadline.map_or(0, |(_, seconds)| seconds);
-                self.outcome.get_or_insert(Outcome::TimedOut(limit));
-                return Ok(None);
+            Ok(event) => {
+                self.note(&event);
+                if let Event::Unread(why) = event {
+                    bail!("the output cannot be written: {why}");
+                }
+                Ok((!self.ended).then_some(event))
             }
-            Ok(Event::Interrupted(signal)) => {
-                self.outcome = Some(Outcome::Interrupted(signal));
-                return Ok(None);
+            Err(_) => {
+                self.outcome.get_or_insert(Outcome::TimedOut(self.limit.as_secs()));
+                self.ended = true;
+                Ok(None)
             }
-            Ok(Event::Unread(why)) => bail!("the output cannot be written: {why}"),
-            Ok(Event::Control(Control::Status(status))) => self.end_soon(Outcome::Status(status)),
-            Ok(Event::Control(Control::Panic)) => self.end_soon(Outcome::Panicked),
-            Ok(Event::Message(ref line)) => self.message(line),
-            Ok(Event::Alive) => self.release_messages(),
-            Ok(Event::Control(_)) => {}
         }
-        Ok(event.ok())
     }
 
-    fn end_soon(&mut self, outcome: Outcome) {
-        self.outcome.get_or_insert(outcome);
-        self.deadline = Some((Instant::now() + POWER_OFF_TIME, 0));
+    /// What an event means for the machine's outcome.
+    fn note(&mut self, event: &Event) {
+        let last_word = match event {
+            Event::Control(Control::Status(status)) => Some(Outcome::Status(*status)),
+            Event::Control(Control::Panic) => Some(Outcome::Panicked),
+            _ => None,
+        };
+        if let Some(outcome) = last_word {
+            self.outcome.get_or_insert(outcome);
+            self.deadline = Some(Instant::now() + POWER_OFF_TIME);
+        }
+        match event {
+            Event::Alive => self.release_messages(),
+            Event::Message(line) => self.message(line),
+            Event::Ended => self.ended = true,
+            Event::Interrupted(signal) => {
+                self.outcome = Some(Outcome::Interrupted(*signal));
+                self.ended = true;
+            }
+            Event::Control(_) | Event::Unread(_) => {}
+        }
     }
 
     fn message(&mut self, line: &str) {
@@ -192,24 +212,23 @@ impl Machine {
             Some(held) if held.len() < HELD_MESSAGES => held.push(line.to_owned()),
             _ => {
                 self.release_messages();
-                eprintln!("{line}");
+                let _ = writeln!(self.messages, "{line}");
             }
         }
     }
 
     fn release_messages(&mut self) {
         for line in self.held.take().unwrap_or_default() {
-            eprintln!("{line}");
+            let _ = writeln!(self.messages, "{line}");
         }
     }
 
-    fn finish(&mut self) -> Result<Outcome> {
-        let forced = self.outcome.is_some() && self.child.try_wait()?.is_none();
-        if forced {
+    fn finish(&mut self, mut heard: impl FnMut(&Control)) -> Result<Outcome> {
+        if self.outcome.is_some() {
             self.end_qemu();
         }
         let status = self.child.wait().context("cannot wait for QEMU")?;
-        for name in ["com2.socket", "control.socket"] {
+        for name in [qemu::COM2_SOCKET, qemu::CONTROL_SOCKET] {
             // QEMU may have ended before it connected: let the threads that wait for it go.
             let _ = UnixStream::connect(self.folder.path().join(name));
         }
@@ -217,43 +236,32 @@ impl Machine {
             let _ = pump.join();
         }
         while let Ok(event) = self.events.try_recv() {
-            match event {
-                Event::Control(Control::Status(status)) => {
-                    drop(self.outcome.get_or_insert(Outcome::Status(status)))
-                }
-                Event::Control(Control::Panic) => drop(self.outcome.get_or_insert(Outcome::Panicked)),
-                Event::Message(line) => self.message(&line),
-                Event::Alive => self.release_messages(),
-                _ => {}
+            self.note(&event);
+            if let Event::Control(line) = event {
+                heard(&line);
             }
         }
-        if let Some(outcome) = self.outcome {
-            self.release_messages();
-            return Ok(outcome);
-        }
-        match self.held.take() {
-            Some(held) if !status.success() => bail!(refusal(&held, &status.to_string())),
-            held => {
+        match (self.outcome, self.held.take()) {
+            (None, Some(held)) if !status.success() => bail!(refusal(&held, status)),
+            (None, _) if status.code().is_none() => bail!("QEMU died: {status}"),
+            (outcome, held) => {
                 self.held = held;
                 self.release_messages();
+                Ok(outcome.unwrap_or(Outcome::Reset))
             }
         }
-        if !status.success() && status.code().is_none() {
-            bail!("QEMU died: {status}");
-        }
-        Ok(Outcome::Reset)
     }
 
     /// Asks QEMU to end, and ends it if it does not.
     fn end_qemu(&mut self) {
         use rustix::process::{Pid, Signal, kill_process};
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        for _ in 0..50 {
+        for step in 0..50 {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
+            }
+            if step == 0 {
+                let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -269,79 +277,45 @@ impl Drop for Machine {
 }
 
 /// Why QEMU did not start the machine, from what it printed.
-fn refusal(messages: &[String], status: &str) -> String {
+fn refusal(messages: &[String], status: ExitStatus) -> String {
     let Some(message) = messages.iter().rev().find(|line| !line.trim().is_empty()) else {
         return format!("QEMU did not start the machine ({status})");
     };
-    if messages.iter().any(|line| line.contains("\" lock") || line.contains("Is another process using")) {
-        let file = messages.iter().find_map(|line| Some(line.split_once("[")?.1.split_once("]")?.0));
-        return format!("the disk file {} is in use by another process", file.unwrap_or("of this machine"));
+    // QEMU names the file of a lock that it could not get in brackets.
+    let locked = messages.iter().find(|line| line.contains("Is another process using"));
+    if let Some(file) = locked.and_then(|line| Some(line.split_once('[')?.1.split_once(']')?.0)) {
+        return format!("the disk file {file} is in use by another process");
+    }
+    if messages.iter().any(|line| line.contains("\" lock")) {
+        return "a disk file is in use by another process".into();
     }
     let text = message.split_once(": ").map_or(message.as_str(), |(_, text)| text);
     format!("QEMU did not start the machine: {text}")
 }
 
-fn pump_console(
-    mut stream: impl Read + Send + 'static,
-    mut symboliser: Symboliser,
-    mut sink: Box<dyn Write + Send>,
-    events: Sender<Event>,
-) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let (mut bytes, mut first) = ([0; 4096], true);
-        while let Ok(count @ 1..) = stream.read(&mut bytes) {
-            if std::mem::take(&mut first) {
-                let _ = events.send(Event::Alive);
-            }
-            let text = symboliser.feed(&bytes[..count]);
-            if let Err(why) = sink.write_all(&text).and_then(|()| sink.flush()) {
-                let _ = events.send(Event::Unread(why));
-            }
-        }
-        let _ = events.send(Event::Ended);
-    })
-}
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
 
-fn pump_exec(socket: UnixListener, mut sink: Box<dyn Write + Send>, events: Sender<Event>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let Ok((mut stream, _)) = socket.accept() else { return };
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut bytes) {
-            if let Err(why) = sink.write_all(&bytes[..count]).and_then(|()| sink.flush()) {
-                let _ = events.send(Event::Unread(why));
-            }
-        }
-    })
-}
+    use super::*;
 
-fn pump_lines<R: Read + 'static>(
-    open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
-    events: Sender<Event>,
-    event: impl Fn(String) -> Event + Send + 'static,
-) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let Ok(stream) = open() else { return };
-        let mut stream = BufReader::new(stream);
-        let mut line = Vec::new();
-        while let Ok(1..) = stream.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            line.clear();
-            if events.send(event(text)).is_err() {
-                return;
-            }
-        }
-    })
-}
+    fn refused(lines: &[&str]) -> String {
+        refusal(&lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>(), ExitStatus::from_raw(0x100))
+    }
 
-/// Looks for OVMF where distributions put it.
-pub fn find_ovmf() -> Option<PathBuf> {
-    const PLACES: &[&str] = &[
-        "/usr/share/ovmf/OVMF.fd",
-        "/usr/share/OVMF/OVMF.fd",
-        "/usr/share/edk2/x64/OVMF.4m.fd",
-        "/usr/share/edk2-ovmf/x64/OVMF.fd",
-        "/usr/share/edk2/ovmf/OVMF.fd",
-        "/usr/share/qemu/ovmf-x86_64.bin",
-    ];
-    PLACES.iter().map(Path::new).find(|place| place.is_file()).map(Path::to_path_buf)
+    #[test]
+    fn a_locked_disk_is_named() {
+        let why = refused(&[
+            r#"qemu-system-x86_64: -blockdev {"driver":"file"}: Failed to get "write" lock"#,
+            "Is another process using the image [/tmp/a disk.img]?",
+        ]);
+        assert_eq!(why, "the disk file /tmp/a disk.img is in use by another process");
+    }
+
+    #[test]
+    fn other_refusals_quote_the_last_line() {
+        let why = refused(&["qemu-system-x86_64: warning: old", "qemu-system-x86_64: -smp 0: nonsense"]);
+        assert_eq!(why, "QEMU did not start the machine: -smp 0: nonsense");
+        assert!(refused(&[]).contains("exit status: 1"));
+    }
 }

@@ -10,6 +10,9 @@ use crate::image::BootImage;
 /// The disks' places on the PCI bus end at 0x1f.
 pub const MAX_DISKS: usize = 16;
 const FIRST_DISK_SLOT: usize = 0x10;
+pub(crate) const COM2_SOCKET: &str = "com2.socket";
+pub(crate) const CONTROL_SOCKET: &str = "control.socket";
+pub(crate) const QMP_SOCKET: &str = "qmp.socket";
 
 /// What executes the machine's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,15 +132,15 @@ impl MachineConfig {
 
     fn add_channels(&self, args: &mut Arguments, folder: &Path) {
         args.add("-chardev", "stdio,id=com1,signal=off").add("-serial", "chardev:com1");
-        args.add("-chardev", with_path("socket,id=com2,path=", &folder.join("com2.socket")));
+        args.add("-chardev", with_path("socket,id=com2,path=", &folder.join(COM2_SOCKET)));
         args.add("-serial", "chardev:com2");
-        args.add("-chardev", with_path("socket,id=control,path=", &folder.join("control.socket")));
+        args.add("-chardev", with_path("socket,id=control,path=", &folder.join(CONTROL_SOCKET)));
         args.add("-device", "isa-debugcon,iobase=0xe9,chardev=control");
         args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
         if self.qmp {
             args.add(
                 "-chardev",
-                with_path("socket,id=qmp,server=on,wait=off,path=", &folder.join("qmp.socket")),
+                with_path("socket,id=qmp,server=on,wait=off,path=", &folder.join(QMP_SOCKET)),
             );
             args.add("-mon", "chardev=qmp,mode=control");
         }
@@ -211,7 +214,121 @@ fn with_path(prefix: &str, path: &Path) -> String {
     format!("{prefix}{}", path.to_string_lossy().replace(',', ",,"))
 }
 
-/// The name of QEMU's program.
-pub fn program() -> OsString {
-    std::env::var_os("FAULTLINE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskSpec;
+
+    fn config() -> MachineConfig {
+        MachineConfig::new(BootImage { image: "/boot,1.img".into(), symbols: "/kernel.elf".into() })
+    }
+
+    fn disk(name: &str, bytes: u64, spec: DiskSpec) -> Disk {
+        Disk { name: name.into(), bytes, spec }
+    }
+
+    fn line(config: &MachineConfig) -> String {
+        let args = config.arguments(Path::new("/run"));
+        args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_machine_is_the_same_everywhere() {
+        let line = line(&config());
+        for part in [
+            "-machine pc",
+            "-accel tcg",
+            "-cpu max,phys-bits=36",
+            "-m 256M",
+            "-smp 1",
+            "-no-reboot",
+            "-display none",
+            "-serial chardev:com1 ",
+            "path=/run/com2.socket -serial chardev:com2",
+            "iobase=0xe9,chardev=control",
+            "isa-debug-exit,iobase=0xf4",
+            "name=opt/faultline/cmdline,file=/run/cmdline",
+            "file=/boot,,1.img",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        for part in ["-icount", "-bios", "qmp", "exec", "virtio"] {
+            assert!(!line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn options_reach_qemu() {
+        let mut config = config();
+        config.cpus = 4;
+        config.memory_mib = 64;
+        config.icount = true;
+        config.display = true;
+        config.qmp = true;
+        config.ovmf = Some("/ovmf.fd".into());
+        config.extra = vec!["-d".into(), "int".into()];
+        let line = line(&config);
+        for part in
+            ["-smp 4", "-m 64M", "-icount shift=0,sleep=off", "-erms,-fsrm", "-bios /ovmf.fd", "qmp.socket"]
+        {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("-display"), "{line}");
+        assert!(line.ends_with("-d int"), "{line}");
+        config.accelerator = Accelerator::Kvm;
+        assert!(config.arguments(Path::new("/run")).contains(&"kvm".into()));
+    }
+
+    #[test]
+    fn disks_stand_in_order_and_are_locked() {
+        let mut config = config();
+        config.disks = vec![
+            disk("disk0", 1, DiskSpec { path: "/a,b.img".into(), ..DiskSpec::default() }),
+            disk("programs", 10240, DiskSpec::read_only("/p.tar")),
+        ];
+        let line = line(&config);
+        let first =
+            r#"{"driver":"file","filename":"/a,b.img","locking":"on","node-name":"file0","read-only":false}"#;
+        assert!(line.contains(first), "{line}");
+        assert!(line.contains("virtio-blk-pci,drive=file0,addr=0x10"), "{line}");
+        assert!(line.contains("virtio-blk-pci,drive=file1,addr=0x11"), "{line}");
+        assert!(line.contains(r#""read-only":true"#), "{line}");
+        assert!(config.kernel_files().contains(&("disks", "disk0 1\nprograms 10240\n".into())));
+    }
+
+    #[test]
+    fn faults_stand_below_the_limit() {
+        let mut config = config();
+        let spec = DiskSpec {
+            path: "/a".into(),
+            read_only: true,
+            iops: Some(10),
+            failing: vec![2048..2049, 2049..2050],
+        };
+        config.disks = vec![disk("disk0", 4096, spec)];
+        let line = line(&config);
+        for part in [
+            r#""driver":"blkdebug","image":"file0","#,
+            r#""sector":2048"#,
+            r#""sector":2049"#,
+            r#""limits":{"iops-total":10}"#,
+            r#""driver":"throttle","file":"faults0""#,
+            "drive=limit0",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("2050"), "{line}");
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_to_do() {
+        let mut config = config();
+        config.tour = true;
+        config.console = true;
+        let files = config.kernel_files();
+        assert!(files.contains(&("tour", "1".into())) && files.contains(&("console", "1".into())));
+        assert!(!files.iter().any(|(name, _)| *name == "exec"));
+        config.exec = Some("hash --threads 8".into());
+        assert!(config.kernel_files().contains(&("exec", "hash --threads 8".into())));
+    }
 }

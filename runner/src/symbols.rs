@@ -139,3 +139,87 @@ fn backtrace_line(line: &[u8]) -> Option<(u32, u64)> {
     let address = u64::from_str_radix(digits, 16).ok().filter(|address| *address != 0)?;
     Some((number.parse().ok()?, address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A console of a 'kernel' that is this test program itself.
+    fn symboliser() -> Symboliser {
+        Symboliser::new(Symbols::open(Path::new("/proc/self/exe")).unwrap())
+    }
+
+    /// Where a kernel at its usual place would have the function that is here at `address`.
+    fn in_kernel(address: usize) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let program = std::env::current_exe().unwrap();
+        let first = maps.lines().find(|line| line.ends_with(program.to_str().unwrap())).unwrap();
+        let base = u64::from_str_radix(first.split_once('-').unwrap().0, 16).unwrap();
+        KERNEL_BASE + (address as u64 - base)
+    }
+
+    #[inline(never)]
+    fn a_function_with_a_name() -> u32 {
+        std::hint::black_box(7)
+    }
+
+    #[test]
+    fn lines_of_a_backtrace_are_known_from_others() {
+        assert_eq!(backtrace_line(b"  #3 0xffffffff80012345"), Some((3, 0xffff_ffff_8001_2345)));
+        assert_eq!(backtrace_line(b"#12  0x10"), Some((12, 0x10)));
+        for other in [
+            "",
+            "#",
+            "#3",
+            "# 0x10",
+            "#x 0x10",
+            "#3 12",
+            "#3 0xzz",
+            "#3 0x10 more",
+            "#3 0x0",
+            "> #3 0x1",
+            "\u{fffd}",
+        ] {
+            assert_eq!(backtrace_line(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_address_becomes_function_file_and_line() {
+        let address = in_kernel(a_function_with_a_name as *const () as usize);
+        let text = symboliser().feed(format!("  #0 {address:#018x}\r\n").as_bytes());
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with(&format!("  #0 {address:#018x} ")), "{text}");
+        assert!(text.contains("a_function_with_a_name (runner/src/symbols.rs:"), "{text}");
+        assert!(text.ends_with("\r\n"), "{text}");
+    }
+
+    #[test]
+    fn the_call_before_a_return_address_is_meant() {
+        let address = in_kernel(a_function_with_a_name as *const () as usize);
+        let text =
+            String::from_utf8(symboliser().feed(format!("#1 {:#x}\n", address + 1).as_bytes())).unwrap();
+        assert!(text.contains("a_function_with_a_name"), "{text}");
+    }
+
+    #[test]
+    fn bytes_pass_at_once_and_unchanged() {
+        let mut symboliser = symboliser();
+        for piece in ["fault", "line> ", "#1 ", "0x1", "\n", "\u{1b}[2K\rx", "\n#2 0xffffffffffffffff\n"] {
+            assert_eq!(symboliser.feed(piece.as_bytes()), piece.as_bytes());
+        }
+        let long = vec![b'#'; 1 << 16];
+        assert_eq!(symboliser.feed(&long), long);
+    }
+
+    #[test]
+    fn a_line_may_come_in_pieces() {
+        let address = in_kernel(a_function_with_a_name as *const () as usize);
+        let mut symboliser = symboliser();
+        let mut text = Vec::new();
+        for byte in format!("junk\n  #0 {address:#x}\n").bytes() {
+            text.extend(symboliser.feed(&[byte]));
+        }
+        assert!(String::from_utf8(text).unwrap().contains("a_function_with_a_name"));
+    }
+}

@@ -168,3 +168,18 @@ fn programs(messages: &str) -> Vec<Program> {
     };
     made.filter_map(program).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binaries_are_found_in_what_cargo_tells() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"kernel"},"executable":null}
+not a message
+{"reason":"compiler-artifact","target":{"name":"faultline-kernel"},"executable":"/t/release/faultline-kernel"}
+{"reason":"build-finished","success":true}"#;
+        let kernel = Program { name: "faultline-kernel".into(), elf: "/t/release/faultline-kernel".into() };
+        assert_eq!(programs(messages), [kernel]);
+    }
+}

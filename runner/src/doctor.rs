@@ -1,0 +1,264 @@
+//! `cargo run -- doctor`: what a run needs, what is missing, and how to get it.
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::host::{self, Kvm};
+use crate::outcome::Outcome;
+use crate::toolchain::Toolchain;
+use crate::workspace::Workspace;
+
+/// The boot stages and three target folders take about this much.
+const SPACE_NEEDED_MIB: u64 = 2048;
+/// The oldest compiler, as in the workspace's manifest.
+const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// What was found about one need.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    /// It is there.
+    Fine(String),
+    /// It is not, and all but something optional works without.
+    Note(String),
+    /// It is not, and this is the cure.
+    Missing { why: String, fix: String },
+}
+
+/// Looks at everything that a run needs, and prints a line about each.
+///
+/// # Errors
+/// When something is missing.
+pub fn examine(out: &mut dyn Write) -> Result<Outcome> {
+    let mut missing = 0;
+    for (name, finding) in findings() {
+        match finding {
+            Finding::Fine(about) => writeln!(out, "ok       {name}: {about}")?,
+            Finding::Note(about) => writeln!(out, "note     {name}: {about}")?,
+            Finding::Missing { why, fix } => {
+                missing += 1;
+                writeln!(out, "MISSING  {name}: {why}\n         fix: {fix}")?;
+            }
+        }
+    }
+    match missing {
+        0 => Ok(Outcome::Status(0)),
+        1 => bail!("1 thing is missing (its fix is above)"),
+        count => bail!("{count} things are missing (their fixes are above)"),
+    }
+}
+
+fn findings() -> Vec<(&'static str, Finding)> {
+    let workspace = Workspace::find();
+    let mut all = match &workspace {
+        Ok(workspace) => compiler(workspace.toolchain()),
+        Err(why) => vec![("compiler", missing(format!("{why:#}"), "./setup.sh"))],
+    };
+    all.push(("QEMU", qemu()));
+    all.push(("UEFI firmware", firmware()));
+    all.push(("KVM", kvm(&Kvm::probe())));
+    if let Ok(workspace) = &workspace {
+        all.push(("space", space(workspace.root())));
+        all.push(("boot stages", boot_stages(workspace)));
+    }
+    all
+}
+
+fn compiler(toolchain: &Toolchain) -> Vec<(&'static str, Finding)> {
+    let here = toolchain.sysroot.display();
+    let version =
+        match toolchain.release.split('-').next().is_some_and(|release| at_least(release, OLDEST_RUST)) {
+            true => Finding::Fine(format!("rustc {} in {here}", toolchain.release)),
+            false => missing(
+                format!("rustc {} in {here} is too old: {OLDEST_RUST} is needed", toolchain.release),
+                "./setup.sh, or `rustup toolchain install 1.96.0` in this folder",
+            ),
+        };
+    let source = match toolchain.has_source() {
+        true => Finding::Fine("installed".into()),
+        false => missing(
+            "the compiler's own library is not there as source (the boot stages build it)",
+            "./setup.sh, or `rustup component add rust-src`",
+        ),
+    };
+    let target = match toolchain.has_bare_core() {
+        true => Finding::Fine("installed".into()),
+        false => Finding::Note(
+            "not installed; the kernel builds its own `core`, half a minute longer at first".into(),
+        ),
+    };
+    let linker = match host::in_path("rust-lld")
+        .or_else(|| Some(toolchain.tools().join("rust-lld")).filter(|file| file.is_file()))
+    {
+        Some(linker) => runs(&linker, &["-flavor", "gnu", "--version"]),
+        None => missing(
+            "there is no rust-lld",
+            "./setup.sh, or install LLVM's lld and link it as rust-lld in PATH",
+        ),
+    };
+    let tools = match (toolchain.objcopy(), toolchain.tools().join("llvm-objdump").exists()) {
+        (Ok(objcopy), true) => runs(&objcopy, &["--version"]),
+        (objcopy, _) => missing(
+            objcopy.err().map_or_else(|| "there is no llvm-objdump".into(), |why| format!("{why:#}")),
+            "./setup.sh, or `rustup component add llvm-tools`",
+        ),
+    };
+    vec![
+        ("compiler", version),
+        ("rust-src", source),
+        ("target x86_64-unknown-none", target),
+        ("rust-lld", linker),
+        ("llvm-tools", tools),
+    ]
+}
+
+/// A link can point to a package that is gone, so being there is not enough.
+fn runs(program: &Path, args: &[&str]) -> Finding {
+    match Command::new(program).args(args).output() {
+        Ok(output) if output.status.success() => Finding::Fine(program.display().to_string()),
+        Ok(output) => missing(format!("{} fails: {}", program.display(), output.status), "./setup.sh"),
+        Err(why) => missing(format!("{} does not start: {why}", program.display()), "./setup.sh"),
+    }
+}
+
+fn qemu() -> Finding {
+    match host::qemu_version() {
+        Ok(version) => Finding::Fine(format!("{} {version}", host::qemu_program().display())),
+        Err(why) => missing(format!("{why:#}"), package("qemu-system-x86", "qemu-system-x86_64")),
+    }
+}
+
+fn firmware() -> Finding {
+    match host::ovmf() {
+        Ok(file) => Finding::Fine(file.display().to_string()),
+        Err(_) => Finding::Note(format!(
+            "OVMF is not installed, so --uefi does not work (fix: {})",
+            package("ovmf", "OVMF")
+        )),
+    }
+}
+
+fn kvm(kvm: &Kvm) -> Finding {
+    match kvm {
+        Kvm::Works => Finding::Fine("works".into()),
+        Kvm::Absent => Finding::Note("not on this machine; QEMU translates instead, which is slower".into()),
+        Kvm::Unusable(why) => {
+            Finding::Note(format!("not used: {why}; QEMU translates instead, which is slower"))
+        }
+    }
+}
+
+fn space(root: &Path) -> Finding {
+    let Ok(about) = rustix::fs::statvfs(root) else { return Finding::Note("unknown".into()) };
+    let free = (about.f_bavail.saturating_mul(about.f_frsize)) >> 20;
+    enough_space(free, root)
+}
+
+fn enough_space(free_mib: u64, root: &Path) -> Finding {
+    if free_mib >= SPACE_NEEDED_MIB {
+        return Finding::Fine(format!("{free_mib} MiB free"));
+    }
+    missing(
+        format!("{free_mib} MiB are free in {}, and a build takes up to {SPACE_NEEDED_MIB}", root.display()),
+        "make room on that disk",
+    )
+}
+
+fn boot_stages(workspace: &Workspace) -> Finding {
+    match workspace.root().join("target/image/debug/faultline-image").is_file() {
+        true => Finding::Fine("built".into()),
+        false => Finding::Note("not built yet: the first run takes some 3 minutes longer".into()),
+    }
+}
+
+fn missing(why: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding::Missing { why: why.into(), fix: fix.into() }
+}
+
+/// How to install a package whose name is known on Debian.
+fn package(debian: &str, elsewhere: &str) -> String {
+    if host::in_path("apt-get").is_some() {
+        return format!("sudo apt-get install {debian}");
+    }
+    format!("install {elsewhere} with your system's packages")
+}
+
+/// Compares versions of numbers and dots.
+fn at_least(version: &str, oldest: &str) -> bool {
+    let numbers =
+        |text: &str| text.split('.').map(|part| part.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>();
+    numbers(version) >= numbers(oldest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fake(sysroot: &Path) -> Toolchain {
+        Toolchain {
+            sysroot: sysroot.into(),
+            host: "x86_64-unknown-linux-gnu".into(),
+            release: "1.96.0".into(),
+        }
+    }
+
+    fn found(toolchain: &Toolchain, name: &str) -> Finding {
+        compiler(toolchain).into_iter().find(|(about, _)| *about == name).expect(name).1
+    }
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(at_least("1.96.0", "1.96"));
+        assert!(at_least("1.100.0", "1.96"));
+        assert!(!at_least("1.95.0", "1.96"));
+    }
+
+    #[test]
+    fn an_old_compiler_is_named_with_its_cure() {
+        let old = Toolchain { release: "1.95.0".into(), ..fake(Path::new("/nowhere")) };
+        assert!(matches!(found(&old, "compiler"), Finding::Missing { why, .. } if why.contains("1.95.0")));
+        assert!(matches!(found(&fake(Path::new("/nowhere")), "compiler"), Finding::Fine(_)));
+        let nightly = Toolchain { release: "1.97.0-nightly".into(), ..fake(Path::new("/nowhere")) };
+        assert!(matches!(found(&nightly, "compiler"), Finding::Fine(_)));
+    }
+
+    #[test]
+    fn missing_parts_of_the_toolchain_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let bare = fake(folder.path());
+        assert!(matches!(found(&bare, "rust-src"), Finding::Missing { fix, .. } if fix.contains("rust-src")));
+        assert!(
+            matches!(found(&bare, "llvm-tools"), Finding::Missing { fix, .. } if fix.contains("llvm-tools"))
+        );
+        assert!(matches!(found(&bare, "target x86_64-unknown-none"), Finding::Note(_)));
+
+        let source = folder.path().join("lib/rustlib/src/rust/library/core");
+        std::fs::create_dir_all(&source).unwrap();
+        std::fs::write(source.join("Cargo.toml"), "").unwrap();
+        std::fs::create_dir_all(folder.path().join("lib/rustlib/x86_64-unknown-none/lib")).unwrap();
+        assert!(matches!(found(&bare, "rust-src"), Finding::Fine(_)));
+        assert!(matches!(found(&bare, "target x86_64-unknown-none"), Finding::Fine(_)));
+    }
+
+    #[test]
+    fn a_tool_that_does_not_run_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dangling = folder.path().join("llvm-objcopy");
+        std::os::unix::fs::symlink("/nowhere/llvm-objcopy", &dangling).unwrap();
+        assert!(matches!(runs(&dangling, &[]), Finding::Missing { .. }));
+        assert!(matches!(runs(Path::new("/bin/false"), &[]), Finding::Missing { .. }));
+        assert!(matches!(runs(Path::new("/bin/true"), &[]), Finding::Fine(_)));
+    }
+
+    #[test]
+    fn a_full_disk_and_a_dead_kvm_are_told() {
+        assert!(
+            matches!(enough_space(100, Path::new("/x")), Finding::Missing { why, .. } if why.contains("100 MiB"))
+        );
+        assert!(matches!(enough_space(9000, Path::new("/x")), Finding::Fine(_)));
+        assert!(
+            matches!(kvm(&Kvm::Unusable("it opens, but".into())), Finding::Note(why) if why.contains("it opens, but"))
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! What this machine offers to run another one: QEMU, KVM, firmware.
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::qemu::Accelerator;
+
+/// Older ones lack options that the runner uses.
+pub const OLDEST_QEMU: (u32, u32) = (6, 2);
+
+/// QEMU's program: `FAULTLINE_QEMU`, or what is in PATH.
+pub fn qemu_program() -> OsString {
+    env::var_os("FAULTLINE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+}
+
+/// Asks QEMU for its version.
+///
+/// # Errors
+/// When there is no QEMU, or it is too old or cannot say.
+pub fn qemu_version() -> Result<String> {
+    let program = qemu_program();
+    let run = Command::new(&program).arg("--version").output();
+    let output = match run {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            bail!("QEMU is not installed: there is no {} (./setup.sh installs it)", program.display())
+        }
+        other => other.with_context(|| format!("{} does not start", program.display()))?,
+    };
+    checked_version(&String::from_utf8_lossy(&output.stdout))
+        .with_context(|| format!("{} cannot be used", program.display()))
+}
+
+/// The version in what `qemu --version` prints.
+fn checked_version(text: &str) -> Result<String> {
+    let version =
+        text.lines().next().and_then(|line| line.split_once("version ")?.1.split_whitespace().next());
+    let version = version.context("it does not tell its version")?;
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else {
+        bail!("it tells a version that makes no sense: {version}");
+    };
+    let (oldest_major, oldest_minor) = OLDEST_QEMU;
+    if (major, minor) < OLDEST_QEMU {
+        bail!("it is QEMU {version}, and {oldest_major}.{oldest_minor} is the oldest that will do");
+    }
+    Ok(version.to_owned())
+}
+
+/// Whether guests can run on this machine's processor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kvm {
+    /// They can.
+    Works,
+    /// There is no such thing here.
+    Absent,
+    /// It is there, and this is why it is of no use.
+    Unusable(String),
+}
+
+impl Kvm {
+    /// Looks at this machine.
+    pub fn probe() -> Self {
+        Self::probe_files(Path::new("/dev/kvm"), Path::new("/proc/cpuinfo"))
+    }
+
+    /// Inside another virtual machine the device can exist and open, and still hang every guest: the
+    /// processor must have the feature, too.
+    fn probe_files(device: &Path, cpuinfo: &Path) -> Self {
+        if !device.exists() {
+            return Self::Absent;
+        }
+        if let Err(why) = File::options().read(true).write(true).open(device) {
+            let hint = match why.kind() {
+                std::io::ErrorKind::PermissionDenied => " (is your user in the group `kvm`?)",
+                _ => "",
+            };
+            return Self::Unusable(format!("{} cannot be opened: {why}{hint}", device.display()));
+        }
+        let features = fs::read_to_string(cpuinfo).unwrap_or_default();
+        if features.split_whitespace().any(|word| word == "vmx" || word == "svm") {
+            return Self::Works;
+        }
+        Self::Unusable(format!(
+            "{} opens, but this processor shows no virtualisation (vmx, svm)",
+            device.display()
+        ))
+    }
+}
+
+/// What the user said about the accelerator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AcceleratorChoice {
+    /// KVM where it works, else TCG.
+    #[default]
+    Auto,
+    /// The processor of this machine.
+    Kvm,
+    /// QEMU's translator: slower, the same everywhere.
+    Tcg,
+}
+
+impl AcceleratorChoice {
+    /// Decides. `icount` can be had from the translator only.
+    ///
+    /// # Errors
+    /// When KVM is demanded and cannot be opened, or together with `icount`.
+    pub fn decide(self, icount: bool, kvm: &Kvm) -> Result<Accelerator> {
+        match (self, kvm) {
+            (Self::Kvm, _) if icount => {
+                bail!("--icount counts the translator's instructions: it needs --accel tcg")
+            }
+            (Self::Kvm, Kvm::Absent) => bail!("--accel kvm: there is no /dev/kvm on this machine"),
+            (Self::Kvm, Kvm::Unusable(why)) if why.contains("cannot be opened") => {
+                bail!("--accel kvm: {why}")
+            }
+            (Self::Kvm, _) => Ok(Accelerator::Kvm),
+            (Self::Auto, Kvm::Works) if !icount => Ok(Accelerator::Kvm),
+            _ => Ok(Accelerator::Tcg),
+        }
+    }
+}
+
+/// Looks for OVMF where distributions put it; `FAULTLINE_OVMF` names another place.
+///
+/// # Errors
+/// When there is none.
+pub fn ovmf() -> Result<PathBuf> {
+    const PLACES: &[&str] = &[
+        "/usr/share/ovmf/OVMF.fd",
+        "/usr/share/OVMF/OVMF.fd",
+        "/usr/share/edk2/x64/OVMF.4m.fd",
+        "/usr/share/edk2-ovmf/x64/OVMF.fd",
+        "/usr/share/edk2/ovmf/OVMF.fd",
+        "/usr/share/qemu/ovmf-x86_64.bin",
+    ];
+    if let Some(place) = env::var_os("FAULTLINE_OVMF").map(PathBuf::from) {
+        if !place.is_file() {
+            bail!("FAULTLINE_OVMF names {}, which is no file", place.display());
+        }
+        return Ok(place);
+    }
+    let found = PLACES.iter().map(PathBuf::from).find(|place| place.is_file());
+    found.context("UEFI needs the firmware OVMF, which is not installed (./setup.sh installs it)")
+}
+
+/// The full path of a program that PATH leads to.
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_old_ones_refused() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c)";
+        assert_eq!(checked_version(debian).unwrap(), "7.2.22");
+        assert_eq!(checked_version("QEMU emulator version 10.0.2\n").unwrap(), "10.0.2");
+        assert!(checked_version("QEMU emulator version 6.2.0").is_ok());
+        let old = checked_version("QEMU emulator version 5.2.0 (Debian 1:5.2)").unwrap_err().to_string();
+        assert!(old.contains("5.2.0") && old.contains("6.2"), "{old}");
+        assert!(checked_version("").is_err());
+        assert!(checked_version("QEMU emulator version next").is_err());
+    }
+
+    #[test]
+    fn kvm_needs_the_device_and_the_feature() {
+        let folder = tempfile::tempdir().unwrap();
+        let (device, cpuinfo) = (folder.path().join("kvm"), folder.path().join("cpuinfo"));
+        assert_eq!(Kvm::probe_files(&device, &cpuinfo), Kvm::Absent);
+        fs::write(&device, "").unwrap();
+        fs::write(&cpuinfo, "flags : fpu sse2 nx").unwrap();
+        assert!(matches!(Kvm::probe_files(&device, &cpuinfo), Kvm::Unusable(why) if why.contains("vmx")));
+        fs::write(&cpuinfo, "flags : fpu svm nx").unwrap();
+        assert_eq!(Kvm::probe_files(&device, &cpuinfo), Kvm::Works);
+        let folder_as_device = Kvm::probe_files(folder.path(), &cpuinfo);
+        assert!(matches!(folder_as_device, Kvm::Unusable(why) if why.contains("cannot be opened")));
+    }
+
+    #[test]
+    fn the_accelerator_is_chosen_or_obeyed() {
+        let dead = Kvm::Unusable("opens, but".into());
+        let decide = |choice: AcceleratorChoice, icount, kvm: &Kvm| choice.decide(icount, kvm).ok();
+        assert_eq!(decide(AcceleratorChoice::Auto, false, &Kvm::Works), Some(Accelerator::Kvm));
+        assert_eq!(decide(AcceleratorChoice::Auto, true, &Kvm::Works), Some(Accelerator::Tcg));
+        assert_eq!(decide(AcceleratorChoice::Auto, false, &dead), Some(Accelerator::Tcg));
+        assert_eq!(decide(AcceleratorChoice::Tcg, false, &Kvm::Works), Some(Accelerator::Tcg));
+        assert_eq!(decide(AcceleratorChoice::Kvm, false, &dead), Some(Accelerator::Kvm));
+        assert_eq!(decide(AcceleratorChoice::Kvm, false, &Kvm::Absent), None);
+        assert_eq!(decide(AcceleratorChoice::Kvm, true, &Kvm::Works), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! The threads that carry what QEMU prints to where it belongs, and tell the machine what happens.
+use std::io::{BufRead as _, BufReader, Read, Result, Write};
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use crate::control::Control;
+use crate::symbols::Symboliser;
+
+/// Something that happened to a machine.
+pub(crate) enum Event {
+    /// A line of the control channel.
+    Control(Control),
+    /// The console printed something for the first time.
+    Alive,
+    /// QEMU has closed its standard output: it is ending.
+    Ended,
+    /// A line of QEMU's own.
+    Message(String),
+    /// Nobody can read our output any more.
+    Unread(std::io::Error),
+    /// The runner got this signal.
+    Interrupted(i32),
+}
+
+/// Carries the console, its bytes at once, its backtraces explained.
+pub(crate) fn console(
+    mut stream: impl Read + Send + 'static,
+    mut symboliser: Symboliser,
+    mut sink: Box<dyn Write + Send>,
+    events: Sender<Event>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (mut bytes, mut first) = ([0; 4096], true);
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            if std::mem::take(&mut first) {
+                let _ = events.send(Event::Alive);
+            }
+            carry(&symboliser.feed(&bytes[..count]), &mut *sink, &events);
+        }
+        let _ = events.send(Event::Ended);
+    })
+}
+
+/// Carries the output of the one command.
+pub(crate) fn exec(
+    socket: UnixListener,
+    mut sink: Box<dyn Write + Send>,
+    events: Sender<Event>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let Ok((mut stream, _)) = socket.accept() else { return };
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            carry(&bytes[..count], &mut *sink, &events);
+        }
+    })
+}
+
+/// Keeps reading even if the bytes cannot be written, or QEMU would wait for us.
+fn carry(bytes: &[u8], sink: &mut dyn Write, events: &Sender<Event>) {
+    if let Err(why) = sink.write_all(bytes).and_then(|()| sink.flush()) {
+        let _ = events.send(Event::Unread(why));
+    }
+}
+
+/// Turns each line of a stream into an event.
+pub(crate) fn lines<R: Read>(
+    open: impl FnOnce() -> Result<R> + Send + 'static,
+    events: Sender<Event>,
+    event: impl Fn(String) -> Event + Send + 'static,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let Ok(stream) = open() else { return };
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while let Ok(1..) = stream.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            if events.send(event(text)).is_err() {
+                return;
+            }
+        }
+    })
+}

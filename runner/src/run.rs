@@ -1,0 +1,105 @@
+//! From the options of the command line to the machine's outcome.
+use std::io::{self, IsTerminal as _};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli::Cli;
+use crate::disk::{self, Disk};
+use crate::host::{self, Kvm};
+use crate::image::{self, Firmware};
+use crate::machine::{Machine, Sinks, Stopper};
+use crate::outcome::Outcome;
+use crate::qemu::{MAX_DISKS, MachineConfig};
+use crate::terminal::{RawTerminal, forward_input};
+use crate::workspace::{Profile, Workspace};
+
+/// Builds the kernel and runs it as `cli` says, with this process's input and output.
+///
+/// # Errors
+/// When the run cannot be set up. What is wrong with the options is found before anything is built.
+pub fn run(cli: &Cli) -> Result<Outcome> {
+    host::qemu_version()?;
+    let accelerator = cli.accel.decide(cli.icount, &Kvm::probe())?;
+    let ovmf = if cli.uefi { Some(host::ovmf()?) } else { None };
+    let disks = disk::check_all(&cli.disks)?;
+
+    let workspace = Workspace::find()?;
+    let profile = if cli.debug { Profile::Debug } else { Profile::Release };
+    let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile)?;
+    let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
+    let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
+    let console = cli.console || (cli.exec.is_none() && io::stdin().is_terminal());
+    let config = MachineConfig {
+        ovmf,
+        memory_mib: cli.memory,
+        cpus: cli.smp,
+        accelerator,
+        disks: all_disks(cli, &workspace, disks)?,
+        display: cli.display,
+        icount: cli.icount,
+        cmdline: cli.cmdline.clone(),
+        exec: cli.exec.clone(),
+        tour: cli.exec.is_none() && !cli.no_tour,
+        console,
+        extra: cli.qemu_args.clone(),
+        ..MachineConfig::new(image::pack(&workspace, kernel, profile, firmware)?)
+    };
+    boot(&config, cli.timeout.map(Duration::from_secs))
+}
+
+/// The user's disks, or the one for the tour; and the user programs.
+fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<Vec<Disk>> {
+    if disks.is_empty() && cli.exec.is_none() {
+        disks.push(disk::demo_disk(workspace)?);
+    }
+    // User programs are optimised in any case: it is the kernel that --debug is about.
+    let programs = workspace.build_user_programs(Profile::Release)?;
+    disks.extend(disk::programs_disk(workspace, &programs)?);
+    if disks.len() > MAX_DISKS {
+        bail!("{} disks are too many: the machine has room for {}", cli.disks.len(), MAX_DISKS - 1);
+    }
+    Ok(disks)
+}
+
+fn boot(config: &MachineConfig, limit: Option<Duration>) -> Result<Outcome> {
+    let sinks = match config.exec {
+        Some(_) => Sinks {
+            console: Box::new(io::stderr()),
+            exec: Box::new(io::stdout()),
+            messages: Box::new(io::stderr()),
+        },
+        None => Sinks {
+            console: Box::new(io::stdout()),
+            exec: Box::new(io::sink()),
+            messages: Box::new(io::stderr()),
+        },
+    };
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let mut machine = Machine::start(config, sinks, limit)?;
+    stop_on_signal(signals, machine.stopper());
+    // Lives until the machine has ended: then the terminal is as it was.
+    let _terminal = config.console.then(RawTerminal::enter);
+    let input = machine.console_input();
+    if config.console {
+        if let Some(input) = input {
+            forward_input(input);
+        }
+        return machine.wait(|_| ());
+    }
+    // Open until the end: a console without input is not one whose input has ended.
+    let outcome = machine.wait(|_| ());
+    drop(input);
+    outcome
+}
+
+fn stop_on_signal(mut signals: Signals, stopper: Stopper) {
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            stopper.interrupt(signal);
+        }
+    });
+}
