@@ -12,21 +12,33 @@
 //!    waiter never takes memory away from a device: whoever owns the memory is the request, not the
 //!    waiter.
 //!
-//! Nothing here polls a device, with two exceptions that say so where they stand: calibrating the timer
-//! at boot, and [`serial::Serial::write_now`], with which a panic is printed.
+//! Nothing here polls a device, with two exceptions that say so where they stand: setting devices up and
+//! calibrating the timer at boot, and [`serial::Serial::write_now`], with which a panic is printed.
 //!
 //! What may be called from where is said at each item. If nothing is said, an item may be called from a
 //! task or a kernel thread, but not from an interrupt handler.
 //!
-//! Unsafe code stands in the rooms that touch registers or memory shared with a device (`port`, `dma`,
-//! `mmio` and `virtio_blk::ring`); everything else denies it.
+//! Unsafe code stands in the rooms that touch registers or memory shared with a device (`port`, `mmio`,
+//! `dma`, `virtio_blk::ring`, and one method of `pci`); everything else denies it.
 #![no_std]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
+mod byte_ring;
+mod completion;
+pub mod dma;
 pub mod fw_cfg;
+pub mod keyboard;
+mod mmio;
+pub mod pci;
 mod port;
 pub mod power;
+mod room;
+pub mod serial;
 pub mod timer;
+pub mod virtio_blk;
+
+pub use virtio_blk::VirtioBlk;

@@ -58,3 +58,51 @@ pub(crate) const CONTROL_CHANNEL: Port<u8> = Port::new(0xe9);
 pub(crate) const DEBUG_EXIT: Port<u32> = Port::new(0xf4);
 /// The ACPI power management control register where SeaBIOS puts it on QEMU's `pc` machine.
 pub(crate) const ACPI_CONTROL: Port<u16> = Port::new(0x604);
+
+/// One of the two serial ports that every PC has at a fixed place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Com {
+    /// COM1, at 0x3f8.
+    One,
+    /// COM2, at 0x2f8.
+    Two,
+}
+
+impl Com {
+    /// The ISA interrupt line (edge-triggered, active high).
+    pub const fn irq(self) -> u8 {
+        match self {
+            Self::One => 4,
+            Self::Two => 3,
+        }
+    }
+
+    /// The port's register at an offset of 0..8.
+    fn register(self, offset: usize) -> Port<u8> {
+        let base = match self {
+            Self::One => 0x3f8,
+            Self::Two => 0x2f8,
+        };
+        // Offsets wrap inside the device, so that no other device can be reached.
+        Port::new(base + (offset as u16 & 7))
+    }
+}
+
+impl crate::serial::Registers for Com {
+    fn read(&self, offset: usize) -> u8 {
+        self.register(offset).read()
+    }
+    fn write(&self, offset: usize, value: u8) {
+        self.register(offset).write(value);
+    }
+}
+
+/// The keyboard controller (i8042): data from and to the devices behind it.
+pub(crate) const I8042_DATA: Port<u8> = Port::new(0x60);
+/// The keyboard controller: status when read, command when written.
+pub(crate) const I8042_COMMAND: Port<u8> = Port::new(0x64);
+
+/// PCI configuration space: which function's register the data port shows.
+pub(crate) const PCI_ADDRESS: Port<u32> = Port::new(0xcf8);
+/// PCI configuration space: that register.
+pub(crate) const PCI_DATA: Port<u32> = Port::new(0xcfc);

@@ -16,7 +16,7 @@ const RUNS: u32 = 5;
 const MAX_LOOKS: u32 = 2_000_000;
 
 /// Channel 2, lower then upper byte of the count, mode 0 (output rises when the count ends), binary.
-const ONE_SHOT: u8 = 0b10_11_000_0;
+const ONE_SHOT: u8 = 0b1011_0000;
 const GATE: u8 = 1 << 0;
 const SPEAKER: u8 = 1 << 1;
 const OUTPUT: u8 = 1 << 5;

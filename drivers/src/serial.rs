@@ -1,0 +1,380 @@
+//! The serial port (16550): both directions driven by interrupts, without locks.
+//!
+//! ```text
+//! line -> FIFO -> interrupt() -> input ring  -> SerialReader::read (one reader)
+//! line <- FIFO <- interrupt() <- output ring <- write_all (writers take turns)
+//!              <- write_now (panics and boot messages: empties the ring first)
+//! ```
+//!
+//! **Which interrupts are on** follows from the rings alone ([`Serial::wanted`]): data ready while the
+//! input ring has room, transmitter empty while the output ring has bytes. Whoever changes a ring calls
+//! [`Serial::nudge`]; [`Serial::settle`] writes the register and looks again, so of two that do so at
+//! once the later one leaves the right value.
+//!
+//! **Nothing is lost where the sender can wait.** When the input ring is full the port is no longer read,
+//! its FIFO fills, and a sender with flow control (QEMU's chardev, or a cable with RTS/CTS) stops. A
+//! sender without it overruns the FIFO, and that is counted ([`SerialStats::overruns`]).
+//!
+//! **The interrupt is edge-triggered** (ISA). The handler turns all sources off first and on again last,
+//! so whatever is pending at its end makes a new edge, and one pass is enough.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+
+use executor::WaitReason;
+use executor::lock::without_interrupts;
+use executor::sync::{Mutex, Signal};
+use uart_16550::spec::FIFO_SIZE;
+use uart_16550::spec::registers::{FCR, FifoTriggerLevel, IER, LCR, LSR, MCR, WordLength, offsets};
+
+use crate::byte_ring::ByteRing;
+pub use crate::port::Com;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes that wait for the reader.
+const INPUT_BYTES: usize = 4096;
+/// Bytes that wait for the line.
+const OUTPUT_BYTES: usize = 16384;
+/// Bytes received in one pass of the handler; more come with the next edge.
+const INPUT_PASS: usize = 64;
+/// Looks at the line status before `write_now` gives up on a line that takes nothing: some 0.2 s.
+const PATIENCE: u32 = 200_000;
+
+/// The port's registers; a seam for tests. Both are interrupt-safe.
+pub trait Registers {
+    /// Reads the register at an offset (0..8).
+    fn read(&self, offset: usize) -> u8;
+    /// Writes it.
+    fn write(&self, offset: usize, value: u8);
+}
+
+/// A serial port. Meant to be a `static`; interrupt-safe where said.
+#[derive(Debug)]
+pub struct Serial<R = Com> {
+    registers: R,
+    input: ByteRing<INPUT_BYTES>,
+    output: ByteRing<OUTPUT_BYTES>,
+    input_ready: Signal,
+    output_room: Signal,
+    /// Whose message goes into the output ring: one writer at a time, which makes the ring's one pusher.
+    turn: Mutex<()>,
+    /// Set while somebody writes to the transmitter: the handler or `write_now`.
+    sending: AtomicBool,
+    /// Set once the interrupt is routed; before that no source is turned on.
+    driven: AtomicBool,
+    /// The sources that were turned on last.
+    enabled: AtomicU8,
+    has_reader: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    interrupts: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    overruns: AtomicU64,
+    damaged: AtomicU64,
+    unsent: AtomicU64,
+}
+
+/// What has gone through a port since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SerialStats {
+    /// Interrupts handled.
+    pub interrupts: u64,
+    /// Bytes received into the input ring.
+    pub received: u64,
+    /// Bytes given to the transmitter.
+    pub sent: u64,
+    /// Times that the line was faster than we: at least one byte was lost each time.
+    pub overruns: u64,
+    /// Bytes thrown away because they arrived damaged (parity, framing, break).
+    pub damaged: u64,
+    /// Bytes that `write_now` gave up, as the line took nothing.
+    pub unsent: u64,
+}
+
+impl Serial<Com> {
+    /// A port that nothing has been done to yet. Call [`init`](Self::init) before anything else.
+    pub const fn new(port: Com) -> Self {
+        Self::with_registers(port)
+    }
+}
+
+impl<R> Serial<R> {
+    const fn with_registers(registers: R) -> Self {
+        Self {
+            registers,
+            input: ByteRing::new(),
+            output: ByteRing::new(),
+            input_ready: Signal::new(WaitReason::Serial),
+            output_room: Signal::new(WaitReason::Serial),
+            turn: Mutex::new(()),
+            sending: AtomicBool::new(false),
+            driven: AtomicBool::new(false),
+            enabled: AtomicU8::new(0),
+            has_reader: AtomicBool::new(false),
+            counters: Counters {
+                interrupts: AtomicU64::new(0),
+                received: AtomicU64::new(0),
+                sent: AtomicU64::new(0),
+                overruns: AtomicU64::new(0),
+                damaged: AtomicU64::new(0),
+                unsent: AtomicU64::new(0),
+            },
+        }
+    }
+}
+
+impl<R: Registers> Serial<R> {
+    /// Sets the port to 115,200 baud, 8 bits, no parity, FIFOs on, interrupts off. False if there is no
+    /// port. From here on [`write_now`](Self::write_now) works. For boot, once.
+    pub fn init(&self) -> bool {
+        for pattern in [0x5a, 0xa5] {
+            self.registers.write(offsets::SPR, pattern);
+            if self.registers.read(offsets::SPR) != pattern {
+                return false;
+            }
+        }
+        let line = LCR::empty().set_word_length(WordLength::EightBits);
+        self.registers.write(offsets::LCR, 0);
+        self.registers.write(offsets::IER, 0);
+        self.registers.write(offsets::LCR, (line | LCR::DLAB).bits());
+        self.registers.write(offsets::DLL, 1);
+        self.registers.write(offsets::DLM, 0);
+        self.registers.write(offsets::LCR, line.bits());
+        let fifo = FCR::FIFO_ENABLE | FCR::RX_FIFO_RESET | FCR::TX_FIFO_RESET;
+        let fifo = fifo.set_fifo_trigger_level(FifoTriggerLevel::Fourteen);
+        self.registers.write(offsets::FCR, fifo.bits());
+        let modem = MCR::DTR | MCR::RTS | MCR::OUT_2_INT_ENABLE;
+        self.registers.write(offsets::MCR, modem.bits());
+        true
+    }
+
+    /// Turns interrupts on. Call once, after [`init`](Self::init), when the kernel has routed the port's
+    /// line ([`Com::irq`], edge-triggered, active high) to [`interrupt`](Self::interrupt) and unmasked it.
+    pub fn start(&self) {
+        self.driven.store(true, Ordering::SeqCst);
+        self.settle();
+    }
+
+    /// The handler: takes what was received, gives the transmitter more, wakes. The kernel sends the end
+    /// of interrupt afterwards. One CPU at a time (a line is routed to one CPU).
+    pub fn interrupt(&self) {
+        self.counters.interrupts.fetch_add(1, Ordering::Relaxed);
+        self.registers.write(offsets::IER, 0);
+        self.receive();
+        self.transmit();
+        self.settle();
+    }
+
+    fn receive(&self) {
+        let mut received = 0;
+        for _ in 0..INPUT_PASS {
+            if self.input.is_full() {
+                break;
+            }
+            let status = self.status();
+            if !status.contains(LSR::DATA_READY) {
+                break;
+            }
+            let byte = self.registers.read(offsets::DATA);
+            if status.intersects(LSR::PARITY_ERROR | LSR::FRAMING_ERROR | LSR::BREAK_INTERRUPT) {
+                self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+            } else if self.input.push(byte) {
+                received += 1;
+            }
+        }
+        if received > 0 {
+            self.counters.received.fetch_add(received, Ordering::Relaxed);
+            self.input_ready.signal();
+        }
+    }
+
+    fn transmit(&self) {
+        // If `write_now` has the transmitter, it will settle when it is done.
+        if self.sending.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut sent = 0;
+        if self.status().contains(LSR::THR_EMPTY) {
+            for byte in core::iter::from_fn(|| self.output.pop()).take(FIFO_SIZE) {
+                self.registers.write(offsets::DATA, byte);
+                sent += 1;
+            }
+        }
+        self.sending.store(false, Ordering::SeqCst);
+        self.counters.sent.fetch_add(sent, Ordering::Relaxed);
+        // Waking the writer for each FIFO would cost more than the bytes do.
+        if sent > 0 && self.output.len() <= OUTPUT_BYTES / 2 {
+            self.output_room.signal();
+        }
+    }
+
+    /// The line status. Reading it clears its error flags, so they are counted here and nowhere else.
+    fn status(&self) -> LSR {
+        let status = LSR::from_bits_retain(self.registers.read(offsets::LSR));
+        if status.contains(LSR::OVERRUN_ERROR) {
+            self.counters.overruns.fetch_add(1, Ordering::Relaxed);
+        }
+        status
+    }
+
+    /// The sources that should be on, as the rings stand.
+    fn wanted(&self) -> IER {
+        let mut sources = IER::empty();
+        if self.driven.load(Ordering::SeqCst) {
+            sources.set(IER::DATA_READY, !self.input.is_full());
+            let free = !self.sending.load(Ordering::SeqCst);
+            sources.set(IER::THR_EMPTY, free && !self.output.is_empty());
+        }
+        sources
+    }
+
+    /// Turns on what should be on. If the rings change meanwhile it does so again; the one who changed
+    /// them either sees the new value of `enabled` or is seen here, by the two fences.
+    fn settle(&self) {
+        loop {
+            let wanted = self.wanted();
+            self.enabled.store(wanted.bits(), Ordering::SeqCst);
+            self.registers.write(offsets::IER, wanted.bits());
+            fence(Ordering::SeqCst);
+            if self.wanted() == wanted {
+                return;
+            }
+        }
+    }
+
+    /// To be called after a ring has changed: settles if that calls for it.
+    fn nudge(&self) {
+        fence(Ordering::SeqCst);
+        if self.enabled.load(Ordering::SeqCst) != self.wanted().bits() {
+            self.settle();
+        }
+    }
+
+    /// Writes all bytes, waiting for room in the ring as often as it takes. Messages of several writers
+    /// follow each other whole.
+    ///
+    /// # Cancellation
+    /// What is in the ring by then is sent; the rest is not. The next writer's turn comes.
+    pub async fn write_all(&self, bytes: &[u8]) {
+        let _turn = self.turn.lock().await;
+        let mut rest = bytes;
+        loop {
+            let pushed = rest.iter().take_while(|&&byte| self.output.push(byte)).count();
+            self.nudge();
+            rest = &rest[pushed..];
+            if rest.is_empty() {
+                return;
+            }
+            self.output_room.wait().await;
+        }
+    }
+
+    /// Writes synchronously: first what is in the ring, then these bytes. Returns when the line has them.
+    ///
+    /// May be called from anywhere, in any state: it takes no lock, and the wait for another CPU that is
+    /// writing is bounded. This is the one place of the driver that spins; a line that takes nothing for
+    /// 0.2 s makes it give up, and the bytes are counted as [`SerialStats::unsent`]. Interrupts are off
+    /// meanwhile, so it is for panics and boot messages; tasks use [`write_all`](Self::write_all).
+    pub fn write_now(&self, bytes: &[u8]) {
+        without_interrupts(|| {
+            let claimed = self.spin_until(|| !self.sending.swap(true, Ordering::Acquire));
+            let queued = core::iter::from_fn(|| self.output.pop()).take(OUTPUT_BYTES);
+            let mut all = queued.chain(bytes.iter().copied()).peekable();
+            while all.peek().is_some() {
+                if !self.spin_until(|| self.status().contains(LSR::THR_EMPTY)) {
+                    self.counters.unsent.fetch_add(all.count() as u64, Ordering::Relaxed);
+                    break;
+                }
+                for byte in all.by_ref().take(FIFO_SIZE) {
+                    self.registers.write(offsets::DATA, byte);
+                    self.counters.sent.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            self.spin_until(|| self.status().contains(LSR::TRANSMITTER_EMPTY));
+            // Not ours: whoever has it will let it go, or never will because this is its panic.
+            if claimed {
+                self.sending.store(false, Ordering::SeqCst);
+            }
+            self.nudge();
+            self.output_room.signal();
+        });
+    }
+
+    fn spin_until(&self, mut condition: impl FnMut() -> bool) -> bool {
+        (0..PATIENCE).any(|_| {
+            condition() || {
+                core::hint::spin_loop();
+                false
+            }
+        })
+    }
+
+    /// Takes the reading side; `None` while somebody has it.
+    pub fn reader(&self) -> Option<SerialReader<'_, R>> {
+        (!self.has_reader.swap(true, Ordering::AcqRel)).then_some(SerialReader { serial: self })
+    }
+
+    /// What has gone through the port. May be called from anywhere.
+    pub fn stats(&self) -> SerialStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SerialStats {
+            interrupts: get(&self.counters.interrupts),
+            received: get(&self.counters.received),
+            sent: get(&self.counters.sent),
+            overruns: get(&self.counters.overruns),
+            damaged: get(&self.counters.damaged),
+            unsent: get(&self.counters.unsent),
+        }
+    }
+}
+
+/// The reading side of a port; there is one at a time. Dropping it gives it back.
+#[derive(Debug)]
+pub struct SerialReader<'a, R: Registers = Com> {
+    serial: &'a Serial<R>,
+}
+
+impl<R: Registers> SerialReader<'_, R> {
+    /// Reads at least one byte, as many as are there and fit; returns how many. Zero only for an empty
+    /// buffer.
+    ///
+    /// # Cancellation
+    /// Nothing is lost: bytes are taken only when it completes.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> usize {
+        loop {
+            let mut taken = 0;
+            while taken < buffer.len()
+                && let Some(byte) = self.serial.input.pop()
+            {
+                buffer[taken] = byte;
+                taken += 1;
+            }
+            if taken > 0 || buffer.is_empty() {
+                self.serial.nudge();
+                return taken;
+            }
+            self.serial.input_ready.wait().await;
+        }
+    }
+
+    /// Reads one byte.
+    ///
+    /// # Cancellation
+    /// As [`read`](Self::read).
+    pub async fn read_byte(&mut self) -> u8 {
+        let mut byte = [0];
+        self.read(&mut byte).await;
+        byte[0]
+    }
+}
+
+impl<R: Registers> Drop for SerialReader<'_, R> {
+    fn drop(&mut self) {
+        self.serial.has_reader.store(false, Ordering::Release);
+    }
+}
