@@ -97,6 +97,8 @@ pub(crate) struct Mapping {
     /// The object's page that `start` shows.
     pub(crate) first: u64,
     pub(crate) protection: Protection,
+    /// It is being unmapped: faults find nothing here, but the range is not free yet.
+    pub(crate) going: bool,
 }
 
 impl Mapping {

@@ -120,6 +120,14 @@ impl Memory {
         self.hardware
     }
 
+    /// A request that had a frame has ended. If it was the last, those who wait for memory may have nothing
+    /// left to hope for, and the reclaimer looks.
+    pub(crate) fn filling_ended(&'static self) {
+        if self.filling.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.frames().look_if_waiting();
+        }
+    }
+
     /// Gives a new object its number.
     pub(crate) fn register(&self, object: &Weak<VmObject>) -> u32 {
         let mut objects = self.objects.lock();

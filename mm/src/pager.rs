@@ -36,6 +36,20 @@ pub enum PageError {
     Corrupted = 6,
 }
 
+impl PageError {
+    /// The error with this number; see the enum.
+    pub(crate) fn from_number(number: u8) -> Self {
+        match number {
+            1 => PageError::Io,
+            2 => PageError::DeviceGone,
+            3 => PageError::OutOfRange,
+            4 => PageError::OutOfMemory,
+            6 => PageError::Corrupted,
+            _ => PageError::Abandoned,
+        }
+    }
+}
+
 impl fmt::Display for PageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -5,24 +5,8 @@ use core::future::{Future, poll_fn};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Poll, Waker};
 
-pub(crate) use spin::MutexGuard as SpinGuard;
-
-pub(crate) struct SpinLock<T>(spin::Mutex<T>);
-
-impl<T> SpinLock<T> {
-    pub(crate) const fn new(_name: &'static str, value: T) -> Self {
-        Self(spin::Mutex::new(value))
-    }
-    pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
-        self.0.lock()
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum WaitReason {
-    Page,
-    Memory,
-}
+pub(crate) use executor::WaitReason;
+pub(crate) use executor::lock::SpinLock;
 
 pub(crate) struct WaitQueue(spin::Mutex<Vec<Waker>>);
 

@@ -1,47 +1,126 @@
-//! A pager that does as it is told.
+//! A pager that does as it is told, for tests and for showing what a stalled device does to the rest of
+//! the machine: nothing.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::sync::SpinLock;
 use crate::{Memory, PageError, PageIndex, PageRequest, Pager};
 
-/// What a page of the pager's store contains: given its index, fills its bytes.
+/// What is in the backing store: fills the bytes of the page with this number.
 pub type Content = Box<dyn Fn(PageIndex, &mut [u8]) + Send + Sync>;
 
-/// A pager whose loads complete when the test says so.
-pub struct TestPager {}
+/// A pager over made-up contents. Loads complete at once, or when the test says so; a load that is held
+/// back has no frame yet.
+pub struct TestPager {
+    memory: &'static Memory,
+    content: Content,
+    loads: AtomicUsize,
+    inner: SpinLock<Inner>,
+}
+
+struct Inner {
+    holding: bool,
+    held: BTreeMap<u64, PageRequest>,
+    /// How many more loads of a page fail, and how.
+    failing: BTreeMap<u64, (usize, PageError)>,
+    /// The same for any page.
+    failing_any: Option<(usize, PageError)>,
+}
 
 impl TestPager {
-    /// A pager that completes each load at once.
+    /// A pager that completes each load at once with what `content` makes.
     pub fn new(memory: &'static Memory, content: Content) -> Arc<Self> {
-        let _ = (memory, content);
-        todo!()
+        Arc::new(Self {
+            memory,
+            content,
+            loads: AtomicUsize::new(0),
+            inner: SpinLock::new(
+                "test pager",
+                Inner { holding: false, held: BTreeMap::new(), failing: BTreeMap::new(), failing_any: None },
+            ),
+        })
     }
-    /// From now on loads are kept.
+
+    /// From now on loads are held back.
     pub fn hold(&self) {
-        todo!()
+        self.inner.lock().holding = true;
     }
-    /// Completes the kept load of one page; false when there is none.
+
+    /// Completes the load of one page that is held back; false when there is none. Without a free frame the
+    /// load fails with [`PageError::OutOfMemory`].
     pub fn release(&self, index: PageIndex) -> bool {
-        let _ = index;
-        todo!()
+        let request = self.inner.lock().held.remove(&index.as_u64());
+        request.map(|request| self.finish(request)).is_some()
     }
-    /// Completes all kept loads and keeps no more; returns how many there were.
+
+    /// Holds nothing back any more and completes what was, in order of pages, waiting for frames where
+    /// there are none. Returns how many loads there were.
+    ///
+    /// # Cancellation
+    /// Dropping the future abandons the load that waits for a frame and keeps the rest.
     pub async fn release_all(&self) -> usize {
-        todo!()
+        self.inner.lock().holding = false;
+        let mut count = 0;
+        loop {
+            let first = self.inner.lock().held.pop_first();
+            let Some((_, mut request)) = first else { return count };
+            match self.memory.frames().alloc().await {
+                Ok(frame) => {
+                    request.attach(frame);
+                    self.finish(request);
+                }
+                Err(_) => request.complete(Err(PageError::OutOfMemory)),
+            }
+            count += 1;
+        }
     }
-    /// The next `times` loads of a page (`None`: of any page) fail with `error`.
+
+    /// The next `times` loads of a page (`None`: of any page) that complete do so with `error`.
     pub fn fail(&self, index: Option<PageIndex>, times: usize, error: PageError) {
-        let _ = (index, times, error);
-        todo!()
+        let mut inner = self.inner.lock();
+        match index {
+            Some(index) => drop(inner.failing.insert(index.as_u64(), (times, error))),
+            None => inner.failing_any = Some((times, error)),
+        }
     }
+
     /// Loads that were asked for so far.
     pub fn loads(&self) -> usize {
-        todo!()
+        self.loads.load(Ordering::Relaxed)
     }
-    /// Loads that are kept now.
+
+    /// Loads that are held back now.
     pub fn held(&self) -> usize {
-        todo!()
+        self.inner.lock().held.len()
+    }
+
+    fn finish(&self, mut request: PageRequest) {
+        if let Some(error) = self.failure(request.index()) {
+            return request.complete(Err(error));
+        }
+        if request.frame_mut().is_none() {
+            let Some(frame) = self.memory.frames().try_alloc() else {
+                return request.complete(Err(PageError::OutOfMemory));
+            };
+            request.attach(frame);
+        }
+        let index = request.index();
+        if let Some(frame) = request.frame_mut() {
+            (self.content)(index, frame.as_bytes_mut());
+        }
+        request.complete(Ok(()));
+    }
+
+    fn failure(&self, index: PageIndex) -> Option<PageError> {
+        let mut inner = self.inner.lock();
+        let Inner { failing, failing_any, .. } = &mut *inner;
+        let failing = failing.get_mut(&index.as_u64()).or(failing_any.as_mut())?;
+        let (times, error) = failing;
+        *times = times.checked_sub(1)?;
+        Some(*error)
     }
 }
 
@@ -49,8 +128,15 @@ impl Pager for TestPager {
     fn name(&self) -> &str {
         "test"
     }
+
     fn load(&self, request: PageRequest) {
-        drop(request);
-        todo!()
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        if inner.holding {
+            inner.held.insert(request.index().as_u64(), request);
+            return;
+        }
+        drop(inner);
+        self.finish(request);
     }
 }

@@ -196,6 +196,14 @@ impl FramePool {
     /// Notes that a frame holds a clean page that can be given back.
     pub(crate) fn list_clean(&self, clean: CleanPage) {
         self.lists.lock().lists.list_clean(clean);
+        self.look_if_waiting();
+    }
+
+    /// Wakes the reclaimer when somebody waits for a frame.
+    pub(crate) fn look_if_waiting(&self) {
+        if self.waiting.len() > 0 {
+            self.short.notify_one();
+        }
     }
 
     /// Notes that it does not any more.

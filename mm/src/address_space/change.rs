@@ -1,0 +1,168 @@
+//! Changing what is mapped: map, unmap, protect, and the end of a space.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use super::AddressSpace;
+use super::mappings::distance;
+use crate::mapping::Mapping;
+use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
+
+/// Pages whose rights are taken before the lock is given up for a moment.
+const BATCH: usize = 64;
+
+impl AddressSpace {
+    /// Maps `pages` pages of `object` from `first` on, and says where. Nothing is loaded: pages come by
+    /// faults. Never waits.
+    ///
+    /// # Errors
+    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`; nothing is mapped then.
+    pub fn map(
+        &self,
+        object: &Arc<VmObject>,
+        first: PageIndex,
+        pages: u64,
+        protection: Protection,
+        placement: Placement,
+    ) -> Result<VirtAddr, MapError> {
+        if pages == 0 {
+            return Err(MapError::Empty);
+        }
+        let first = first.as_u64();
+        let mut mappings = self.mappings.lock();
+        let start = match placement {
+            Placement::Fixed(start) => {
+                mappings.check_free(start, pages)?;
+                start
+            }
+            Placement::Anywhere => mappings.find(pages)?,
+        };
+        let id = mappings.new_id();
+        object.note_mapping(id, first, pages, start, &self.table)?;
+        let object = object.clone();
+        mappings.insert(Mapping { id, start, pages, object, first, protection, going: false });
+        Ok(start)
+    }
+
+    /// Removes all mappings in `range`, or the parts of them that lie in it; where nothing is mapped,
+    /// nothing happens. When it is done, no processor reaches the pages any more.
+    ///
+    /// # Errors
+    /// `Empty`, `Unaligned`, `OutOfRange`; nothing is changed then.
+    ///
+    /// # Cancellation
+    /// All is done at the first poll; a future that was never polled has changed nothing.
+    pub async fn unmap(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
+        self.unmap_now(range)
+    }
+
+    fn unmap_now(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
+        let mut marked = 0;
+        let mut next = range.start;
+        {
+            let mut mappings = self.mappings.lock();
+            mappings.check(&range)?;
+            mappings.split(range.start);
+            mappings.split(range.end);
+            for mapping in mappings.within(&range).filter(|mapping| !mapping.going) {
+                mapping.going = true;
+                if marked == 0 {
+                    next = mapping.start;
+                }
+                marked += 1;
+            }
+            if marked > 0 {
+                self.table.advance_generation();
+            }
+        }
+        while marked > 0 {
+            let Some(mapping) = self.first_going(next..range.end) else { break };
+            next = mapping.end();
+            self.take_down(&mapping);
+            let removed = self.mappings.lock().remove(mapping.start, mapping.id);
+            marked -= usize::from(removed.is_some());
+        }
+        Ok(())
+    }
+
+    fn first_going(&self, range: Range<VirtAddr>) -> Option<Mapping> {
+        let mut mappings = self.mappings.lock();
+        mappings.within(&range).find(|mapping| mapping.going).map(|mapping| mapping.clone())
+    }
+
+    /// Clears a mapping's pages and makes its object forget it.
+    fn take_down(&self, mapping: &Mapping) {
+        mapping.object.hide_range(mapping.first, mapping.start, mapping.pages, &self.table);
+        mapping.object.forget_mapping(mapping.id, mapping.first, mapping.pages);
+    }
+
+    /// Changes what may be done in `range`, all of which is mapped. When it is done, no processor can do
+    /// more; what it may do in addition comes by faults.
+    ///
+    /// # Errors
+    /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`; nothing is changed then.
+    ///
+    /// # Cancellation
+    /// All is done at the first poll; a future that was never polled has changed nothing.
+    pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
+        {
+            let mut mappings = self.mappings.lock();
+            mappings.check(&range)?;
+            let mut at = range.start;
+            while at < range.end {
+                let mapping = mappings.at(at).filter(|mapping| !mapping.going);
+                at = mapping.ok_or(MapError::NotMapped)?.end();
+            }
+            mappings.split(range.start);
+            mappings.split(range.end);
+            mappings.within(&range).for_each(|mapping| mapping.protection = protection);
+            self.table.advance_generation();
+        }
+        if protection == (Protection { user: protection.user, ..Protection::default() }) {
+            self.hide_all(range);
+        } else {
+            self.restrict(range, protection);
+        }
+        Ok(())
+    }
+
+    /// Takes rights from the pages that are shown.
+    fn restrict(&self, range: Range<VirtAddr>, protection: Protection) {
+        let mut at = range.start;
+        while at < range.end {
+            let mut tables = self.table.tables.lock();
+            for _ in 0..BATCH {
+                let Some(page) = tables.next_present(at, range.end) else { return };
+                if tables.restrict(page, protection) {
+                    self.memory.hardware().invalidate(self.table.root(), page);
+                }
+                at = page.page_add(1);
+            }
+        }
+    }
+
+    /// Takes all pages out of the tables, and leaves the mappings: the hardware has no way to forbid
+    /// reading a page that is there.
+    fn hide_all(&self, range: Range<VirtAddr>) {
+        let mut at = range.start;
+        while at < range.end {
+            let found = {
+                let mut mappings = self.mappings.lock();
+                mappings.within(&(at..range.end)).next().map(|mapping| mapping.clone())
+            };
+            let Some(mapping) = found else { return };
+            let pages = mapping.pages.min(distance(mapping.start, range.end));
+            mapping.object.hide_range(mapping.first, mapping.start, pages, &self.table);
+            at = mapping.end();
+        }
+    }
+}
+
+impl Drop for AddressSpace {
+    /// The caller has seen to it that no processor uses the tables.
+    fn drop(&mut self) {
+        while let Some(mapping) = self.mappings.get_mut().pop() {
+            self.take_down(&mapping);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Copying between an address space and the kernel's own memory, for system calls: what a program hands
+//! over is an allegation, and each page of it is checked like a fault.
+
+use super::AddressSpace;
+use crate::frame::address_of;
+use crate::settle::{Attempt, settle};
+use crate::vm_object::piece;
+use crate::{Access, Denial, Fault, Frame};
+
+impl AddressSpace {
+    /// Copies bytes at `from` in this space into `to`, waiting for pages that are not there. Any number may
+    /// stand in `from`; in a lower-half space only what ring 3 may read is copied.
+    ///
+    /// # Errors
+    /// Why the first page that could not be read was denied; the bytes before it are in `to`.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves `to` partly filled.
+    pub async fn copy_in(&self, from: u64, to: &mut [u8]) -> Result<(), Denial> {
+        let mut done = 0;
+        while done < to.len() {
+            let address = from.checked_add(done as u64).ok_or(Denial::NoMapping)?;
+            let (_, within, count) = piece(address, to.len() - done);
+            let part = &mut to[done..done + count];
+            let fault = Fault { address, access: Access::Read, user: self.is_user() };
+            settle(self.memory, move |spare| {
+                self.with_page(fault, spare, |frame| {
+                    self.memory.frames().window().read(address_of(frame), within, part);
+                })
+            })
+            .await?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Copies `from` to the bytes at `to` in this space, waiting for pages that are not there. Any number
+    /// may stand in `to`; in a lower-half space only where ring 3 may write is written.
+    ///
+    /// # Errors
+    /// Why the first page that could not be written was denied; the pages before it are written.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves a part written.
+    pub async fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Denial> {
+        let mut done = 0;
+        while done < from.len() {
+            let address = to.checked_add(done as u64).ok_or(Denial::NoMapping)?;
+            let (_, within, count) = piece(address, from.len() - done);
+            let part = &from[done..done + count];
+            let fault = Fault { address, access: Access::Write, user: self.is_user() };
+            settle(self.memory, move |spare| {
+                self.with_page(fault, spare, |frame| {
+                    self.memory.frames().window().write(address_of(frame), within, part);
+                })
+            })
+            .await?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// One try to use a page as a fault would. It stays where it is while `used` runs, because the object's
+    /// lock is held; and the mapping still shows it, unless its unmapping has yet to reach the tables.
+    fn with_page(&self, fault: Fault, spare: &mut Option<Frame>, used: impl FnOnce(u64)) -> Attempt {
+        let view = match self.peek(fault) {
+            Ok(view) => view,
+            Err(why) => return Attempt::Denied(why),
+        };
+        let write = fault.access == Access::Write;
+        view.object.touch(view.index, write, spare, |frame, _, _| {
+            if self.table.generation() != view.generation {
+                return Attempt::Again;
+            }
+            used(frame);
+            Attempt::Done
+        })
+    }
+
+    fn is_user(&self) -> bool {
+        !self.range.start.is_upper_half()
+    }
+}

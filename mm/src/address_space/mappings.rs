@@ -1,0 +1,151 @@
+//! The mappings of an address space, by address.
+
+use alloc::collections::BTreeMap;
+use core::ops::Range;
+
+use crate::address::PAGE_BYTES;
+use crate::mapping::Mapping;
+use crate::{MapError, VirtAddr};
+
+/// What the address space's lock guards.
+pub(super) struct Mappings {
+    range: Range<VirtAddr>,
+    by_start: BTreeMap<VirtAddr, Mapping>,
+    next_id: u64,
+    /// Below this there is no gap worth looking at.
+    hint: VirtAddr,
+    /// Pages that all mappings span.
+    pub(super) pages: u64,
+}
+
+impl Mappings {
+    pub(super) fn new(range: Range<VirtAddr>) -> Self {
+        let hint = range.start;
+        Self { range, by_start: BTreeMap::new(), next_id: 0, hint, pages: 0 }
+    }
+
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    /// The mapping that shows something at `address`, one that is being unmapped included.
+    pub(super) fn at(&self, address: VirtAddr) -> Option<&Mapping> {
+        let (_, mapping) = self.by_start.range(..=address).next_back()?;
+        (address < mapping.end()).then_some(mapping)
+    }
+
+    /// The mappings that lie in `range`, by start. Those that reach into it from outside are not among them:
+    /// callers split at the ends first.
+    pub(super) fn within(&mut self, range: &Range<VirtAddr>) -> impl Iterator<Item = &mut Mapping> {
+        self.by_start.range_mut(range.clone()).map(|(_, mapping)| mapping)
+    }
+
+    /// The first mapping at or after `address`.
+    fn next(&self, address: VirtAddr) -> Option<&Mapping> {
+        self.by_start.range(address..).next().map(|(_, mapping)| mapping)
+    }
+
+    pub(super) fn insert(&mut self, mapping: Mapping) {
+        self.pages += mapping.pages;
+        self.by_start.insert(mapping.start, mapping);
+    }
+
+    /// Takes out the mapping with this start and number, if it is still there.
+    pub(super) fn remove(&mut self, start: VirtAddr, id: u64) -> Option<Mapping> {
+        if self.by_start.get(&start)?.id != id {
+            return None;
+        }
+        let mapping = self.by_start.remove(&start)?;
+        self.pages -= mapping.pages;
+        self.hint = self.hint.min(start);
+        Some(mapping)
+    }
+
+    /// Takes out any mapping, for the end of the address space.
+    pub(super) fn pop(&mut self) -> Option<Mapping> {
+        self.by_start.pop_first().map(|(_, mapping)| mapping)
+    }
+
+    /// Makes a mapping that goes across `address` end there, and another one start there. Both show what
+    /// they showed.
+    pub(super) fn split(&mut self, address: VirtAddr) {
+        let Some(mapping) = self.at(address).filter(|mapping| mapping.start < address) else { return };
+        let (start, mut second) = (mapping.start, mapping.clone());
+        let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
+        let (id, first, pages) = (second.id, second.first, second.pages);
+        second.id = self.new_id();
+        second.object.split_mapping(id, first, pages, before, second.id);
+        second.start = address;
+        second.first += before;
+        second.pages -= before;
+        if let Some(mapping) = self.by_start.get_mut(&start) {
+            mapping.pages = before;
+        }
+        self.by_start.insert(address, second);
+    }
+
+    /// Checks a range that a caller named.
+    pub(super) fn check(&self, range: &Range<VirtAddr>) -> Result<(), MapError> {
+        if !range.start.is_page_aligned() || !range.end.is_page_aligned() {
+            return Err(MapError::Unaligned);
+        }
+        if range.is_empty() {
+            return Err(MapError::Empty);
+        }
+        if range.start < self.range.start || range.end > self.range.end {
+            return Err(MapError::OutOfRange);
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing is mapped in `pages` pages at `start`.
+    pub(super) fn check_free(&self, start: VirtAddr, pages: u64) -> Result<(), MapError> {
+        if !start.is_page_aligned() {
+            return Err(MapError::Unaligned);
+        }
+        if start < self.range.start || start > self.range.end || pages > distance(start, self.range.end) {
+            return Err(MapError::OutOfRange);
+        }
+        let end = start.page_add(pages);
+        if self.at(start).is_some() || self.next(start).is_some_and(|next| next.start < end) {
+            return Err(MapError::Overlap);
+        }
+        Ok(())
+    }
+
+    /// Finds room for `pages` pages with an unmapped page on either side: the lowest there is above the
+    /// hint, else the lowest of all.
+    pub(super) fn find(&mut self, pages: u64) -> Result<VirtAddr, MapError> {
+        let wanted = pages.checked_add(2).ok_or(MapError::NoSpace)?;
+        let start = match self.find_from(self.hint, wanted) {
+            None if self.hint > self.range.start => self.find_from(self.range.start, wanted),
+            found => found,
+        };
+        let start = start.ok_or(MapError::NoSpace)?.page_add(1);
+        self.hint = start.page_add(pages);
+        Ok(start)
+    }
+
+    /// The first gap of `wanted` pages at or after `from`.
+    fn find_from(&self, from: VirtAddr, wanted: u64) -> Option<VirtAddr> {
+        let mut gap = self.at(from).map_or(from, Mapping::end);
+        loop {
+            let next = self.next(gap);
+            let gap_end = next.map_or(self.range.end, |next| next.start);
+            if gap <= gap_end && distance(gap, gap_end) >= wanted {
+                return Some(gap);
+            }
+            gap = next?.end();
+        }
+    }
+}
+
+/// Pages from `start` to `end`.
+pub(super) fn distance(start: VirtAddr, end: VirtAddr) -> u64 {
+    (end.as_u64() - start.as_u64()) / PAGE_BYTES
+}

@@ -1,0 +1,183 @@
+//! Address spaces: what is mapped where, and what happens at a fault.
+//!
+//! A mapping is found under the space's lock; pages are entered and cleared under the object's and the
+//! table's. Between the two stands the table's generation number, which grows under the space's lock
+//! whenever a mapping goes or loses rights, before the tables are changed.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | fault, map | the fault sees the mapping or not; a new mapping takes nothing from others |
+//! | fault, unmap | unmap marks the mapping, advances the generation, then clears: a commit that looked before starts over or is cleared, one that looks later finds no mapping |
+//! | fault, protect | the same; rights that a late commit entered are taken away by the clearing that follows |
+//! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared |
+//! | unmap, unmap | each clears the mappings that it marked; the one that finds nothing unmarked returns at once |
+//! | unmap, protect | protect takes rights from what is still shown; unmap clears it |
+//! | end of the space, eviction | the object forgets the mappings under its lock; the tables live until the last holder lets go |
+//!
+//! What pages do to each other is in `vm_object`, what loads do in `page_request`.
+
+mod change;
+mod copy;
+mod mappings;
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+use core::ops::Range;
+
+use mappings::Mappings;
+
+use crate::address::PAGE_BYTES;
+use crate::memory::Counters;
+use crate::settle::{Attempt, settle};
+use crate::sync::SpinLock;
+use crate::table::Table;
+use crate::{
+    Access, Denial, Fault, FaultOutcome, Frame, Memory, PageTable, PhysAddr, Protection, VirtAddr, VmObject,
+    Walk,
+};
+
+/// A range of addresses, the mappings in it, and the page tables that show them to the processor.
+pub struct AddressSpace {
+    memory: &'static Memory,
+    range: Range<VirtAddr>,
+    table: Arc<Table>,
+    mappings: SpinLock<Mappings>,
+}
+
+/// Numbers of an address space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// Mappings.
+    pub mappings: usize,
+    /// Pages that all mappings span.
+    pub mapped_pages: u64,
+    /// Pages that the page tables show now.
+    pub resident_pages: u64,
+}
+
+/// What a peek found: everything that the rest of a fault needs.
+struct View {
+    object: Arc<VmObject>,
+    index: u64,
+    page: VirtAddr,
+    protection: Protection,
+    generation: u64,
+}
+
+impl AddressSpace {
+    /// An empty address space over `range`, which lies in one half and starts and ends at page boundaries.
+    /// In the lower half, copies count as accesses by ring 3.
+    ///
+    /// The last page of either half cannot be part of it: the address after it is not canonical, or 0.
+    ///
+    /// # Panics
+    /// When the range is empty, unaligned, or goes across the halves.
+    pub fn new(memory: &'static Memory, table: PageTable, range: Range<VirtAddr>) -> Arc<Self> {
+        assert!(range.start < range.end, "an address space has pages");
+        assert!(range.start.is_page_aligned() && range.end.is_page_aligned());
+        assert_eq!(range.start.is_upper_half(), range.end.is_upper_half());
+        let mappings = SpinLock::new("address space", Mappings::new(range.clone()));
+        Arc::new(Self { memory, range, table: Arc::new(Table::new(table)), mappings })
+    }
+
+    /// Makes the touched page accessible, or says why not: peek, touch, commit.
+    ///
+    /// A fault that somebody else has resolved already is resolved. Called by whoever runs the thread; may
+    /// wait for a load and for memory.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the page as it is: a load that it started goes on, and the page will be
+    /// there for the next.
+    pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
+        let settled = settle(self.memory, move |spare| self.attempt(fault, spare));
+        async move {
+            let counters = &self.memory.counters;
+            match settled.await {
+                Ok(waited) => {
+                    Counters::count(if waited { &counters.major_faults } else { &counters.minor_faults });
+                    FaultOutcome::Resolved
+                }
+                Err(why) => {
+                    Counters::count(&counters.denied);
+                    FaultOutcome::Denied(why)
+                }
+            }
+        }
+    }
+
+    /// One try to resolve a fault.
+    fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
+        let view = match self.peek(fault) {
+            Ok(view) => view,
+            Err(why) => return Attempt::Denied(why),
+        };
+        let write = fault.access == Access::Write;
+        view.object.touch(view.index, write, spare, |frame, writable, spare| {
+            let mut tables = self.table.tables.lock();
+            if self.table.generation() != view.generation {
+                return Attempt::Again;
+            }
+            let protection = Protection { write: view.protection.write && writable, ..view.protection };
+            match tables.map(view.page, frame, protection, spare) {
+                Ok(()) => Attempt::Done,
+                Err(_) => Attempt::NeedsFrame,
+            }
+        })
+    }
+
+    /// Looks which page of which object a fault is about, and whether the access is allowed.
+    fn peek(&self, fault: Fault) -> Result<View, Denial> {
+        let address = VirtAddr::new(fault.address).ok_or(Denial::NoMapping)?;
+        if fault.user && address.is_upper_half() {
+            return Err(Denial::UserTouchesKernel);
+        }
+        let mappings = self.mappings.lock();
+        let mapping = mappings.at(address).filter(|mapping| !mapping.going).ok_or(Denial::NoMapping)?;
+        if fault.user && !mapping.protection.user {
+            return Err(Denial::UserTouchesKernel);
+        }
+        if !mapping.protection.allows(fault.access) {
+            return Err(Denial::Protection(fault.access));
+        }
+        let page = address.page_start();
+        Ok(View {
+            object: mapping.object.clone(),
+            index: mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES,
+            page,
+            protection: mapping.protection,
+            generation: self.table.generation(),
+        })
+    }
+
+    /// The physical address of the page tables' root, for CR3.
+    pub fn root(&self) -> PhysAddr {
+        self.table.root()
+    }
+
+    /// The range that mappings lie in.
+    pub fn range(&self) -> Range<VirtAddr> {
+        self.range.clone()
+    }
+
+    /// What the page tables say about an address now.
+    pub fn walk(&self, address: VirtAddr) -> Option<Walk> {
+        self.table.tables.lock().walk(address)
+    }
+
+    /// The space's numbers now.
+    pub fn stats(&self) -> SpaceStats {
+        let (mappings, mapped_pages) = {
+            let mappings = self.mappings.lock();
+            (mappings.len(), mappings.pages)
+        };
+        let resident_pages = self.table.tables.lock().resident();
+        SpaceStats { mappings, mapped_pages, resident_pages }
+    }
+}
+
+impl fmt::Debug for AddressSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AddressSpace({}..{})", self.range.start, self.range.end)
+    }
+}

@@ -1,0 +1,285 @@
+//! Objects: pages by index, a pager behind them, and the mappings that show them.
+//!
+//! Everything that happens to a page happens under the object's lock, so two operations that meet on a page
+//! come one after the other; the state table in `page_state` says what the second finds. What can meet and
+//! is not on one page, or crosses a wait:
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | fault, fault on one page | the second finds `Loading` and waits for the same load, or finds the page |
+//! | fault, load done | see `page_request` |
+//! | fault's commit, eviction or release | both hold the object's lock: the page is shown or gone, never both |
+//! | fault's commit, unmap or protect | the generation number, compared under the table's lock: the commit starts over, or the other clears after it |
+//! | eviction, unmap | both clear the page's entry under object and table lock; the second finds it empty. The mapping leaves the object's list only after its pages are cleared |
+//! | eviction, load of the same page | a page being loaded is not listed; a listed page is compared with its frame again under the lock |
+//! | release or invalidate, load | `LoadingInvalidated`: the data is thrown away when it comes |
+//! | last user of the object goes, load | the request ends without the object, and frees its frame |
+
+mod copy;
+mod shown;
+
+pub(crate) use copy::piece;
+pub(crate) use shown::Eviction;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+
+use crate::frame::CleanPage;
+use crate::memory::Counters;
+use crate::page_index_map::PageIndexMap;
+use crate::page_request::Load;
+use crate::page_state::{PageEntry, PageState};
+use crate::reverse_map::ReverseMap;
+use crate::settle::Attempt;
+use crate::sync::SpinLock;
+use crate::{Frame, Memory, PageError, PageIndex, PageRequest, Pager};
+
+/// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
+pub struct VmObject {
+    memory: &'static Memory,
+    /// What frame records call it.
+    number: u32,
+    pages: u64,
+    /// `None`: pages are zero until they are written.
+    pager: Option<Arc<dyn Pager>>,
+    inner: SpinLock<Inner>,
+}
+
+/// What the object's lock guards.
+struct Inner {
+    pages: PageIndexMap,
+    /// Frames that pages have.
+    resident: u64,
+    /// The loads under way, by page.
+    loads: BTreeMap<u64, Arc<Load>>,
+    mappings: ReverseMap,
+}
+
+/// Numbers of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObjectStats {
+    /// Pages that have a frame.
+    pub resident: u64,
+    /// Loads under way.
+    pub loading: usize,
+    /// Mappings that show a part of the object.
+    pub mappings: usize,
+}
+
+impl VmObject {
+    /// An object of `pages` pages that `pager` loads. At most 2^51 pages.
+    pub fn new(memory: &'static Memory, pager: Arc<dyn Pager>, pages: u64) -> Arc<Self> {
+        Self::make(memory, Some(pager), pages)
+    }
+
+    /// An object of `pages` pages that are zero until they are written. Nothing can load them again, so
+    /// they are never given back under pressure.
+    pub fn zero(memory: &'static Memory, pages: u64) -> Arc<Self> {
+        Self::make(memory, None, pages)
+    }
+
+    fn make(memory: &'static Memory, pager: Option<Arc<dyn Pager>>, pages: u64) -> Arc<Self> {
+        assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
+        Arc::new_cyclic(|object| Self {
+            memory,
+            number: memory.register(object),
+            pages,
+            pager,
+            inner: SpinLock::new(
+                "object",
+                Inner {
+                    pages: PageIndexMap::default(),
+                    resident: 0,
+                    loads: BTreeMap::new(),
+                    mappings: ReverseMap::default(),
+                },
+            ),
+        })
+    }
+
+    /// How many pages the object has, present or not.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The pager's name, or `zero`.
+    pub fn name(&self) -> &str {
+        self.pager.as_deref().map_or("zero", Pager::name)
+    }
+
+    /// What is known about a page now. It may change at any time.
+    pub fn state(&self, page: PageIndex) -> PageState {
+        self.inner.lock().pages.get(page.as_u64()).state()
+    }
+
+    /// The object's numbers now.
+    pub fn stats(&self) -> ObjectStats {
+        let inner = self.inner.lock();
+        ObjectStats { resident: inner.resident, loading: inner.loads.len(), mappings: inner.mappings.len() }
+    }
+
+    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown and
+    /// their frames are freed. The next touch makes or loads them again. What a load under way brings is
+    /// thrown away when it comes, and loaded again if somebody waits for it.
+    ///
+    /// Never waits. The time taken grows with the number of pages that are present.
+    pub fn release(&self, pages: Range<PageIndex>) {
+        let (mut at, end) = (pages.start.as_u64(), pages.end.as_u64());
+        while let Some(dropped) = self.drop_first(at..end) {
+            at = dropped + 1;
+        }
+    }
+
+    /// Drops a page that changed behind the object's back; see [`VmObject::release`].
+    pub fn invalidate(&self, page: PageIndex) {
+        self.release(page..page + 1);
+    }
+
+    /// Drops the first page in the range that is not absent, and says which.
+    fn drop_first(&self, range: Range<u64>) -> Option<u64> {
+        let (index, frame);
+        {
+            let mut inner = self.inner.lock();
+            let (first, entry) = inner.pages.next_used(range)?;
+            index = first;
+            frame = match entry.state() {
+                PageState::Loading | PageState::LoadingInvalidated => {
+                    inner.pages.set(index, PageEntry::new(PageState::LoadingInvalidated));
+                    None
+                }
+                PageState::Loaded { frame } | PageState::Dirty { frame } => {
+                    self.hide(&inner, index);
+                    Some(inner.take_out(self.memory, index, frame))
+                }
+                PageState::Absent | PageState::Failed => {
+                    inner.pages.set(index, PageEntry::ABSENT);
+                    None
+                }
+            };
+        }
+        drop(frame);
+        Some(index)
+    }
+
+    /// Looks whether a page is there for reading or writing. If it is, `commit` uses it, with the object's
+    /// lock held: it gets the frame and whether the page may be shown writable. If not, the answer says what
+    /// to wait for; the first to touch an absent page hands the request to the pager.
+    ///
+    /// A page counts as dirty once a commit that writes is done.
+    pub(crate) fn touch(
+        self: &Arc<Self>,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let counters = &self.memory.counters;
+        let load = {
+            let mut inner = self.inner.lock();
+            let entry = inner.pages.get(index);
+            match (entry.state(), &self.pager) {
+                (PageState::Dirty { frame }, _) => return commit(frame, true, spare),
+                (PageState::Loaded { frame }, _) => {
+                    let done = commit(frame, write, spare);
+                    if write && matches!(done, Attempt::Done) {
+                        inner.make_dirty(self.memory, index, frame);
+                    } else if !entry.referenced() {
+                        inner.pages.set(index, entry.with_referenced(true));
+                    }
+                    return done;
+                }
+                (PageState::Loading | PageState::LoadingInvalidated, _) => {
+                    Counters::count(&counters.loads_shared);
+                    return Attempt::Wait(inner.loads[&index].clone());
+                }
+                (PageState::Absent | PageState::Failed, None) => {
+                    let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+                        return Attempt::NeedsFrame;
+                    };
+                    frame.zero();
+                    let frame = frame.into_number();
+                    inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
+                    inner.resident += 1;
+                    Counters::count(&counters.zero_fills);
+                    return commit(frame, true, spare);
+                }
+                (PageState::Absent | PageState::Failed, Some(_)) => {
+                    let load = Load::new(self.memory, Arc::downgrade(self), index);
+                    inner.pages.set(index, PageEntry::new(PageState::Loading));
+                    inner.loads.insert(index, load.clone());
+                    load
+                }
+            }
+        };
+        Counters::count(&counters.loads_started);
+        if let Some(pager) = &self.pager {
+            pager.load(PageRequest::new(load.clone()));
+        }
+        Attempt::Wait(load)
+    }
+
+    /// Enters what a load brought; the answer is for those who wait.
+    pub(crate) fn finish_load(&self, index: u64, result: Result<Frame, PageError>) -> Result<(), PageError> {
+        let mut inner = self.inner.lock();
+        let load = inner.loads.remove(&index);
+        let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
+        let (entry, answer, unused) = match result {
+            _ if invalidated => {
+                Counters::count(&self.memory.counters.loads_invalidated);
+                (PageEntry::ABSENT, Ok(()), result.ok())
+            }
+            Ok(frame) => {
+                let frame = frame.into_number();
+                inner.resident += 1;
+                self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
+                (PageEntry::new(PageState::Loaded { frame }).with_referenced(true), Ok(()), None)
+            }
+            Err(error) => (PageEntry::new(PageState::Failed), Err(error), None),
+        };
+        inner.pages.set(index, entry);
+        drop(inner);
+        drop((load, unused));
+        answer
+    }
+}
+
+impl Inner {
+    /// A clean page was written to.
+    fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64) {
+        memory.frames().unlist(frame);
+        self.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
+    }
+
+    /// Takes the frame from a page that nobody shows any more. The caller drops it after the lock.
+    fn take_out(&mut self, memory: &'static Memory, index: u64, frame: u64) -> Frame {
+        memory.frames().unlist(frame);
+        self.pages.set(index, PageEntry::ABSENT);
+        self.resident -= 1;
+        Frame::from_number(memory.frames(), frame)
+    }
+}
+
+impl Drop for VmObject {
+    /// Mappings keep their object, so nothing shows these pages any more; a load under way finds the object
+    /// gone.
+    fn drop(&mut self) {
+        self.memory.unregister(self.number);
+        let memory = self.memory;
+        let inner = self.inner.get_mut();
+        let mut at = 0;
+        while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
+            if let Some(frame) = entry.state().frame() {
+                drop(inner.take_out(memory, index, frame));
+            }
+            at = index + 1;
+        }
+    }
+}
+
+impl fmt::Debug for VmObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VmObject({} {}, {} pages)", self.name(), self.number, self.pages)
+    }
+}

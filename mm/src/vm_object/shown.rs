@@ -1,0 +1,130 @@
+//! Where an object's pages are shown: noting and forgetting mappings, taking pages out of page tables.
+
+use alloc::sync::Arc;
+
+use super::{Inner, VmObject};
+use crate::memory::Counters;
+use crate::page_state::PageState;
+use crate::reverse_map::Shown;
+use crate::table::Table;
+use crate::{MapError, VirtAddr};
+
+/// Pages that are cleared before the locks are given up for a moment.
+const BATCH: usize = 64;
+
+/// What came of the attempt to give a page back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Eviction {
+    /// Its frame is free.
+    Freed,
+    /// The page was used lately, was written, or is not what it was.
+    Kept,
+}
+
+impl VmObject {
+    /// Notes that a mapping shows `pages` pages from `first` on at `start`.
+    pub(crate) fn note_mapping(
+        &self,
+        id: u64,
+        first: u64,
+        pages: u64,
+        start: VirtAddr,
+        table: &Arc<Table>,
+    ) -> Result<(), MapError> {
+        if first.checked_add(pages).is_none_or(|end| end > self.pages) {
+            return Err(MapError::BeyondObject);
+        }
+        self.inner.lock().mappings.insert(id, first, pages, start, table.clone());
+        Ok(())
+    }
+
+    /// Forgets a mapping whose pages are no longer shown.
+    pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
+        let shown = self.inner.lock().mappings.remove(id, first, pages);
+        drop(shown);
+    }
+
+    /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.
+    pub(crate) fn split_mapping(&self, id: u64, first: u64, pages: u64, pages_before: u64, second: u64) {
+        let mut inner = self.inner.lock();
+        let Some(Shown { start, table, .. }) = inner.mappings.remove(id, first, pages) else { return };
+        inner.mappings.insert(id, first, pages_before, start, table.clone());
+        let start = start.page_add(pages_before);
+        inner.mappings.insert(second, first + pages_before, pages - pages_before, start, table);
+    }
+
+    /// Takes the pages of a mapping, or of a part of it, out of its page table. The mapping shows `first` at
+    /// `start`. The caller has seen to it that no fault enters them again.
+    pub(crate) fn hide_range(&self, first: u64, start: VirtAddr, pages: u64, table: &Table) {
+        let end = start.page_add(pages);
+        let mut at = start;
+        while at < end {
+            let mut inner = self.inner.lock();
+            let mut tables = table.tables.lock();
+            for _ in 0..BATCH {
+                let Some(page) = tables.next_present(at, end) else { return };
+                let leaf = tables.unmap(page);
+                self.memory.hardware().invalidate(table.root(), page);
+                let index = first + (page.as_u64() - start.as_u64()) / crate::address::PAGE_BYTES;
+                if leaf.is_some_and(|leaf| leaf.dirty) {
+                    self.note_written(&mut inner, index);
+                }
+                at = page.page_add(1);
+            }
+        }
+    }
+
+    /// Takes a page out of every page table that shows it; true when one of them says that it was written.
+    pub(super) fn hide(&self, inner: &Inner, index: u64) -> bool {
+        let mut written = false;
+        inner.mappings.for_each(index, |table, page| {
+            if let Some(leaf) = table.tables.lock().unmap(page) {
+                written |= leaf.dirty;
+                self.memory.hardware().invalidate(table.root(), page);
+            }
+        });
+        written
+    }
+
+    /// A page table says that a page was written.
+    fn note_written(&self, inner: &mut Inner, index: u64) {
+        if let PageState::Loaded { frame } = inner.pages.get(index).state() {
+            inner.make_dirty(self.memory, index, frame);
+        }
+    }
+
+    /// Gives a clean page back, unless it was used since the last look or is not what the frame's record
+    /// said: the record was read without this object's lock.
+    pub(crate) fn evict(&self, index: u64, listed_frame: u64) -> Eviction {
+        let frame = {
+            let mut inner = self.inner.lock();
+            let entry = inner.pages.get(index);
+            if entry.state() != (PageState::Loaded { frame: listed_frame }) {
+                return Eviction::Kept;
+            }
+            let (mut used, mut written) = (entry.referenced(), false);
+            inner.mappings.for_each(index, |table, page| {
+                if let Some(leaf) = table.tables.lock().take_accessed(page) {
+                    used |= leaf.accessed;
+                    written |= leaf.dirty;
+                }
+            });
+            if written {
+                inner.make_dirty(self.memory, index, listed_frame);
+                return Eviction::Kept;
+            }
+            if used {
+                inner.pages.set(index, entry.with_referenced(false));
+                return Eviction::Kept;
+            }
+            if self.hide(&inner, index) {
+                inner.make_dirty(self.memory, index, listed_frame);
+                return Eviction::Kept;
+            }
+            inner.take_out(self.memory, index, listed_frame)
+        };
+        drop(frame);
+        Counters::count(&self.memory.counters.evictions);
+        Eviction::Freed
+    }
+}

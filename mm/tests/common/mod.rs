@@ -1,0 +1,212 @@
+//! A machine on the host: an arena as physical memory, page tables in its bytes, a processor that walks
+//! them and remembers what it found, and tasks that run when the test says so.
+#![allow(unsafe_code, reason = "the arena stands for physical memory and is reached through raw pointers")]
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+pub mod tasks;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use mm::{
+    Access, AddressSpace, Denial, Fault, FaultOutcome, Hardware, Memory, PAGE_SIZE, PageIndex, PageTable,
+    PhysAddr, PhysWindow, TestPager, VirtAddr,
+};
+
+pub const PAGE: u64 = PAGE_SIZE as u64;
+const WRITABLE: u64 = 2;
+const USER: u64 = 4;
+const ACCESSED: u64 = 32;
+const DIRTY: u64 = 64;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// What the processor remembers of one page.
+#[derive(Clone, Copy)]
+struct Remembered {
+    frame: u64,
+    rights: u64,
+}
+
+/// The processor: it forgets a page when it is told to, or when it faults on it.
+#[derive(Default)]
+pub struct Processor {
+    tlb: Mutex<HashMap<(PhysAddr, u64), Remembered>>,
+    pub invalidations: AtomicU64,
+}
+
+impl Hardware for Processor {
+    fn invalidate(&self, root: PhysAddr, page: VirtAddr) {
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.tlb.lock().unwrap().remove(&(root, page.as_u64()));
+    }
+}
+
+pub struct Machine {
+    base: *mut u8,
+    pub memory: &'static Memory,
+    pub processor: &'static Processor,
+    kernel_root: PhysAddr,
+    kernel: Mutex<Option<PageTable>>,
+}
+
+// SAFETY: the arena is leaked and reached like physical memory, in an order that `mm` is tested for.
+unsafe impl Send for Machine {}
+// SAFETY: as above.
+unsafe impl Sync for Machine {}
+
+pub const KERNEL_RANGE: Range<u64> = 0xffff_a000_0000_0000..0xffff_b000_0000_0000;
+pub const USER_RANGE: Range<u64> = 0x1000..0x7fff_ffff_f000;
+
+pub fn address(address: u64) -> VirtAddr {
+    VirtAddr::new(address).expect("canonical")
+}
+
+pub fn range(start: VirtAddr, pages: u64) -> Range<VirtAddr> {
+    start..address(start.as_u64() + pages * PAGE)
+}
+
+impl Machine {
+    /// A machine with this many frames, some of which the frame records and the kernel's root take.
+    pub fn new(frames: usize) -> &'static Self {
+        let layout = std::alloc::Layout::from_size_align(frames * PAGE_SIZE, PAGE_SIZE).unwrap();
+        // SAFETY: the layout has a size. Rubbish in it, so that nobody relies on zeros.
+        let base = unsafe {
+            let base = std::alloc::alloc(layout);
+            assert!(!base.is_null());
+            base.write_bytes(0xa5, frames * PAGE_SIZE);
+            base.add(PAGE_SIZE).write_bytes(0, PAGE_SIZE);
+            base
+        };
+        // SAFETY: the arena is leaked and used for nothing else.
+        let window = unsafe { PhysWindow::new(base) };
+        let processor: &'static Processor = Box::leak(Box::default());
+        // Frame 1 is the kernel's root.
+        let usable = 2 * PAGE..frames as u64 * PAGE;
+        let memory: &'static Memory = Box::leak(Box::new(Memory::new(window, &[usable], processor)));
+        let kernel_root = PhysAddr::new(PAGE);
+        // SAFETY: an empty table that only this machine uses.
+        let root = unsafe { window.existing_root(kernel_root) };
+        let kernel =
+            Mutex::new(Some(PageTable::new_kernel(memory, root).expect("room for the kernel's tables")));
+        Box::leak(Box::new(Self { base, memory, processor, kernel_root, kernel }))
+    }
+
+    /// The kernel's window; once.
+    pub fn window(&self) -> Arc<AddressSpace> {
+        let table = self.kernel.lock().unwrap().take().expect("there is one kernel window");
+        AddressSpace::new(self.memory, table, address(KERNEL_RANGE.start)..address(KERNEL_RANGE.end))
+    }
+
+    pub fn user_space(&self) -> Arc<AddressSpace> {
+        let table = PageTable::new_user(self.memory, self.kernel_root).expect("room for a root");
+        AddressSpace::new(self.memory, table, address(USER_RANGE.start)..address(USER_RANGE.end))
+    }
+
+    /// A pager whose page n is full of the 64-bit word n + 1000.
+    pub fn pager(&self) -> Arc<TestPager> {
+        TestPager::new(
+            self.memory,
+            Box::new(|index, bytes| {
+                for word in bytes.chunks_exact_mut(8) {
+                    word.copy_from_slice(&content(index.as_u64()).to_le_bytes());
+                }
+            }),
+        )
+    }
+
+    pub fn free(&self) -> usize {
+        self.memory.frames().stats().free
+    }
+
+    fn word(&self, physical: u64) -> &AtomicU64 {
+        // SAFETY: within the arena, aligned, and only used as atomics here.
+        unsafe { &*self.base.add(physical as usize).cast::<AtomicU64>() }
+    }
+
+    /// Goes through the tables as a processor does, setting accessed and dirty bits.
+    fn translate(&self, root: PhysAddr, fault: Fault) -> Option<u64> {
+        let page = fault.address & !(PAGE - 1);
+        let mut tlb = self.processor.tlb.lock().unwrap();
+        if let Some(&known) = tlb.get(&(root, page)) {
+            if allowed(known.rights, fault) {
+                return Some(known.frame + (fault.address - page));
+            }
+            tlb.remove(&(root, page));
+        }
+        let (mut table, mut rights) = (root.as_u64(), WRITABLE | USER);
+        for level in (0..4).rev() {
+            let index = (fault.address >> (12 + 9 * level)) & 511;
+            let entry = self.word(table + index * 8);
+            let value = entry.load(Ordering::SeqCst);
+            if value & 1 == 0 {
+                return None;
+            }
+            rights = (rights & value & (WRITABLE | USER)) | ((rights | value) & NO_EXECUTE);
+            table = value & ADDRESS;
+            if level == 0 {
+                if !allowed(rights, fault) {
+                    return None;
+                }
+                let dirty = if fault.access == Access::Write { DIRTY } else { 0 };
+                entry.fetch_or(ACCESSED | dirty, Ordering::SeqCst);
+                // Without the dirty bit, the next write has to walk again.
+                let rights = if dirty == 0 { rights & !WRITABLE } else { rights };
+                tlb.insert((root, page), Remembered { frame: table, rights });
+            }
+        }
+        Some(table + (fault.address & (PAGE - 1)))
+    }
+
+    /// An access by a thread: tried, resolved, tried again.
+    async fn access(&self, space: &AddressSpace, fault: Fault) -> Result<u64, Denial> {
+        loop {
+            if let Some(physical) = self.translate(space.root(), fault) {
+                return Ok(physical);
+            }
+            if let FaultOutcome::Denied(why) = space.resolve(fault).await {
+                return Err(why);
+            }
+        }
+    }
+
+    pub async fn read(&self, space: &AddressSpace, at: u64) -> Result<u64, Denial> {
+        let physical = self.access(space, self.fault(at, Access::Read)).await?;
+        Ok(self.word(physical).load(Ordering::SeqCst))
+    }
+
+    pub async fn write(&self, space: &AddressSpace, at: u64, value: u64) -> Result<(), Denial> {
+        let physical = self.access(space, self.fault(at, Access::Write)).await?;
+        self.word(physical).store(value, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub async fn execute(&self, space: &AddressSpace, at: u64) -> Result<(), Denial> {
+        self.access(space, self.fault(at, Access::Execute)).await.map(drop)
+    }
+
+    /// A fault by whoever owns the half that the address is in.
+    pub fn fault(&self, address: u64, access: Access) -> Fault {
+        Fault { address, access, user: address >> 63 == 0 }
+    }
+}
+
+fn allowed(rights: u64, fault: Fault) -> bool {
+    (!fault.user || rights & USER != 0)
+        && match fault.access {
+            Access::Read => true,
+            Access::Write => rights & WRITABLE != 0,
+            Access::Execute => rights & NO_EXECUTE == 0,
+        }
+}
+
+/// What `Machine::pager` has in each word of a page.
+pub fn content(page: u64) -> u64 {
+    page + 1000
+}
+
+pub fn page(index: u64) -> PageIndex {
+    PageIndex::new(index)
+}
