@@ -208,6 +208,10 @@ impl Machine {
     }
 
     fn message(&mut self, line: &str) {
+        if self.ended && line.contains("terminating on signal") {
+            // We told it to.
+            return;
+        }
         match &mut self.held {
             Some(held) if held.len() < HELD_MESSAGES => held.push(line.to_owned()),
             _ => {

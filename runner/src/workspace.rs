@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::toolchain::Toolchain;
+use crate::toolchain::{BARE_TARGET, Toolchain};
 
 /// The checkout that this runner was built from.
 #[derive(Clone, Debug)]
@@ -119,7 +119,12 @@ impl Workspace {
 
     fn build(&self, build: Build<'_>) -> Result<Vec<Program>> {
         let mut command = self.cargo("build", build.folder)?;
-        command.args(["--quiet", "--message-format=json-render-diagnostics", "-p", build.package]);
+        command.args(["--message-format=json-render-diagnostics", "-p", build.package]);
+        let built = self.target_folder(build.folder)?.join(BARE_TARGET).join(build.profile.name());
+        if built.is_dir() {
+            // The first time takes a while, and cargo tells how far it is. Later only errors matter.
+            command.arg("--quiet");
+        }
         match build.bin {
             Some(bin) => command.args(["--bin", bin]),
             None => command.arg("--bins"),
