@@ -1,8 +1,6 @@
 //! What the bare machine does differently from the host: the interrupt flag, the stack, the CPU's own data.
 #![allow(unsafe_code, reason = "the interrupt flag and the GS segment are reached by instructions only")]
 
-use core::sync::atomic::{AtomicPtr, Ordering};
-
 use crate::cpu::CpuLocal;
 use crate::task::Header;
 
@@ -26,8 +24,8 @@ pub(crate) fn interrupts_on() {
     #[cfg(target_os = "none")]
     // SAFETY: only called where interrupts were on before this crate turned them off, or by the run loop.
     unsafe {
-        core::arch::asm!("sti")
-    };
+        core::arch::asm!("sti");
+    }
 }
 
 /// Writes to the next 8 KiB of stack, so that whatever follows on it does not fault.
@@ -73,10 +71,5 @@ pub(crate) fn current() -> *mut Header {
         current
     }
     #[cfg(not(target_os = "none"))]
-    read(&local().current)
-}
-
-#[cfg(not(target_os = "none"))]
-fn read(current: &AtomicPtr<Header>) -> *mut Header {
-    current.load(Ordering::Relaxed)
+    local().current.load(core::sync::atomic::Ordering::Relaxed)
 }

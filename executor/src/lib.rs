@@ -16,8 +16,10 @@ pub mod platform;
 mod reason;
 mod run;
 mod run_queue;
+pub mod sync;
 mod task;
 pub mod time;
+mod wait_queue;
 
 pub use cpu::{CpuLocal, current_cpu};
 #[cfg(target_os = "none")]
@@ -29,3 +31,4 @@ pub use task::{
     AbortHandle, Builder, Class, JoinError, JoinHandle, SpawnError, TaskId, TaskRef, TaskState, Tasks,
     YieldNow, current_task, live_tasks, spawn, tasks, try_for_each_task, yield_now,
 };
+pub use wait_queue::{Wait, WaitFor, WaitQueue};

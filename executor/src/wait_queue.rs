@@ -12,6 +12,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicU8, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use crate::list::{Linked, Links, List};
@@ -19,6 +20,7 @@ use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
 
 /// How far a waiter has come.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// In no queue, and nothing was given to it.
@@ -36,7 +38,9 @@ pub(crate) enum Stage {
 pub(crate) struct Waiter {
     links: Links<Waiter>,
     waker: Cell<Option<Waker>>,
-    stage: Cell<Stage>,
+    /// Changed under the lock; read by the owner also outside it. Idle seen so is certain: only the owner makes
+    /// it anything else. Given or Released seen so is certain too, and carries what the giver wrote before.
+    stage: AtomicU8,
     /// How many permits a semaphore's waiter asks for, or another number that its queue understands.
     pub(crate) need: Cell<u32>,
     _pinned: PhantomPinned,
@@ -62,20 +66,28 @@ impl Waiter {
         Waiter {
             links: Links::new(),
             waker: Cell::new(None),
-            stage: Cell::new(Stage::Idle),
+            stage: AtomicU8::new(Stage::Idle as u8),
             need: Cell::new(need),
             _pinned: PhantomPinned,
         }
     }
 
-    /// Under the queue's lock.
     pub(crate) fn stage(&self) -> Stage {
-        self.stage.get()
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Idle,
+            1 => Stage::Queued,
+            2 => Stage::Given,
+            _ => Stage::Released,
+        }
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
     }
 
     /// Makes it idle again after what it got was used, or will not be.
     pub(crate) fn reset(&self) {
-        self.stage.set(Stage::Idle);
+        self.set_stage(Stage::Idle);
     }
 
     /// Joins the queue at its end, or renews the waker of one that is in it. Gives the old waker back, to be
@@ -85,8 +97,8 @@ impl Waiter {
     /// `waiters` is the only queue this waiter is ever in, its lock is held, the waiter is pinned, and
     /// [`leave`](Waiter::leave) is called before it goes.
     pub(crate) unsafe fn join(&self, waiters: &mut Waiters, waker: Waker) -> Option<Waker> {
-        if self.stage.get() != Stage::Queued {
-            self.stage.set(Stage::Queued);
+        if self.stage() != Stage::Queued {
+            self.set_stage(Stage::Queued);
             // SAFETY: it was not queued, so it is in no list; the caller's promise covers the rest.
             unsafe { waiters.push_back(self) };
         }
@@ -98,7 +110,8 @@ impl Waiter {
     /// # Safety
     /// `waiters` is this waiter's queue, and its lock is held.
     pub(crate) unsafe fn leave(&self, waiters: &mut Waiters) -> (Stage, Option<Waker>) {
-        let stage = self.stage.replace(Stage::Idle);
+        let stage = self.stage();
+        self.reset();
         if stage == Stage::Queued {
             // SAFETY: it is queued.
             unsafe { waiters.remove(self) };
@@ -112,8 +125,10 @@ pub(crate) fn give_first(waiters: &mut Waiters, stage: Stage) -> Option<Waker> {
     let first = waiters.pop_front()?;
     // SAFETY: it was in the list, so alive until the lock is released.
     unsafe {
-        (*first).stage.set(stage);
-        (*first).waker.take()
+        let waker = (*first).waker.take();
+        // From here on the owner may take it back without the lock.
+        (*first).set_stage(stage);
+        waker
     }
 }
 
@@ -242,6 +257,9 @@ impl Wait<'_> {
 
     /// Leaves the queue; says where it stood.
     fn leave(&self) -> Stage {
+        if self.waiter.stage() == Stage::Idle {
+            return Stage::Idle;
+        }
         let mut waiters = self.queue.waiters.lock();
         // SAFETY: it only ever joins this queue.
         let (stage, waker) = unsafe { self.waiter.leave(&mut waiters) };
@@ -284,8 +302,7 @@ impl Waiter {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        // A waiter that never joined needs no lock: only its own polls make it join.
-        if self.waiter.stage.get() != Stage::Idle && self.leave() == Stage::Given {
+        if self.leave() == Stage::Given {
             self.queue.wake_one();
         }
     }

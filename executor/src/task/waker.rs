@@ -18,11 +18,6 @@ pub(crate) unsafe fn borrowed(task: *mut Header) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(task.cast_const().cast(), &VTABLE) })
 }
 
-/// Whether the waker is a task's of this crate: then waking and dropping it are safe in an interrupt handler.
-pub(crate) fn is_ours(waker: &Waker) -> bool {
-    core::ptr::eq(waker.vtable(), &VTABLE)
-}
-
 unsafe fn clone(task: *const ()) -> RawWaker {
     // SAFETY: the waker that is cloned holds or borrows a reference.
     unsafe { (*task.cast::<Header>()).state.add_reference() };
