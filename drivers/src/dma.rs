@@ -70,6 +70,12 @@ impl Segment {
         Self { phys, bytes }
     }
 
+    /// A segment that no device ever sees.
+    #[cfg(test)]
+    pub(crate) const fn for_fake(phys: u64, bytes: u32) -> Self {
+        Self { phys, bytes }
+    }
+
     /// Its physical address.
     pub const fn phys(self) -> u64 {
         self.phys

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use executor::WaitReason;
-use executor::sync::{OwnedPermit, Semaphore};
+use executor::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Descriptors of a request beside its segments: header and status.
 const OVERHEAD: usize = 2;
@@ -40,15 +40,15 @@ impl Room {
     /// Gives up the place in the line, or the room.
     pub(crate) async fn reserve(&self, segments: usize) -> RoomPermit {
         let segments = segments.max(1);
-        let permit = self.free.clone().acquire_many_owned(OVERHEAD + segments).await;
-        RoomPermit { segments, _permit: permit }
+        let permit = self.free.clone().acquire_many_owned((OVERHEAD + segments) as u32).await;
+        RoomPermit { segments, _permit: permit.expect("it is never closed") }
     }
 }
 
 /// Room for one request; given back when dropped.
 pub(crate) struct RoomPermit {
     segments: usize,
-    _permit: OwnedPermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl RoomPermit {

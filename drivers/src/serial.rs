@@ -18,11 +18,12 @@
 //! **The interrupt is edge-triggered** (ISA). The handler turns all sources off first and on again last,
 //! so whatever is pending at its end makes a new edge, and one pass is enough.
 
+use core::iter::Peekable;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use executor::WaitReason;
 use executor::lock::without_interrupts;
-use executor::sync::{Mutex, Signal};
+use executor::sync::{Semaphore, Signal};
 use uart_16550::spec::FIFO_SIZE;
 use uart_16550::spec::registers::{FCR, FifoTriggerLevel, IER, LCR, LSR, MCR, WordLength, offsets};
 
@@ -58,7 +59,7 @@ pub struct Serial<R = Com> {
     input_ready: Signal,
     output_room: Signal,
     /// Whose message goes into the output ring: one writer at a time, which makes the ring's one pusher.
-    turn: Mutex<()>,
+    turn: Semaphore,
     /// Set while somebody writes to the transmitter: the handler or `write_now`.
     sending: AtomicBool,
     /// Set once the interrupt is routed; before that no source is turned on.
@@ -111,7 +112,7 @@ impl<R> Serial<R> {
             output: ByteRing::new(),
             input_ready: Signal::new(WaitReason::Serial),
             output_room: Signal::new(WaitReason::Serial),
-            turn: Mutex::new(()),
+            turn: Semaphore::with_reason(1, WaitReason::Serial),
             sending: AtomicBool::new(false),
             driven: AtomicBool::new(false),
             enabled: AtomicU8::new(0),
@@ -261,7 +262,7 @@ impl<R: Registers> Serial<R> {
     /// # Cancellation
     /// What is in the ring by then is sent; the rest is not. The next writer's turn comes.
     pub async fn write_all(&self, bytes: &[u8]) {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.acquire().await.expect("it is never closed");
         let mut rest = bytes;
         loop {
             let pushed = rest.iter().take_while(|&&byte| self.output.push(byte)).count();
@@ -284,16 +285,10 @@ impl<R: Registers> Serial<R> {
         without_interrupts(|| {
             let claimed = self.spin_until(|| !self.sending.swap(true, Ordering::Acquire));
             let queued = core::iter::from_fn(|| self.output.pop()).take(OUTPUT_BYTES);
-            let mut all = queued.chain(bytes.iter().copied()).peekable();
-            while all.peek().is_some() {
-                if !self.spin_until(|| self.status().contains(LSR::THR_EMPTY)) {
-                    self.counters.unsent.fetch_add(all.count() as u64, Ordering::Relaxed);
-                    break;
-                }
-                for byte in all.by_ref().take(FIFO_SIZE) {
-                    self.registers.write(offsets::DATA, byte);
-                    self.counters.sent.fetch_add(1, Ordering::Relaxed);
-                }
+            let mut message = bytes.iter().copied().peekable();
+            // On a line that takes nothing, what is queued stays queued.
+            if !self.send_now(&mut queued.peekable()) || !self.send_now(&mut message) {
+                self.counters.unsent.fetch_add(message.count() as u64, Ordering::Relaxed);
             }
             self.spin_until(|| self.status().contains(LSR::TRANSMITTER_EMPTY));
             // Not ours: whoever has it will let it go, or never will because this is its panic.
@@ -303,6 +298,23 @@ impl<R: Registers> Serial<R> {
             self.nudge();
             self.output_room.signal();
         });
+    }
+
+    /// Writes bytes as fast as the line takes them; false if it takes nothing any more.
+    fn send_now(&self, bytes: &mut Peekable<impl Iterator<Item = u8>>) -> bool {
+        loop {
+            // Looking at the first byte may take it out of the ring, so the line is looked at before.
+            if !self.spin_until(|| self.status().contains(LSR::THR_EMPTY)) {
+                return false;
+            }
+            if bytes.peek().is_none() {
+                return true;
+            }
+            for byte in bytes.take(FIFO_SIZE) {
+                self.registers.write(offsets::DATA, byte);
+                self.counters.sent.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn spin_until(&self, mut condition: impl FnMut() -> bool) -> bool {
