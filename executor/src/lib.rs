@@ -1,4 +1,55 @@
 //! Tasks, wakers, timers, wait queues and what is built on them, for a kernel written around futures.
+//!
+//! Every CPU has a run loop ([`run`]) that polls the tasks woken on it, in the order in which they were woken. A
+//! waiting task costs its memory and nothing else: nothing polls, and without a timer that is due the CPU sleeps.
+//!
+//! # Principles
+//! - **One allocation a task**: a header of 64 bytes, then the future, later its output in the same place. Waits,
+//!   sleeps and wakes allocate nothing: their entries are part of the futures.
+//! - **A wake is one atomic OR and one push.** It takes no lock, frees nothing, and may come from anywhere.
+//! - **Everything may be dropped at any time.** Each public future says under *Cancellation* what that does.
+//! - **Every wait has a reason** ([`WaitReason`]) and a beginning, for `ps`: [`tasks`], [`TaskRef::wait`].
+//! - **Timers are never early.**
+//!
+//! # What may be called from where
+//! | from | what |
+//! | --- | --- |
+//! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`waits_for`], [`has_work`], [`lock::without_interrupts`] |
+//! | timer interrupt handler | [`alarm_fired`] |
+//! | tasks and kernel threads, with interrupts on or off | everything but [`run`] and [`poll_one`] |
+//! | panic report | [`try_for_each_task`], [`lock::held_guard`], [`current_task`] |
+//!
+//! A kernel thread is a task of class [`Class::Thread`] whose poll takes long: the thread runs inside it, may be
+//! preempted anywhere, and may call what tasks call. So nothing here believes which CPU it is on, except with
+//! interrupts off; every spin lock touches the stack that it needs before they go off; and the run loop's own
+//! queues are touched by nobody else.
+//!
+//! # On the host
+//! The whole crate runs on the host, where each thread is a CPU with a clock of its own, real or simulated: see
+//! [`host`].
+//!
+//! # A round of waits
+//! ```
+//! use executor::sync::{Mutex, Signal};
+//! use executor::time::{Duration, sleep};
+//! use executor::{WaitReason, spawn};
+//!
+//! // An interrupt handler calls `KEY.signal()`.
+//! static KEY: Signal = Signal::new(WaitReason::Keyboard);
+//!
+//! executor::host::block_on(async {
+//!     let shared = std::sync::Arc::new(Mutex::new(0));
+//!     let counter = std::sync::Arc::clone(&shared);
+//!     let task = spawn(async move {
+//!         KEY.wait().await;
+//!         *counter.lock().await += 1;
+//!     });
+//!     sleep(Duration::from_millis(1)).await;
+//!     KEY.signal();
+//!     task.await.unwrap();
+//!     assert_eq!(*shared.lock().await, 1);
+//! });
+//! ```
 #![no_std]
 
 extern crate alloc;

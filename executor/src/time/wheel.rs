@@ -81,7 +81,6 @@ pub(crate) struct Wheel {
     tick: u64,
     /// What the platform's alarm is set to.
     alarm: u64,
-    len: usize,
 }
 
 fn tick_of(ns: u64) -> u64 {
@@ -95,14 +94,7 @@ impl Wheel {
             occupied: [0; LEVELS],
             tick: 0,
             alarm: u64::MAX,
-            len: 0,
         }
-    }
-
-    /// How many timers are in it.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 
     fn place(&self, deadline: u64) -> (u8, u8) {
@@ -122,7 +114,6 @@ impl Wheel {
             (*entry).waker.set(Some(waker));
             self.link(entry, deadline);
         }
-        self.len += 1;
         let earlier = deadline < self.alarm;
         if earlier {
             self.alarm = deadline;
@@ -155,7 +146,6 @@ impl Wheel {
                 if list.is_empty() {
                     self.occupied[usize::from(level)] &= !(1 << slot);
                 }
-                self.len -= 1;
             }
             (*entry).waker.take()
         }
@@ -198,7 +188,6 @@ impl Wheel {
                         continue;
                     }
                     (*entry).place.set(None);
-                    self.len -= 1;
                     if let Some(waker) = (*entry).waker.take() {
                         wakers[fired] = Some(waker);
                         fired += 1;
