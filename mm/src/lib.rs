@@ -35,7 +35,6 @@ mod pager;
 mod reclaim;
 mod reverse_map;
 mod settle;
-mod sync;
 mod table;
 mod test_pager;
 mod vm_object;

@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::sync::SpinLock;
+use executor::lock::SpinLock;
 
 use crate::{FramePool, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
@@ -27,6 +27,8 @@ pub struct Memory {
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
     pub(crate) counters: Counters,
+    /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
+    mappings: AtomicU64,
 }
 
 struct Objects {
@@ -90,6 +92,7 @@ impl Memory {
             objects: SpinLock::new("objects", Objects { next: 0, by_number: BTreeMap::new() }),
             filling: AtomicUsize::new(0),
             counters: Counters::default(),
+            mappings: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +129,11 @@ impl Memory {
         if self.filling.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.frames().look_if_waiting();
         }
+    }
+
+    /// A number for a new mapping.
+    pub(crate) fn number_mapping(&self) -> u64 {
+        self.mappings.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Gives a new object its number.

@@ -17,8 +17,8 @@ use core::fmt;
 use core::future::Future;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::sync::{WaitQueue, WaitReason};
 use crate::{Frame, Memory, PageError, PageIndex, PhysAddr, VmObject};
+use executor::{WaitQueue, WaitReason};
 
 /// One load, as those see it who wait for it.
 pub(crate) struct Load {

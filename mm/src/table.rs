@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sync::SpinLock;
 use crate::{PageTable, PhysAddr};
+use executor::lock::SpinLock;
 
 /// The tables of one address space, with the number that says which state of its mappings they show.
 ///

@@ -6,8 +6,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::sync::SpinLock;
 use crate::{Memory, PageError, PageIndex, PageRequest, Pager};
+use executor::lock::SpinLock;
 
 /// What is in the backing store: fills the bytes of the page with this number.
 pub type Content = Box<dyn Fn(PageIndex, &mut [u8]) + Send + Sync>;

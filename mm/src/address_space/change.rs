@@ -37,7 +37,7 @@ impl AddressSpace {
             }
             Placement::Anywhere => mappings.find(pages)?,
         };
-        let id = mappings.new_id();
+        let id = self.memory.number_mapping();
         object.note_mapping(id, first, pages, start, &self.table)?;
         let object = object.clone();
         mappings.insert(Mapping { id, start, pages, object, first, protection, going: false });
@@ -62,8 +62,8 @@ impl AddressSpace {
         {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
-            mappings.split(range.start);
-            mappings.split(range.end);
+            mappings.split(range.start, self.memory.number_mapping());
+            mappings.split(range.end, self.memory.number_mapping());
             for mapping in mappings.within(&range).filter(|mapping| !mapping.going) {
                 mapping.going = true;
                 if marked == 0 {
@@ -113,8 +113,8 @@ impl AddressSpace {
                 let mapping = mappings.at(at).filter(|mapping| !mapping.going);
                 at = mapping.ok_or(MapError::NotMapped)?.end();
             }
-            mappings.split(range.start);
-            mappings.split(range.end);
+            mappings.split(range.start, self.memory.number_mapping());
+            mappings.split(range.end, self.memory.number_mapping());
             mappings.within(&range).for_each(|mapping| mapping.protection = protection);
             self.table.advance_generation();
         }

@@ -11,7 +11,6 @@ use crate::{MapError, VirtAddr};
 pub(super) struct Mappings {
     range: Range<VirtAddr>,
     by_start: BTreeMap<VirtAddr, Mapping>,
-    next_id: u64,
     /// Below this there is no gap worth looking at.
     hint: VirtAddr,
     /// Pages that all mappings span.
@@ -21,12 +20,7 @@ pub(super) struct Mappings {
 impl Mappings {
     pub(super) fn new(range: Range<VirtAddr>) -> Self {
         let hint = range.start;
-        Self { range, by_start: BTreeMap::new(), next_id: 0, hint, pages: 0 }
-    }
-
-    pub(super) fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        Self { range, by_start: BTreeMap::new(), hint, pages: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,7 +56,9 @@ impl Mappings {
         }
         let mapping = self.by_start.remove(&start)?;
         self.pages -= mapping.pages;
-        self.hint = self.hint.min(start);
+        let gap =
+            self.by_start.range(..start).next_back().map_or(self.range.start, |(_, before)| before.end());
+        self.hint = self.hint.min(gap);
         Some(mapping)
     }
 
@@ -72,14 +68,13 @@ impl Mappings {
     }
 
     /// Makes a mapping that goes across `address` end there, and another one start there. Both show what
-    /// they showed.
-    pub(super) fn split(&mut self, address: VirtAddr) {
+    /// they showed. `id` is for the second.
+    pub(super) fn split(&mut self, address: VirtAddr, id: u64) {
         let Some(mapping) = self.at(address).filter(|mapping| mapping.start < address) else { return };
         let (start, mut second) = (mapping.start, mapping.clone());
         let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
-        let (id, first, pages) = (second.id, second.first, second.pages);
-        second.id = self.new_id();
-        second.object.split_mapping(id, first, pages, before, second.id);
+        second.object.split_mapping(second.id, second.first, second.pages, before, id);
+        second.id = id;
         second.start = address;
         second.first += before;
         second.pages -= before;

@@ -30,12 +30,12 @@ use mappings::Mappings;
 use crate::address::PAGE_BYTES;
 use crate::memory::Counters;
 use crate::settle::{Attempt, settle};
-use crate::sync::SpinLock;
 use crate::table::Table;
 use crate::{
     Access, Denial, Fault, FaultOutcome, Frame, Memory, PageTable, PhysAddr, Protection, VirtAddr, VmObject,
     Walk,
 };
+use executor::lock::SpinLock;
 
 /// A range of addresses, the mappings in it, and the page tables that show them to the processor.
 pub struct AddressSpace {

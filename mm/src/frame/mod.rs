@@ -3,6 +3,7 @@
 mod lists;
 mod pool;
 mod regions;
+mod waiting;
 
 use core::fmt;
 use core::mem::ManuallyDrop;

@@ -1,21 +1,21 @@
 //! The pool that frames come from.
 //!
 //! Two marks on the number of free frames: below `low` the reclaimer is woken, and it works until `high`
-//! are free. Whoever finds no frame waits, first come, first served; each frame that is freed wakes the
-//! first. When nothing can be freed, the reclaimer names the first in the queue as the victim, who gets
+//! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed, the reclaimer names the first in the queue as the victim, who gets
 //! [`OutOfMemory`]: so every wait for memory ends.
 //!
 //! Nothing here may be called from an interrupt handler.
 
-use core::future::Future;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::sync::{Notify, SpinLock, WaitQueue, WaitReason};
+use executor::WaitReason;
+use executor::lock::SpinLock;
+use executor::sync::{Notify, Semaphore};
 
 use super::lists::{CleanPage, FrameLists, MAX_ORDER, Record};
 use super::regions::merged;
-use super::{Frame, FrameRun, OutOfMemory, address_of};
+use super::waiting::Applicants;
+use super::{Frame, FrameRun, address_of};
 use crate::{PAGE_SIZE, PhysAddr, PhysWindow};
 
 /// All frames of the machine, or a part of them.
@@ -24,18 +24,17 @@ pub struct FramePool {
     total: usize,
     low: usize,
     high: usize,
-    lists: SpinLock<Guarded>,
-    /// Those who wait for a frame.
-    waiting: WaitQueue,
+    pub(super) lists: SpinLock<Guarded>,
+    /// A permit for each answer to those who wait; see `waiting`.
+    pub(super) answers: Semaphore,
     /// Told when the free frames fall below `low`.
-    short: Notify,
-    /// How many waiters are to be told that there is no memory.
-    victims: AtomicUsize,
+    pub(super) short: Notify,
 }
 
 /// What the pool's lock guards.
-struct Guarded {
+pub(super) struct Guarded {
     lists: FrameLists,
+    pub(super) applicants: Applicants,
     /// The fewest free frames there ever were.
     least_free: usize,
 }
@@ -89,10 +88,12 @@ impl FramePool {
             total,
             low,
             high: low * 2,
-            lists: SpinLock::new("frame lists", Guarded { lists, least_free: total }),
-            waiting: WaitQueue::new(WaitReason::Memory),
+            lists: SpinLock::new(
+                "frame lists",
+                Guarded { lists, applicants: Applicants::default(), least_free: total },
+            ),
+            answers: Semaphore::with_reason(0, WaitReason::Memory),
             short: Notify::new(),
-            victims: AtomicUsize::new(0),
         }
     }
 
@@ -106,28 +107,6 @@ impl FramePool {
         let mut frame = self.try_alloc()?;
         frame.zero();
         Some(frame)
-    }
-
-    /// A frame, with whatever bytes were in it; parks behind those who asked before when there is none.
-    ///
-    /// # Errors
-    /// [`OutOfMemory`] when nothing can be freed and this caller has waited longest.
-    ///
-    /// # Cancellation
-    /// Dropping the future gives the place in the queue to the next.
-    pub fn alloc(&'static self) -> impl Future<Output = Result<Frame, OutOfMemory>> + Send {
-        self.waiting.wait_for(move || self.take_or_fall())
-    }
-
-    fn take_or_fall(&'static self) -> Option<Result<Frame, OutOfMemory>> {
-        if let Some(frame) = self.try_alloc() {
-            return Some(Ok(frame));
-        }
-        self.short.notify_one();
-        self.victims
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |victims| victims.checked_sub(1))
-            .ok()
-            .map(|_| Err(OutOfMemory))
     }
 
     /// `frames` frames in a row whose first is at a multiple of `align_frames` frames, or `None` at once.
@@ -154,14 +133,13 @@ impl FramePool {
 
     /// The pool's numbers now.
     pub fn stats(&self) -> FrameStats {
-        let waiting = self.waiting.len();
         let guarded = self.lists.lock();
         FrameStats {
             total: self.total,
             free: guarded.lists.free_frames,
             least_free: guarded.least_free,
             clean: guarded.lists.clean_pages,
-            waiting,
+            waiting: guarded.applicants.all(),
             low: self.low,
             high: self.high,
         }
@@ -174,9 +152,7 @@ impl FramePool {
     fn take_block(&self, order: usize) -> Option<u64> {
         let (number, free) = {
             let mut guarded = self.lists.lock();
-            let number = guarded.lists.allocate(order);
-            guarded.least_free = guarded.least_free.min(guarded.lists.free_frames);
-            (number, guarded.lists.free_frames)
+            (guarded.take(order), guarded.lists.free_frames)
         };
         if free < self.low {
             self.short.notify_one();
@@ -185,23 +161,31 @@ impl FramePool {
     }
 
     pub(super) fn free(&self, first: u64, frames: u64) {
-        self.lists.lock().lists.free(first, frames);
-        for _ in 0..frames {
-            if !self.waiting.wake_one() {
-                break;
-            }
+        let promised = {
+            let mut guarded = self.lists.lock();
+            guarded.lists.free(first, frames);
+            guarded.applicants.promise(frames as usize)
+        };
+        if promised > 0 {
+            self.answers.add_permits(promised);
         }
     }
 
     /// Notes that a frame holds a clean page that can be given back.
     pub(crate) fn list_clean(&self, clean: CleanPage) {
-        self.lists.lock().lists.list_clean(clean);
-        self.look_if_waiting();
+        let waiting = {
+            let mut guarded = self.lists.lock();
+            guarded.lists.list_clean(clean);
+            guarded.applicants.unanswered > 0
+        };
+        if waiting {
+            self.short.notify_one();
+        }
     }
 
     /// Wakes the reclaimer when somebody waits for a frame.
     pub(crate) fn look_if_waiting(&self) {
-        if self.waiting.len() > 0 {
+        if self.lists.lock().applicants.unanswered > 0 {
             self.short.notify_one();
         }
     }
@@ -220,14 +204,16 @@ impl FramePool {
     pub(crate) async fn wait_until_short(&self) {
         self.short.notified().await;
     }
+}
 
-    /// Tells the first in the queue that there is no memory; false when nobody waits.
-    pub(crate) fn name_victim(&self) -> bool {
-        self.victims.store(1, Ordering::Release);
-        let woken = self.waiting.wake_one();
-        if !woken {
-            self.victims.store(0, Ordering::Release);
+impl Guarded {
+    /// Takes a block that is not promised to anyone.
+    pub(super) fn take(&mut self, order: usize) -> Option<u64> {
+        if self.lists.free_frames < self.applicants.promised + (1 << order) {
+            return None;
         }
-        woken
+        let number = self.lists.allocate(order);
+        self.least_free = self.least_free.min(self.lists.free_frames);
+        number
     }
 }

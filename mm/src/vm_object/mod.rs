@@ -33,8 +33,8 @@ use crate::page_request::Load;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::settle::Attempt;
-use crate::sync::SpinLock;
 use crate::{Frame, Memory, PageError, PageIndex, PageRequest, Pager};
+use executor::lock::SpinLock;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
 pub struct VmObject {

@@ -2,6 +2,7 @@
 //! them and remembers what it found, and tasks that run when the test says so.
 #![allow(unsafe_code, reason = "the arena stands for physical memory and is reached through raw pointers")]
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module of several test programs")]
 
 pub mod tasks;
 
@@ -69,8 +70,9 @@ pub fn range(start: VirtAddr, pages: u64) -> Range<VirtAddr> {
 }
 
 impl Machine {
-    /// A machine with this many frames, some of which the frame records and the kernel's root take.
+    /// A machine with this many frames and some more, for the frame records and the kernel's upper half.
     pub fn new(frames: usize) -> &'static Self {
+        let frames = frames + 2 + 256 + 1 + frames / 128;
         let layout = std::alloc::Layout::from_size_align(frames * PAGE_SIZE, PAGE_SIZE).unwrap();
         // SAFETY: the layout has a size. Rubbish in it, so that nobody relies on zeros.
         let base = unsafe {

@@ -1,0 +1,133 @@
+//! The frame pool: blocks, runs, waiting in order.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::tasks::Tasks;
+use common::{Machine, PAGE};
+
+#[test]
+fn every_frame_is_handed_out_once_and_comes_back() {
+    let machine = Machine::new(700);
+    let frames = machine.memory.frames();
+    let total = machine.free();
+    let mut taken = Vec::new();
+    while let Some(mut frame) = frames.try_alloc() {
+        frame.as_bytes_mut().fill(7);
+        taken.push(frame);
+    }
+    assert_eq!(taken.len(), total);
+    let numbers: HashSet<u64> = taken.iter().map(mm::Frame::number).collect();
+    assert_eq!(numbers.len(), total);
+    assert!(!numbers.contains(&0) && !numbers.contains(&1));
+    assert_eq!(frames.stats().least_free, 0);
+    drop(taken);
+    assert_eq!(machine.free(), total);
+    // All blocks merged again: a long run is there.
+    assert!(frames.try_alloc_contiguous(256, 256).is_some());
+    assert_eq!(machine.free(), total);
+}
+
+#[test]
+fn a_run_is_contiguous_aligned_and_no_larger_than_asked() {
+    let machine = Machine::new(700);
+    let frames = machine.memory.frames();
+    let before = machine.free();
+    let mut runs = Vec::new();
+    for (length, align) in [(1, 1), (3, 1), (5, 8), (33, 16), (2, 64)] {
+        let mut run = frames.try_alloc_contiguous(length, align).unwrap();
+        assert_eq!(run.address().as_u64() % (align as u64 * PAGE), 0);
+        run.as_bytes_mut().fill(length as u8);
+        runs.push((run, length));
+    }
+    assert_eq!(machine.free(), before - (1 + 3 + 5 + 33 + 2));
+    for (run, length) in &runs {
+        assert!(run.as_bytes().iter().all(|&byte| byte == *length as u8));
+        assert_eq!(run.as_bytes().len(), length * PAGE as usize);
+    }
+    assert!(frames.try_alloc_contiguous(1 << 20, 1).is_none());
+    assert!(frames.try_alloc_contiguous(usize::MAX, 1).is_none());
+    drop(runs);
+    assert_eq!(machine.free(), before);
+}
+
+#[test]
+fn a_run_can_be_kept_as_an_address_and_given_back_in_parts() {
+    let machine = Machine::new(200);
+    let frames = machine.memory.frames();
+    let before = machine.free();
+    let address = frames.try_alloc_contiguous(6, 1).unwrap().into_address();
+    assert_eq!(machine.free(), before - 6);
+    drop(frames.take_back(address, 2));
+    drop(frames.take_back(mm::PhysAddr::new(address.as_u64() + 2 * PAGE), 4));
+    assert_eq!(machine.free(), before);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "nobody owned it")]
+fn freeing_twice_is_noticed() {
+    let machine = Machine::new(200);
+    let frames = machine.memory.frames();
+    let address = frames.try_alloc_contiguous(1, 1).unwrap().into_address();
+    drop(frames.take_back(address, 1));
+    drop(frames.take_back(address, 1));
+}
+
+#[test]
+fn a_zeroed_frame_is_zero_whatever_was_in_it() {
+    let machine = Machine::new(400);
+    let frame = machine.memory.frames().try_alloc_zeroed().unwrap();
+    assert!(frame.as_bytes().iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn who_waits_for_a_frame_is_served_in_order() {
+    let machine = Machine::new(400);
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    let mut tasks = Tasks::default();
+    let waiters: Vec<_> = (0..4).map(|_| tasks.spawn(frames.alloc())).collect();
+    tasks.run();
+    assert_eq!(frames.stats().waiting, 4);
+    tasks.kill(&waiters[1]);
+    assert_eq!(frames.stats().waiting, 3);
+    for next in [0, 2, 3] {
+        assert!(!waiters[next].is_done());
+        taken.pop();
+        tasks.run();
+        let frame = waiters[next].take().unwrap_or_else(|| panic!("waiter {next}"));
+        taken.push(frame.unwrap());
+    }
+}
+
+#[test]
+fn a_latecomer_does_not_overtake() {
+    let machine = Machine::new(400);
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    let mut tasks = Tasks::default();
+    let early = tasks.spawn(frames.alloc());
+    tasks.run();
+    let late = tasks.spawn(frames.alloc());
+    taken.pop();
+    // The latecomer is polled first.
+    tasks.run_by(|woken| woken[woken.len() - 1]);
+    assert!(early.is_done() && !late.is_done());
+}
+
+#[test]
+fn a_waiter_that_goes_after_it_was_woken_passes_its_turn_on() {
+    let machine = Machine::new(400);
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    let mut tasks = Tasks::default();
+    let first = tasks.spawn(frames.alloc());
+    let second = tasks.spawn(frames.alloc());
+    tasks.run();
+    taken.pop();
+    tasks.kill(&first);
+    tasks.run();
+    assert!(matches!(second.take(), Some(Ok(_))));
+}
