@@ -1,7 +1,7 @@
 //! Registers in memory: a device's window, read and written word by word.
 #![allow(unsafe_code, reason = "device registers are reached through raw pointers")]
 
-use core::mem::{align_of, size_of};
+use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::dma;
@@ -28,7 +28,7 @@ impl Window {
     fn at<T>(&self, offset: u64) -> *mut T {
         assert!(offset + size_of::<T>() as u64 <= self.bytes, "a register inside the window");
         let pointer = self.start.as_ptr().wrapping_add(offset as usize).cast::<T>();
-        assert!(pointer as usize % align_of::<T>() == 0, "an aligned register");
+        assert!(pointer.is_aligned(), "an aligned register");
         pointer
     }
 

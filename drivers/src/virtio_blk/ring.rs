@@ -207,10 +207,12 @@ impl Queue for Ring {
         let record = self.free_records.pop().ok_or(Broken)?;
         self.write_record(record, op, sector);
         // SAFETY: the segments belong to the request's client, which is told after `take` or `stop`.
-        let token = match segments.len() {
-            0..=2 => unsafe { self.add::<4>(record, op, segments) },
-            3..=MAX_SEGMENTS => unsafe { self.add::<{ MAX_SEGMENTS + 2 }>(record, op, segments) },
-            _ => return Err(Broken),
+        let token = unsafe {
+            match segments.len() {
+                0..=2 => self.add::<4>(record, op, segments),
+                3..=MAX_SEGMENTS => self.add::<{ MAX_SEGMENTS + 2 }>(record, op, segments),
+                _ => return Err(Broken),
+            }
         };
         let token = token.map_err(|_| Broken)?;
         *self.record_of.get_mut(usize::from(token)).ok_or(Broken)? = record;
@@ -233,9 +235,11 @@ impl Queue for Ring {
     fn take(&mut self, token: Token, op: Operation, segments: &Segments) -> Result<Used, Broken> {
         let record = *self.record_of.get(usize::from(token)).ok_or(Broken)?;
         // SAFETY: the books pass what they passed to `offer` for this token.
-        let written = match segments.len() {
-            0..=2 => unsafe { self.pop::<4>(token, record, op, segments) },
-            _ => unsafe { self.pop::<{ MAX_SEGMENTS + 2 }>(token, record, op, segments) },
+        let written = unsafe {
+            match segments.len() {
+                0..=2 => self.pop::<4>(token, record, op, segments),
+                _ => self.pop::<{ MAX_SEGMENTS + 2 }>(token, record, op, segments),
+            }
         };
         let written = written.map_err(|_| Broken)?.into();
         self.free_records.push(record);
