@@ -1,6 +1,7 @@
 //! What everything in `mm` hangs off: the frames, the hardware, the objects by number, and the counters.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -142,8 +143,8 @@ impl Memory {
         loop {
             let number = objects.next;
             objects.next = number.wrapping_add(1);
-            if !objects.by_number.contains_key(&number) {
-                objects.by_number.insert(number, object.clone());
+            if let Entry::Vacant(vacant) = objects.by_number.entry(number) {
+                vacant.insert(object.clone());
                 return number;
             }
         }

@@ -86,7 +86,7 @@ impl PageEntry {
             PageState::Dirty { .. } => 4,
             PageState::Failed => 5,
         };
-        Self(code | state.frame().unwrap_or(0) * PAGE_BYTES)
+        Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
     }
 
     pub(crate) fn state(self) -> PageState {

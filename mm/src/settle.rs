@@ -27,6 +27,7 @@ pub(crate) enum Attempt {
 ///
 /// # Cancellation
 /// Dropping the future frees the frame it was given, if any, and leaves loads to themselves.
+#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` is larger")]
 pub(crate) fn settle(
     memory: &'static Memory,
     mut attempt: impl FnMut(&mut Option<Frame>) -> Attempt,

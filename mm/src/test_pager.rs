@@ -3,10 +3,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{Memory, PageError, PageIndex, PageRequest, Pager};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
 use executor::lock::SpinLock;
 
 /// What is in the backing store: fills the bytes of the page with this number.
@@ -15,6 +15,7 @@ pub type Content = Box<dyn Fn(PageIndex, &mut [u8]) + Send + Sync>;
 /// A pager over made-up contents. Loads complete at once, or when the test says so; a load that is held
 /// back has no frame yet.
 pub struct TestPager {
+    this: Weak<Self>,
     memory: &'static Memory,
     content: Content,
     loads: AtomicUsize,
@@ -33,7 +34,8 @@ struct Inner {
 impl TestPager {
     /// A pager that completes each load at once with what `content` makes.
     pub fn new(memory: &'static Memory, content: Content) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             memory,
             content,
             loads: AtomicUsize::new(0),
@@ -49,11 +51,11 @@ impl TestPager {
         self.inner.lock().holding = true;
     }
 
-    /// Completes the load of one page that is held back; false when there is none. Without a free frame the
-    /// load fails with [`PageError::OutOfMemory`].
+    /// Completes the load of one page that is held back; false when there is none. Without a free frame, a
+    /// task is spawned that completes it when there is one.
     pub fn release(&self, index: PageIndex) -> bool {
         let request = self.inner.lock().held.remove(&index.as_u64());
-        request.map(|request| self.finish(request)).is_some()
+        request.map(|request| self.serve(request)).is_some()
     }
 
     /// Holds nothing back any more and completes what was, in order of pages, waiting for frames where
@@ -67,13 +69,8 @@ impl TestPager {
         loop {
             let first = self.inner.lock().held.pop_first();
             let Some((_, mut request)) = first else { return count };
-            match self.memory.frames().alloc().await {
-                Ok(frame) => {
-                    request.attach(frame);
-                    self.finish(request);
-                }
-                Err(_) => request.complete(Err(PageError::OutOfMemory)),
-            }
+            let frame = self.memory.frames().alloc().await;
+            self.finish(request, frame);
             count += 1;
         }
     }
@@ -97,21 +94,31 @@ impl TestPager {
         self.inner.lock().held.len()
     }
 
-    fn finish(&self, mut request: PageRequest) {
-        if let Some(error) = self.failure(request.index()) {
-            return request.complete(Err(error));
+    /// Ends a load as soon as there is a frame for it.
+    fn serve(&self, request: PageRequest) {
+        if let Some(frame) = self.memory.frames().try_alloc() {
+            return self.finish(request, Ok(frame));
         }
-        if request.frame_mut().is_none() {
-            let Some(frame) = self.memory.frames().try_alloc() else {
-                return request.complete(Err(PageError::OutOfMemory));
-            };
-            request.attach(frame);
+        if let Some(this) = self.this.upgrade() {
+            drop(executor::spawn(async move {
+                let frame = this.memory.frames().alloc().await;
+                this.finish(request, frame);
+            }));
         }
+    }
+
+    fn finish(&self, mut request: PageRequest, frame: Result<Frame, OutOfMemory>) {
         let index = request.index();
-        if let Some(frame) = request.frame_mut() {
-            (self.content)(index, frame.as_bytes_mut());
-        }
-        request.complete(Ok(()));
+        let result = match (self.failure(index), frame) {
+            (Some(error), _) => Err(error),
+            (None, Err(OutOfMemory)) => Err(PageError::OutOfMemory),
+            (None, Ok(mut frame)) => {
+                (self.content)(index, frame.as_bytes_mut());
+                request.attach(frame);
+                Ok(())
+            }
+        };
+        request.complete(result);
     }
 
     fn failure(&self, index: PageIndex) -> Option<PageError> {
@@ -137,6 +144,6 @@ impl Pager for TestPager {
             return;
         }
         drop(inner);
-        self.finish(request);
+        self.serve(request);
     }
 }

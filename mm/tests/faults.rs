@@ -68,7 +68,7 @@ fn an_address_where_nothing_is_mapped_is_denied() {
     let space = machine.window();
     let object = VmObject::zero(machine.memory, 4);
     let start = space.map(&object, page(0), 4, RW, Placement::Anywhere).unwrap();
-    for outside in [at(start, 4), start.as_u64() - 1 & !7, KERNEL_RANGE.end, 0x8000_0000_0000_0000] {
+    for outside in [at(start, 4), start.as_u64() - 8, KERNEL_RANGE.end, 0x8000_0000_0000_0000] {
         assert_eq!(read(machine, &space, outside), Err(Denial::NoMapping), "{outside:#x}");
     }
     assert_eq!(machine.memory.stats().denied, 4);

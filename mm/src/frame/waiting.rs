@@ -85,6 +85,7 @@ impl FramePool {
     ///
     /// # Cancellation
     /// Dropping the future gives the place in the queue, and a frame that was promised already, to the next.
+    #[expect(clippy::manual_async_fn, reason = "the future of an `async fn` is larger")]
     pub fn alloc(&'static self) -> impl Future<Output = Result<Frame, OutOfMemory>> + Send {
         async move {
             let applicant = match self.take_or_apply() {

@@ -162,6 +162,23 @@ impl Machine {
         Some(table + (fault.address & (PAGE - 1)))
     }
 
+    /// The processor forgets everything, as it may at any time.
+    pub fn forget_translations(&self) {
+        self.processor.tlb.lock().unwrap().clear();
+    }
+
+    /// Sets the dirty bit of a page, as if it had been shown writable.
+    pub fn set_dirty_bit(&self, space: &AddressSpace, address: u64) {
+        let mut table = space.root().as_u64();
+        for level in (0..4).rev() {
+            let entry = self.word(table + ((address >> (12 + 9 * level)) & 511) * 8);
+            if level == 0 {
+                entry.fetch_or(DIRTY, Ordering::SeqCst);
+            }
+            table = entry.load(Ordering::SeqCst) & ADDRESS;
+        }
+    }
+
     /// An access by a thread: tried, resolved, tried again.
     async fn access(&self, space: &AddressSpace, fault: Fault) -> Result<u64, Denial> {
         loop {
