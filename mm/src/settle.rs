@@ -22,23 +22,56 @@ pub(crate) enum Attempt {
     Denied(Denial),
 }
 
-/// Tries until the attempt is done or denied. The answer says whether a load was waited for. A plain
-/// function around an `async` block, because that makes a smaller future than an `async fn`.
+/// A touch that can be tried again and again, and what its end means.
+pub(crate) trait Touch {
+    /// What the caller of the future gets.
+    type Output;
+
+    /// One try, under short locks. `spare` is a frame that was waited for.
+    fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt;
+
+    /// The touch is done, after waiting for a load or not, or denied.
+    fn end(&mut self, result: Result<Waited, Denial>) -> Self::Output;
+}
+
+/// Whether a load was waited for.
+pub(crate) type Waited = bool;
+
+/// A touch made of its attempt alone, whose end is given back as it is.
+pub(crate) struct Plain<F>(F);
+
+pub(crate) fn plain<F: FnMut(&mut Option<Frame>) -> Attempt>(attempt: F) -> Plain<F> {
+    Plain(attempt)
+}
+
+impl<F: FnMut(&mut Option<Frame>) -> Attempt> Touch for Plain<F> {
+    type Output = Result<Waited, Denial>;
+
+    fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
+        (self.0)(spare)
+    }
+
+    fn end(&mut self, result: Result<Waited, Denial>) -> Self::Output {
+        result
+    }
+}
+
+/// Tries until the touch is done or denied.
+///
+/// It is part of every parked thread's memory, so it is kept small: one `async` block with nothing in it
+/// but the touch and what is waited for, not wrapped in another.
 ///
 /// # Cancellation
 /// Dropping the future frees the frame it was given, if any, and leaves loads to themselves.
 #[expect(clippy::manual_async_fn, reason = "the future of an `async fn` is larger")]
-pub(crate) fn settle(
-    memory: &'static Memory,
-    mut attempt: impl FnMut(&mut Option<Frame>) -> Attempt,
-) -> impl Future<Output = Result<bool, Denial>> {
+pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Future<Output = T::Output> {
     async move {
         let mut spare = None;
         let mut waited = false;
         loop {
-            let load = match attempt(&mut spare) {
-                Attempt::Done => return Ok(waited),
-                Attempt::Denied(why) => return Err(why),
+            let load = match touch.attempt(&mut spare) {
+                Attempt::Done => return touch.end(Ok(waited)),
+                Attempt::Denied(why) => return touch.end(Err(why)),
                 Attempt::Again => {
                     Counters::count(&memory.counters.retries);
                     continue;
@@ -46,18 +79,23 @@ pub(crate) fn settle(
                 Attempt::NeedsFrame => None,
                 Attempt::Wait(load) => Some(load),
             };
-            match load {
+            let denied = match load {
                 None => match memory.frames().alloc().await {
-                    Ok(frame) => spare = Some(frame),
-                    Err(_) => return Err(Denial::OutOfMemory),
+                    Ok(frame) => {
+                        spare = Some(frame);
+                        continue;
+                    }
+                    Err(_) => Denial::OutOfMemory,
                 },
                 Some(load) => {
                     waited = true;
-                    if let Err(error) = load.wait().await {
-                        return Err(denial(load.page(), error));
+                    match load.wait().await {
+                        Ok(()) => continue,
+                        Err(error) => denial(load.page(), error),
                     }
                 }
-            }
+            };
+            return touch.end(Err(denied));
         }
     }
 }

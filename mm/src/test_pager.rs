@@ -24,7 +24,8 @@ pub struct TestPager {
 
 struct Inner {
     holding: bool,
-    held: BTreeMap<u64, PageRequest>,
+    /// By page and order of arrival: several objects may share the pager.
+    held: BTreeMap<(u64, usize), PageRequest>,
     /// How many more loads of a page fail, and how.
     failing: BTreeMap<u64, (usize, PageError)>,
     /// The same for any page.
@@ -54,7 +55,11 @@ impl TestPager {
     /// Completes the load of one page that is held back; false when there is none. Without a free frame, a
     /// task is spawned that completes it when there is one.
     pub fn release(&self, index: PageIndex) -> bool {
-        let request = self.inner.lock().held.remove(&index.as_u64());
+        let request = {
+            let held = &mut self.inner.lock().held;
+            let first = held.range((index.as_u64(), 0)..).next().map(|(&key, _)| key);
+            first.filter(|key| key.0 == index.as_u64()).and_then(|key| held.remove(&key))
+        };
         request.map(|request| self.serve(request)).is_some()
     }
 
@@ -68,7 +73,7 @@ impl TestPager {
         let mut count = 0;
         loop {
             let first = self.inner.lock().held.pop_first();
-            let Some((_, mut request)) = first else { return count };
+            let Some((_, request)) = first else { return count };
             let frame = self.memory.frames().alloc().await;
             self.finish(request, frame);
             count += 1;
@@ -137,10 +142,10 @@ impl Pager for TestPager {
     }
 
     fn load(&self, request: PageRequest) {
-        self.loads.fetch_add(1, Ordering::Relaxed);
+        let arrival = self.loads.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         if inner.holding {
-            inner.held.insert(request.index().as_u64(), request);
+            inner.held.insert((request.index().as_u64(), arrival), request);
             return;
         }
         drop(inner);

@@ -378,5 +378,5 @@ fn the_future_of_a_fault_is_small() {
     let machine = Machine::new(256);
     let space = machine.window();
     let future = space.resolve(machine.fault(0, Access::Read));
-    assert!(size_of_val(&future) <= 300, "{} bytes", size_of_val(&future));
+    assert!(size_of_val(&future) <= 160, "{} bytes", size_of_val(&future));
 }

@@ -3,7 +3,7 @@
 
 use super::AddressSpace;
 use crate::frame::address_of;
-use crate::settle::{Attempt, settle};
+use crate::settle::{Attempt, plain, settle};
 use crate::vm_object::piece;
 use crate::{Access, Denial, Fault, Frame};
 
@@ -23,12 +23,12 @@ impl AddressSpace {
             let (_, within, count) = piece(address, to.len() - done);
             let part = &mut to[done..done + count];
             let fault = Fault { address, access: Access::Read, user: self.is_user() };
-            settle(self.memory, move |spare| {
+            let touch = plain(|spare| {
                 self.with_page(fault, spare, |frame| {
                     self.memory.frames().window().read(address_of(frame), within, part);
                 })
-            })
-            .await?;
+            });
+            settle(self.memory, touch).await?;
             done += count;
         }
         Ok(())
@@ -49,12 +49,12 @@ impl AddressSpace {
             let (_, within, count) = piece(address, from.len() - done);
             let part = &from[done..done + count];
             let fault = Fault { address, access: Access::Write, user: self.is_user() };
-            settle(self.memory, move |spare| {
+            let touch = plain(|spare| {
                 self.with_page(fault, spare, |frame| {
                     self.memory.frames().window().write(address_of(frame), within, part);
                 })
-            })
-            .await?;
+            });
+            settle(self.memory, touch).await?;
             done += count;
         }
         Ok(())

@@ -29,7 +29,7 @@ use mappings::Mappings;
 
 use crate::address::PAGE_BYTES;
 use crate::memory::Counters;
-use crate::settle::{Attempt, settle};
+use crate::settle::{Attempt, Touch, Waited, settle};
 use crate::table::Table;
 use crate::{
     Access, Denial, Fault, FaultOutcome, Frame, Memory, PageTable, PhysAddr, Protection, VirtAddr, VmObject,
@@ -65,6 +65,31 @@ struct View {
     generation: u64,
 }
 
+/// A fault on its way to be resolved.
+struct Resolving<'a> {
+    space: &'a AddressSpace,
+    fault: Fault,
+}
+
+impl Touch for Resolving<'_> {
+    type Output = FaultOutcome;
+
+    fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
+        self.space.attempt(self.fault, spare)
+    }
+
+    fn end(&mut self, result: Result<Waited, Denial>) -> FaultOutcome {
+        let counters = &self.space.memory.counters;
+        let (counter, outcome) = match result {
+            Ok(true) => (&counters.major_faults, FaultOutcome::Resolved),
+            Ok(false) => (&counters.minor_faults, FaultOutcome::Resolved),
+            Err(why) => (&counters.denied, FaultOutcome::Denied(why)),
+        };
+        Counters::count(counter);
+        outcome
+    }
+}
+
 impl AddressSpace {
     /// An empty address space over `range`, which lies in one half and starts and ends at page boundaries.
     /// In the lower half, copies count as accesses by ring 3.
@@ -90,20 +115,7 @@ impl AddressSpace {
     /// Dropping the future leaves the page as it is: a load that it started goes on, and the page will be
     /// there for the next.
     pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
-        let settled = settle(self.memory, move |spare| self.attempt(fault, spare));
-        async move {
-            let counters = &self.memory.counters;
-            match settled.await {
-                Ok(waited) => {
-                    Counters::count(if waited { &counters.major_faults } else { &counters.minor_faults });
-                    FaultOutcome::Resolved
-                }
-                Err(why) => {
-                    Counters::count(&counters.denied);
-                    FaultOutcome::Denied(why)
-                }
-            }
-        }
+        settle(self.memory, Resolving { space: self, fault })
     }
 
     /// One try to resolve a fault.

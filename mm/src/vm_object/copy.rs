@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::VmObject;
 use crate::address::PAGE_BYTES;
 use crate::frame::address_of;
-use crate::settle::{Attempt, settle};
+use crate::settle::{Attempt, plain, settle};
 use crate::{Denial, PAGE_SIZE, PageError};
 
 impl VmObject {
@@ -23,14 +23,13 @@ impl VmObject {
         while done < to.len() {
             let (index, within, count) = piece(offset + done as u64, to.len() - done);
             let part = &mut to[done..done + count];
-            settle(self.memory, move |spare| {
+            let touch = plain(|spare| {
                 self.touch(index, false, spare, |frame, _, _| {
                     self.memory.frames().window().read(address_of(frame), within, part);
                     Attempt::Done
                 })
-            })
-            .await
-            .map_err(page_error)?;
+            });
+            settle(self.memory, touch).await.map_err(page_error)?;
             done += count;
         }
         Ok(())
@@ -49,14 +48,13 @@ impl VmObject {
         while done < from.len() {
             let (index, within, count) = piece(offset + done as u64, from.len() - done);
             let part = &from[done..done + count];
-            settle(self.memory, move |spare| {
+            let touch = plain(|spare| {
                 self.touch(index, true, spare, |frame, _, _| {
                     self.memory.frames().window().write(address_of(frame), within, part);
                     Attempt::Done
                 })
-            })
-            .await
-            .map_err(page_error)?;
+            });
+            settle(self.memory, touch).await.map_err(page_error)?;
             done += count;
         }
         Ok(())
