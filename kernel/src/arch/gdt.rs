@@ -1,0 +1,82 @@
+//! Segments and trap stacks of a CPU.
+#![allow(unsafe_code, reason = "loads segment registers")]
+
+use conquer_once::spin::OnceCell;
+use x86_64::{
+    PrivilegeLevel,
+    instructions::{
+        segmentation::{CS, DS, ES, FS, GS, SS, Segment},
+        tables::load_tss,
+    },
+    registers::segmentation::SegmentSelector,
+    structures::{
+        gdt::{Descriptor, GlobalDescriptorTable},
+        tss::TaskStateSegment,
+    },
+};
+
+use super::cpu::{BOOT_CPU, TRAP_STACKS, TrapStack};
+
+/// Selectors, in the order that `sysret` wants: kernel code, kernel data, user data, user code.
+pub const KERNEL_CODE: u64 = 0x08;
+/// The kernel's stack segment.
+pub const KERNEL_DATA: u64 = 0x10;
+/// The data and stack segment of ring 3.
+pub const USER_DATA: u64 = 0x18 | 3;
+/// The code segment of ring 3.
+pub const USER_CODE: u64 = 0x20 | 3;
+
+/// Which trap enters on which stack: indexes into the task-state segment's table.
+#[derive(Clone, Copy)]
+#[repr(u16)]
+pub(super) enum Stack {
+    /// Exceptions without a stack of their own.
+    Exception,
+    /// Page faults, so that a fault inside a handler keeps the frame that the report needs.
+    PageFault,
+    /// Device interrupts, the timer, and calls from kernel threads.
+    Interrupt,
+    /// Non-maskable interrupts.
+    Nmi,
+    /// Double faults.
+    DoubleFault,
+    /// Machine checks.
+    MachineCheck,
+    /// Debug exceptions.
+    Debug,
+}
+
+static TRAP_STACK: [TrapStack; TRAP_STACKS] = [const { TrapStack::new() }; TRAP_STACKS];
+static TSS: OnceCell<TaskStateSegment> = OnceCell::uninit();
+static GDT: OnceCell<GlobalDescriptorTable> = OnceCell::uninit();
+
+/// Loads our segments on the boot CPU.
+pub(super) fn init() {
+    let tss = TSS.get_or_init(|| {
+        let mut tss = TaskStateSegment::new();
+        // The table is not aligned, so it is set as a whole.
+        tss.interrupt_stack_table = TRAP_STACK.each_ref().map(|stack| stack.prepare(&BOOT_CPU));
+        tss
+    });
+    let mut tss_selector = SegmentSelector::NULL;
+    let gdt = GDT.get_or_init(|| {
+        let mut gdt = GlobalDescriptorTable::new();
+        gdt.append(Descriptor::kernel_code_segment());
+        gdt.append(Descriptor::kernel_data_segment());
+        gdt.append(Descriptor::user_data_segment());
+        gdt.append(Descriptor::user_code_segment());
+        tss_selector = gdt.append(Descriptor::tss_segment(tss));
+        gdt
+    });
+    gdt.load();
+    let kernel_data = SegmentSelector(KERNEL_DATA as u16);
+    // SAFETY: the selectors are those of the table that was just loaded.
+    unsafe {
+        CS::set_reg(SegmentSelector(KERNEL_CODE as u16));
+        SS::set_reg(kernel_data);
+        for null in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
+            null(SegmentSelector::new(0, PrivilegeLevel::Ring0));
+        }
+        load_tss(tss_selector);
+    }
+}

@@ -1,0 +1,28 @@
+//! The thin rim: what only an x86-64 in ring 0 can do.
+//!
+//! Everything unsafe of the kernel stands in this folder, a room a file: trap entry ([`stubs`], [`trap`]),
+//! the CPU's own data ([`cpu`]), segments and vectors, the interrupt controllers, the vector registers,
+//! guarded copies and the hardware's view of an address space. The rest of the crate denies `unsafe`.
+
+pub mod apic;
+pub mod context;
+pub mod copy;
+pub mod cpu;
+pub(crate) mod dma;
+pub mod fpu;
+pub mod gdt;
+pub mod idt;
+pub mod paging;
+pub mod registers;
+mod stubs;
+pub mod trap;
+
+/// First of all at boot: what a lock, a trap and a report need.
+pub(crate) fn init() {
+    cpu::BOOT_CPU.install();
+    gdt::init();
+    // Loading the null selector into GS may clear its base.
+    cpu::BOOT_CPU.load_gs();
+    idt::init();
+    cpu::set_control_registers();
+}

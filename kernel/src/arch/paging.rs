@@ -1,0 +1,70 @@
+//! The hardware's view of address spaces: the root register and the TLB.
+#![allow(unsafe_code, reason = "loads the root page table and invalidates the TLB")]
+
+use mm::{PhysAddr, VirtAddr};
+use crate::memory;
+use x86_64::{
+    instructions::tlb,
+    registers::control::Cr3,
+    structures::paging::{PhysFrame, Size4KiB},
+};
+
+/// Loads the address space with this root, unless it is loaded already. Interrupts are off or the caller
+/// does not mind being moved.
+pub(crate) fn activate(root: PhysAddr) {
+    let (current, flags) = Cr3::read();
+    let frame = PhysFrame::<Size4KiB>::containing_address(x86_64::PhysAddr::new(root.as_u64()));
+    if current != frame {
+        // SAFETY: every address space shares the kernel's upper half, where this code and all that it
+        // uses stands.
+        unsafe { Cr3::write(frame, flags) };
+    }
+}
+
+/// The root that is loaded now.
+pub(crate) fn active_root() -> PhysAddr {
+    PhysAddr::new(Cr3::read().0.start_address().as_u64())
+}
+
+/// Forgets the translation of one page on this CPU.
+pub(crate) fn invalidate(page: VirtAddr) {
+    tlb::flush(x86_64::VirtAddr::new_truncate(page.as_u64()));
+}
+
+/// Forgets all translations of this CPU but global ones.
+pub(crate) fn invalidate_all() {
+    tlb::flush_all();
+}
+
+/// Reads two words at a kernel address if they are mapped, by walking the tables: for reports, which must
+/// not fault.
+pub(crate) fn read_kernel_pair(address: u64) -> Option<(u64, u64)> {
+    let is_kernel = |address: u64| address >> 47 == 0x1ffff;
+    if !address.is_multiple_of(8) || !is_kernel(address) || !is_mapped(address) || !is_mapped(address.checked_add(8)?) {
+        return None;
+    }
+    // SAFETY: both words are mapped memory of the kernel, and aligned.
+    unsafe { Some((*(address as *const u64), *((address + 8) as *const u64))) }
+}
+
+/// Whether an address is mapped, by walking the tables that are loaded.
+pub(crate) fn is_mapped(address: u64) -> bool {
+    const PRESENT: u64 = 1;
+    const LARGE: u64 = 1 << 7;
+    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    let mut table = active_root().as_u64();
+    for level in (0..4).rev() {
+        let index = address >> (12 + 9 * level) & 0x1ff;
+        let entry = memory::phys_to_virt(table + index * 8) as *const u64;
+        // SAFETY: all physical memory is mapped, tables too; entries are read as whole words.
+        let entry = unsafe { entry.read_volatile() };
+        if entry & PRESENT == 0 {
+            return false;
+        }
+        if entry & LARGE != 0 {
+            return true;
+        }
+        table = entry & FRAME;
+    }
+    true
+}

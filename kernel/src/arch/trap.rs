@@ -1,0 +1,179 @@
+//! Entering a thread, and what comes back.
+//!
+//! [`enter`] is an ordinary call that returns at the thread's next trap that needs the executor.
+//! Interrupts that woke nothing here and system calls that cannot wait are answered inside.
+#![allow(unsafe_code, reason = "runs threads and handles traps")]
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use x86_64::{
+    instructions::interrupts,
+    registers::control::Cr2,
+};
+
+use super::{
+    context::{Context, Frame},
+    cpu::{self, Cpu},
+    fpu, idt, paging, stubs,
+};
+use crate::{clock, interrupt, panic, syscall, thread::Thread};
+
+/// Why a thread came back from [`enter`].
+#[derive(Clone, Copy, Debug)]
+pub enum Trap {
+    /// It touched a page that is not there, or not so.
+    PageFault(PageFault),
+    /// It made a system call that may wait; number and arguments are in its registers.
+    Syscall,
+    /// A kernel thread called the kernel; the call is in its registers.
+    Call,
+    /// It raised another exception.
+    Exception(Exception),
+    /// Its time slot is over.
+    SlotOver,
+    /// An interrupt queued work for this CPU.
+    Interrupted,
+}
+
+/// What the CPU says of a page fault (Intel SDM vol. 3, 4.7).
+#[derive(Clone, Copy, Debug)]
+pub struct PageFault {
+    /// The address that was touched.
+    pub address: u64,
+    error: u32,
+}
+
+impl PageFault {
+    /// Whether it was a write.
+    pub fn is_write(self) -> bool {
+        self.error & 1 << 1 != 0
+    }
+
+    /// Whether ring 3 made the access.
+    pub fn is_user(self) -> bool {
+        self.error & 1 << 2 != 0
+    }
+
+    /// Whether a reserved bit was set in a page-table entry: the tables are corrupted.
+    pub fn is_reserved_bit(self) -> bool {
+        self.error & 1 << 3 != 0
+    }
+
+    /// Whether it was an instruction fetch.
+    pub fn is_execute(self) -> bool {
+        self.error & 1 << 4 != 0
+    }
+}
+
+/// An exception other than a page fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its vector, below 32.
+    pub vector: u8,
+    /// Its error code, 0 where there is none.
+    pub error: u32,
+}
+
+const DEVICE_NOT_AVAILABLE: u64 = 7;
+const PAGE_FAULT: u64 = 14;
+const FIRST_INTERRUPT: u64 = 32;
+const THREAD_CALL: u64 = idt::THREAD_CALL as u64;
+
+/// Runs `thread` on this CPU until a trap that the executor has to see.
+///
+/// A time slot begins with each call. Called by the thread's own future only, with interrupts on.
+pub(crate) fn enter(thread: &Thread) -> Trap {
+    interrupts::disable();
+    let cpu = cpu::current();
+    let context = thread.context_ptr();
+    cpu.thread.store(core::ptr::from_ref(thread).cast_mut(), Relaxed);
+    if let Some(space) = thread.space() {
+        paging::activate(space.root());
+    }
+    clock::start_slot(cpu);
+    let trap = loop {
+        cpu.enters.store(cpu.enters.load(Relaxed) + 1, Relaxed);
+        // SAFETY: interrupts are off; the context belongs to this call until it returns; ring-3 contexts
+        // are made and changed by checked code only (`Thread::new_user`, `syscall`); the space is active.
+        let vector = unsafe { stubs::enter_raw(context) };
+        // SAFETY: the thread is not running, and nobody but this call touches its context.
+        let registers = unsafe { &mut *context };
+        match vector {
+            PAGE_FAULT => {
+                // CR2 is still this fault's: nothing that may fault has run since.
+                let address = Cr2::read_raw();
+                cpu.page_faults.store(cpu.page_faults.load(Relaxed) + 1, Relaxed);
+                let fault = PageFault { address, error: registers.error as u32 };
+                refuse_trap_with_guard_held(registers, vector, address);
+                break Trap::PageFault(fault);
+            }
+            stubs::SYSCALL => {
+                if !syscall::answer_at_once(registers) {
+                    break Trap::Syscall;
+                }
+            }
+            THREAD_CALL => {
+                refuse_trap_with_guard_held(registers, vector, 0);
+                break Trap::Call;
+            }
+            DEVICE_NOT_AVAILABLE if registers.is_user() => fpu::first_use(cpu, thread),
+            FIRST_INTERRUPT.. => {
+                interrupt::dispatch(vector as u8);
+                if clock::slot_is_over(cpu) {
+                    break Trap::SlotOver;
+                }
+                if executor::has_work() {
+                    break Trap::Interrupted;
+                }
+            }
+            _ => {
+                refuse_trap_with_guard_held(registers, vector, 0);
+                break Trap::Exception(Exception { vector: vector as u8, error: registers.error as u32 });
+            }
+        }
+    };
+    clock::end_slot(cpu);
+    fpu::leave(cpu, thread);
+    cpu.thread.store(core::ptr::null_mut(), Relaxed);
+    interrupts::enable();
+    trap
+}
+
+/// A thread that traps with interrupts off holds a spin lock, or is in the middle of something that must
+/// not be left: the kernel's own bug.
+fn refuse_trap_with_guard_held(registers: &Context, vector: u64, address: u64) {
+    if !registers.is_user() && registers.interrupts_off() {
+        panic::trap_with_guard_held(registers, vector, address);
+    }
+}
+
+/// A trap while no thread was running. Called by the stub, with interrupts off.
+pub(super) extern "C" fn executor_trapped(frame: &mut Frame) {
+    if frame.vector >= FIRST_INTERRUPT {
+        interrupt::dispatch(frame.vector as u8);
+    } else {
+        panic::kernel_trap(frame);
+    }
+}
+
+/// A non-maskable interrupt: counted, nothing else. It may have come at any instruction.
+pub(super) extern "C" fn nmi(cpu: &Cpu, _frame: &Frame) {
+    cpu.nmis.store(cpu.nmis.load(Relaxed) + 1, Relaxed);
+}
+
+/// A debug exception in ring 0: a breakpoint register that somebody set, or a single step that leaked in.
+pub(super) extern "C" fn debug_in_kernel(_cpu: &Cpu, frame: &mut Frame) {
+    const TRAP_FLAG: u64 = 1 << 8;
+    frame.rflags &= !TRAP_FLAG;
+    // DR6 is sticky: what is not cleared would be read as the reason of the next one.
+    // SAFETY: writing zero to DR6's low bits is always allowed; the reserved bits keep their values.
+    unsafe {
+        core::arch::asm!("mov dr6, {}", in(reg) 0xffff_0ff0_u64, options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Machine check or double fault: GS may be the user's, so it is set before the report.
+pub(super) extern "C" fn fatal(cpu: &Cpu, frame: &Frame) {
+    cpu.load_gs();
+    panic::kernel_trap(frame);
+}

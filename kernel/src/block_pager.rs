@@ -1,0 +1,119 @@
+//! Joins `mm` to a disk: pages of an object are sectors of a block device.
+//!
+//! ```text
+//! fault ─► load ─► queue ─► [ pager task: room at the device, a frame ] ─► submit
+//!                                            page state ◄─ complete ◄─ device's task ◄─ interrupt
+//! ```
+//!
+//! A request gets its frame when the device has room for it, so any number of them may wait here for
+//! little memory.
+#![allow(unsafe_code, reason = "hands frames to a device")]
+
+use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc};
+
+use drivers::{
+    block::{BlockClient, BlockError, BlockRequest, Operation, SECTOR_BYTES, Segment},
+    virtio_blk::VirtioBlk,
+};
+use executor::{WaitQueue, WaitReason, lock::SpinLock};
+use mm::{PAGE_SIZE, PageError, PageRequest, Pager};
+
+use crate::{
+    memory,
+    trace::{self, Event},
+};
+
+/// A range of a block device, as a pager.
+pub struct BlockPager {
+    name: String,
+    device: Arc<VirtioBlk>,
+    /// The sector where page 0 begins.
+    first_sector: u64,
+    /// The sector after the last one.
+    end_sector: u64,
+    waiting: SpinLock<VecDeque<PageRequest>>,
+    arrived: WaitQueue,
+}
+
+impl BlockPager {
+    /// The sectors from `first_sector` to `end_sector` of `device`, both within its capacity. Starts the
+    /// task that serves it.
+    pub fn start(name: String, device: Arc<VirtioBlk>, first_sector: u64, end_sector: u64) -> Arc<Self> {
+        let pager = Arc::new(Self {
+            name,
+            device,
+            first_sector,
+            end_sector,
+            waiting: SpinLock::new("block pager", VecDeque::new()),
+            arrived: WaitQueue::new(WaitReason::Channel),
+        });
+        drop(executor::Builder::new().name("block-pager").spawn(serve(pager.clone())));
+        pager
+    }
+
+    /// How many requests wait for the device to have room.
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    /// First sector and number of sectors of a page; fewer than eight at the end, `None` beyond it.
+    fn sectors(&self, page: u64) -> Option<(u64, u64)> {
+        let first = self.first_sector + page.checked_mul(PAGE_SIZE as u64 / SECTOR_BYTES)?;
+        let count = self.end_sector.checked_sub(first).filter(|&left| left > 0)?;
+        Some((first, count.min(PAGE_SIZE as u64 / SECTOR_BYTES)))
+    }
+}
+
+impl Pager for BlockPager {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn load(&self, request: PageRequest) {
+        self.waiting.lock().push_back(request);
+        self.arrived.wake_one();
+    }
+}
+
+/// Hands requests to the device, first come, first served.
+async fn serve(pager: Arc<BlockPager>) {
+    loop {
+        let mut request = pager.arrived.wait_for(|| pager.waiting.lock().pop_front()).await;
+        let slot = pager.device.reserve().await;
+        let Some((sector, sectors)) = pager.sectors(request.index().as_u64()) else {
+            request.complete(Err(PageError::OutOfRange));
+            continue;
+        };
+        let mut frame = match memory::memory().frames().alloc().await {
+            Ok(frame) => frame,
+            Err(mm::OutOfMemory) => {
+                request.complete(Err(PageError::OutOfMemory));
+                continue;
+            }
+        };
+        let bytes = (sectors * SECTOR_BYTES) as usize;
+        frame.as_bytes_mut()[bytes..].fill(0);
+        trace::page(Event::Request, request.index().as_u64());
+        let address = frame.address();
+        request.attach(frame);
+        // SAFETY: the frame belongs to the request, which belongs to the client, until that is told that
+        // the device is done.
+        let segment = unsafe { Segment::new(address.as_u64(), bytes as u32) };
+        let segments = [segment].into_iter().collect();
+        slot.submit(BlockRequest { op: Operation::Read, sector, segments, client: Box::new(Load(request)) });
+    }
+}
+
+/// A load that the device works on.
+struct Load(PageRequest);
+
+impl BlockClient for Load {
+    fn complete(self: Box<Self>, result: Result<(), BlockError>) {
+        trace::page(Event::Complete, self.0.index().as_u64());
+        self.0.complete(result.map_err(|error| match error {
+            BlockError::DeviceGone => PageError::DeviceGone,
+            BlockError::OutOfRange => PageError::OutOfRange,
+            _ => PageError::Io,
+        }));
+    }
+}

@@ -1,0 +1,65 @@
+//! From the boot loader to the first task.
+
+use bootloader_api::{BootInfo, BootloaderConfig, config::Mapping};
+
+/// Where physical address 0 is mapped; all physical memory follows.
+pub const PHYSICAL_MEMORY: u64 = 0xffff_8000_0000_0000;
+/// Where the kernel itself is linked to run.
+const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// What the boot loader may place as it likes: boot information, frame buffer, stack.
+const DYNAMIC: core::ops::Range<u64> = 0xffff_f000_0000_0000..0xffff_f800_0000_0000;
+/// The executor's stack on the boot CPU.
+const STACK_SIZE: u64 = 256 * 1024;
+
+/// What is asked of the boot loader: everything in the upper half.
+pub const CONFIG: BootloaderConfig = {
+    let mut config = BootloaderConfig::new_default();
+    config.kernel_stack_size = STACK_SIZE;
+    config.mappings.kernel_base = Mapping::FixedAddress(KERNEL_BASE);
+    config.mappings.physical_memory = Some(Mapping::FixedAddress(PHYSICAL_MEMORY));
+    config.mappings.dynamic_range_start = Some(DYNAMIC.start);
+    config.mappings.dynamic_range_end = Some(DYNAMIC.end - 1);
+    config
+};
+
+/// Makes `$main`, an `async fn()`, the first task of a kernel of its own.
+///
+/// ```ignore
+/// #![no_std]
+/// #![no_main]
+/// kernel::entry!(main);
+/// async fn main() {
+///     kernel::println!("hello");
+///     kernel::exit(0)
+/// }
+/// ```
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        fn kernel_main(info: &'static mut $crate::boot::Info) -> ! {
+            $crate::boot::start(info, || {
+                drop(executor::Builder::new().name("main").spawn($main()));
+            })
+        }
+        const CONFIG: $crate::boot::Config = $crate::boot::CONFIG;
+        bootloader_api::entry_point!(kernel_main, config = &CONFIG);
+    };
+}
+
+pub use bootloader_api::{BootInfo as Info, BootloaderConfig as Config};
+
+/// Brings the machine up, calls `spawn_first` for the first task, and runs the executor on this CPU.
+pub fn start(info: &'static mut BootInfo, spawn_first: impl FnOnce()) -> ! {
+    crate::arch::init();
+    crate::serial::init();
+    crate::memory::init(info);
+    crate::arch::apic::init(info.rsdp_addr.into_option().expect("the boot loader found no ACPI tables"));
+    crate::clock::init();
+    crate::platform::init();
+    crate::serial::enable_interrupts();
+    crate::thread::init();
+    crate::machine::init();
+    x86_64::instructions::interrupts::enable();
+    spawn_first();
+    executor::run()
+}

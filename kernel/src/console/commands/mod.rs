@@ -1,0 +1,26 @@
+//! What can be typed, a command a file.
+
+mod faults;
+mod hash;
+mod machine;
+mod mem;
+mod ps;
+mod threads;
+mod ticks;
+mod touch;
+
+use super::Command;
+
+/// All commands, as `help` lists them.
+pub(super) const COMMANDS: &[Command] = &[
+    machine::HELP,
+    ps::PS,
+    mem::MEM,
+    faults::FAULTS,
+    hash::HASH,
+    touch::TOUCH,
+    ticks::TICKS,
+    threads::THREADS,
+    machine::PANIC,
+    machine::EXIT,
+];

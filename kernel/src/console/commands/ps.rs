@@ -1,0 +1,94 @@
+//! `ps`: who is there, and what everybody waits for.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+
+use executor::{Class, TaskRef, TaskState, WaitReason};
+
+use super::super::{Command, output::say, table::Table, units::Time};
+use crate::{
+    clock,
+    thread::{self, Thread},
+};
+
+/// The most lines of a table; the rest is counted.
+const MAX_ROWS: usize = 200;
+
+pub(super) const PS: Command = Command {
+    name: "ps",
+    usage: "",
+    help: "threads and tasks: what each waits for, since when, and what it has been through",
+    run: |arguments| {
+        Box::pin(async move {
+            arguments.end()?;
+            let threads = thread::all();
+            if threads.is_empty() {
+                say!("no threads");
+            } else {
+                say!("{}", table_of_threads(&threads));
+                rest(threads.len()).await;
+            }
+            drop(threads);
+            let tasks: Vec<TaskRef> = executor::tasks().filter(|task| task.class() == Class::Task).collect();
+            say!("\n{}", table_of_tasks(&tasks));
+            rest(tasks.len()).await;
+            Ok(0)
+        })
+    },
+};
+
+async fn rest(rows: usize) {
+    if rows > MAX_ROWS {
+        say!("... and {} more", rows - MAX_ROWS);
+    }
+}
+
+fn table_of_threads(threads: &[Arc<Thread>]) -> Table {
+    let heads = &[">thread", "name", "state", "waits for", ">since", ">faults", ">parks", ">parked"];
+    let mut table = Table::new(heads);
+    for thread in threads.iter().take(MAX_ROWS) {
+        let task = thread.task();
+        let state = task.map_or("new", |task| match task.state() {
+            TaskState::Waiting => "parked",
+            state => name(state),
+        });
+        let (reason, since) = wait(task.and_then(TaskRef::wait));
+        let stats = thread.stats();
+        table.row(&[
+            &thread.id(),
+            &thread.name(),
+            &state,
+            &reason,
+            &since,
+            &stats.faults,
+            &stats.parks,
+            &Time(stats.parked_ns),
+        ]);
+    }
+    table
+}
+
+fn table_of_tasks(tasks: &[TaskRef]) -> Table {
+    let mut table = Table::new(&[">task", "name", "state", "waits for", ">since", ">polls", ">longest"]);
+    for task in tasks.iter().take(MAX_ROWS) {
+        let (reason, since) = wait(task.wait());
+        let longest = Time(task.longest_poll_ns().into());
+        table.row(&[&task.id(), &task.name(), &name(task.state()), &reason, &since, &task.polls(), &longest]);
+    }
+    table
+}
+
+fn name(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Ready => "ready",
+        TaskState::Running => "running",
+        TaskState::Waiting => "waiting",
+        TaskState::Done => "done",
+    }
+}
+
+/// What somebody waits for, and for how long already.
+fn wait(wait: Option<(WaitReason, u64)>) -> (alloc::string::String, alloc::string::String) {
+    wait.map_or_else(Default::default, |(reason, since)| {
+        (alloc::format!("{reason}"), alloc::format!("{}", Time(clock::now().saturating_sub(since))))
+    })
+}

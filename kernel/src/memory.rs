@@ -1,0 +1,107 @@
+//! The machine's memory: frames, the kernel's half of every address space, and the window.
+//!
+//! | upper half                  | what                                              |
+//! | --------------------------- | ------------------------------------------------- |
+//! | `0xffff_8000_0000_0000`     | all physical memory, mapped by the boot loader    |
+//! | `0xffff_c000_0000_0000`     | the window: objects that kernel threads map       |
+//! | `0xffff_d000_0000_0000`     | stacks of kernel threads, slots of one object     |
+//! | `0xffff_f000_0000_0000`     | boot information, frame buffer, the boot stack    |
+//! | `0xffff_ffff_8000_0000`     | the kernel                                        |
+
+#![allow(unsafe_code, reason = "takes over physical memory from the boot loader")]
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use bootloader_api::{BootInfo, info::MemoryRegionKind};
+use conquer_once::spin::OnceCell;
+use mm::{AddressSpace, Hardware, Memory, PageTable, PhysAddr, PhysWindow, VirtAddr};
+
+use crate::{arch::paging, boot::PHYSICAL_MEMORY};
+
+/// The kernel's window: where objects are mapped for kernel threads.
+const WINDOW: Range<u64> = 0xffff_c000_0000_0000..0xffff_d000_0000_0000;
+/// Stacks of kernel threads.
+pub(crate) const STACKS: Range<u64> = 0xffff_d000_0000_0000..0xffff_e000_0000_0000;
+/// What a program in ring 3 may map. The last page of the lower half stays unmapped: a `syscall` there
+/// would return to a non-canonical address. The first 64 KiB stay unmapped for null pointers.
+const USER: Range<u64> = 0x1_0000..0x0000_7fff_ffff_f000;
+
+/// More usable regions than this are not taken (UEFI gives some 125).
+const MAX_REGIONS: usize = 256;
+
+static MEMORY: OnceCell<Memory> = OnceCell::uninit();
+static KERNEL_SPACE: OnceCell<KernelSpace> = OnceCell::uninit();
+
+struct KernelSpace {
+    root: PhysAddr,
+    space: Arc<AddressSpace>,
+}
+
+/// This machine, as `mm` sees it.
+struct Machine;
+
+impl Hardware for Machine {
+    fn invalidate(&self, _root: PhysAddr, page: VirtAddr) {
+        // One CPU runs threads, and translations carry no address-space numbers: the page's translation
+        // here is the only one there is.
+        paging::invalidate(page);
+    }
+}
+
+/// Where physical memory at `address` is mapped.
+pub(crate) fn phys_to_virt(address: u64) -> u64 {
+    PHYSICAL_MEMORY + address
+}
+
+/// Takes over the memory that the boot loader left.
+pub(crate) fn init(info: &BootInfo) {
+    let mut regions = [const { 0..0 }; MAX_REGIONS];
+    let usable = info.memory_regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable);
+    let mut count = 0;
+    for (slot, region) in regions.iter_mut().zip(usable) {
+        *slot = region.start..region.end;
+        count += 1;
+    }
+    // SAFETY: the boot loader maps all physical memory there (`boot::CONFIG`), and nothing else uses
+    // what it calls usable.
+    let window = unsafe { PhysWindow::new(PHYSICAL_MEMORY as *mut u8) };
+    let memory = MEMORY.get_or_init(|| Memory::new(window, &regions[..count], &Machine));
+    // SAFETY: the loaded root is a level-4 table in memory that is mapped as above; from here on
+    // nobody else changes the tables.
+    let root = unsafe { window.existing_root(paging::active_root()) };
+    KERNEL_SPACE.get_or_init(|| {
+        let table = PageTable::new_kernel(memory, root).expect("there is memory at boot");
+        let range = VirtAddr::truncated(WINDOW.start)..VirtAddr::truncated(STACKS.end);
+        KernelSpace { root: paging::active_root(), space: AddressSpace::new(memory, table, range) }
+    });
+    // The boot loader's identity mappings went with the lower half.
+    paging::invalidate_all();
+}
+
+/// The machine's memory.
+///
+/// # Panics
+/// Before [`init`], at boot.
+pub fn memory() -> &'static Memory {
+    MEMORY.get().expect("memory is set up at boot")
+}
+
+/// The kernel's half of every address space: the window and the stacks of kernel threads.
+///
+/// # Panics
+/// Before [`init`], at boot.
+pub fn kernel_space() -> &'static Arc<AddressSpace> {
+    &KERNEL_SPACE.get().expect("memory is set up at boot").space
+}
+
+/// An empty address space for ring 3; `None` when there is no memory.
+pub fn new_user_space() -> Option<Arc<AddressSpace>> {
+    let table = PageTable::new_user(memory(), kernel_space().root()).ok()?;
+    Some(AddressSpace::new(memory(), table, VirtAddr::truncated(USER.start)..VirtAddr::truncated(USER.end)))
+}
+
+/// Leaves whatever address space is loaded, so that it can be destroyed.
+pub(crate) fn leave_user_space() {
+    paging::activate(KERNEL_SPACE.get().expect("memory is set up at boot").root);
+}

@@ -1,0 +1,225 @@
+//! The report of a panic: what the kernel knew when it found its own bug.
+//!
+//! It goes to the serial line first and takes no lock that it would have to wait for. It runs on a stack
+//! of its own: the panicking thread's stack may not be there.
+
+use core::{
+    fmt::{self, Write},
+    panic::PanicInfo,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use crate::{
+    arch::{
+        context::{Context, Frame},
+        paging, registers,
+    },
+    clock, println,
+    serial::Now,
+    thread,
+};
+
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// The most entries of a list, and frames of a backtrace, that a report shows.
+const MAX_LINES: usize = 24;
+
+/// The general registers at the moment in question, as far as they are known.
+#[derive(Clone, Copy, Default)]
+struct Registers {
+    general: Option<[u64; 15]>,
+    rip: u64,
+    rsp: u64,
+    rbp: u64,
+    rflags: u64,
+}
+
+const GENERAL: [&str; 15] =
+    ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+impl From<&Context> for Registers {
+    fn from(c: &Context) -> Self {
+        let general = [
+            c.rax, c.rbx, c.rcx, c.rdx, c.rsi, c.rdi, c.rbp, c.r8, c.r9, c.r10, c.r11, c.r12, c.r13, c.r14,
+            c.r15,
+        ];
+        Self { general: Some(general), rip: c.rip, rsp: c.rsp, rbp: c.rbp, rflags: c.rflags }
+    }
+}
+
+impl From<&Frame> for Registers {
+    fn from(f: &Frame) -> Self {
+        let general = [
+            f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14,
+            f.r15,
+        ];
+        Self { general: Some(general), rip: f.rip, rsp: f.rsp, rbp: f.rbp, rflags: f.rflags }
+    }
+}
+
+struct Report<'a> {
+    message: &'a dyn fmt::Display,
+    registers: Registers,
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let registers = Registers {
+        general: None,
+        rip: panic as *const () as u64,
+        rsp: registers::stack_pointer(),
+        rbp: registers::frame_pointer(),
+        rflags: x86_64::registers::rflags::read_raw(),
+    };
+    end(&Report { message: info, registers })
+}
+
+/// A trap while the executor or a handler ran.
+pub(crate) fn kernel_trap(frame: &Frame) -> ! {
+    let address = x86_64::registers::control::Cr2::read_raw();
+    let message = KernelTrap { vector: frame.vector, error: frame.error, address };
+    end(&Report { message: &message, registers: frame.into() })
+}
+
+/// A thread trapped with interrupts off.
+pub(crate) fn trap_with_guard_held(context: &Context, vector: u64, address: u64) -> ! {
+    let guard = executor::lock::held_guard().unwrap_or("none (interrupts are off)");
+    let name = thread::current().map_or("?", |thread| thread.name());
+    let trap = KernelTrap { vector, error: context.error, address };
+    let message = format_args!("thread \"{name}\" trapped while it held the spin lock \"{guard}\": {trap}");
+    end(&Report { message: &message, registers: context.into() })
+}
+
+struct KernelTrap {
+    vector: u64,
+    error: u64,
+    address: u64,
+}
+
+impl fmt::Display for KernelTrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vector {
+            14 => {
+                let access = match self.error {
+                    error if error & 0x10 != 0 => "execution",
+                    error if error & 0x2 != 0 => "write",
+                    _ => "read",
+                };
+                let reason = if self.error & 1 == 0 { "the page is not there" } else { "the page forbids it" };
+                write!(f, "page fault: {access} at {:#x}, {reason}", self.address)?;
+                if thread::current().is_none() {
+                    f.write_str("; only threads may fault, not tasks, drivers or interrupt handlers")?;
+                }
+                Ok(())
+            }
+            8 => write!(f, "double fault (last page fault at {:#x})", self.address),
+            18 => f.write_str("machine check"),
+            vector => write!(f, "exception {vector}, error code {:#x}", self.error),
+        }
+    }
+}
+
+fn end(report: &Report<'_>) -> ! {
+    x86_64::instructions::interrupts::disable();
+    if PANICKING.swap(true, SeqCst) {
+        println!("\npanic during a panic: {} (at {:#x})", report.message, report.registers.rip);
+        leave()
+    }
+    registers::call_on_panic_stack(&mut || {
+        let _ = write_report(report);
+        leave();
+    })
+}
+
+fn leave() -> ! {
+    drivers::power::control("panic");
+    drivers::power::off()
+}
+
+fn write_report(report: &Report<'_>) -> fmt::Result {
+    let out = &mut Now;
+    let registers = &report.registers;
+    writeln!(out, "\nPANIC after {} us: {}", clock::now() / 1000, report.message)?;
+    match (thread::current(), executor::current_task()) {
+        (Some(thread), _) => writeln!(out, "in thread {} \"{}\"", thread.id(), thread.name())?,
+        (None, Some(task)) => writeln!(out, "in task {} \"{}\"", task.id(), task.name())?,
+        (None, None) => writeln!(out, "in no task: at boot, idle, or in an interrupt handler")?,
+    }
+    if let Some(guard) = executor::lock::held_guard() {
+        writeln!(out, "holding the spin lock \"{guard}\"")?;
+    }
+    writeln!(out, "rip {:016x} rsp {:016x} rflags {:08x}", registers.rip, registers.rsp, registers.rflags)?;
+    if let Some(general) = &registers.general {
+        for (names, values) in GENERAL.chunks(5).zip(general.chunks(5)) {
+            for (name, value) in names.iter().zip(values) {
+                write!(out, "{name:>3} {value:016x} ")?;
+            }
+            writeln!(out)?;
+        }
+    }
+    let cr2 = x86_64::registers::control::Cr2::read_raw();
+    writeln!(out, "cr2 {cr2:016x} cr3 {:016x}", paging::active_root().as_u64())?;
+    write_parked(out)?;
+    writeln!(out, "backtrace:")?;
+    write_backtrace(out, registers)
+}
+
+fn write_parked(out: &mut Now) -> fmt::Result {
+    let now = clock::now();
+    let mut threads = 0;
+    let complete = thread::try_visit(|thread| {
+        threads += 1;
+        if threads <= MAX_LINES {
+            let _ = write!(out, "thread {} \"{}\" ", thread.id(), thread.name());
+            let _ = write_wait(out, thread.task().and_then(|task| task.wait()), now);
+        }
+    });
+    if !complete {
+        writeln!(out, "(the list of threads is locked)")?;
+    } else if threads > MAX_LINES {
+        writeln!(out, "... and {} threads more", threads - MAX_LINES)?;
+    }
+    let mut tasks = 0;
+    let complete = executor::try_for_each_task(&mut |task| {
+        if task.class() == executor::Class::Task && task.wait().is_some() {
+            tasks += 1;
+            if tasks <= MAX_LINES {
+                let _ = write!(out, "task {} \"{}\" ", task.id(), task.name());
+                let _ = write_wait(out, task.wait(), now);
+            }
+        }
+    });
+    if !complete {
+        writeln!(out, "(the list of tasks is locked)")?;
+    } else if tasks > MAX_LINES {
+        writeln!(out, "... and {} tasks more", tasks - MAX_LINES)?;
+    }
+    Ok(())
+}
+
+fn write_wait(out: &mut Now, wait: Option<(executor::WaitReason, u64)>, now: u64) -> fmt::Result {
+    match wait {
+        Some((reason, since)) => writeln!(out, "waits for {reason} since {} us", now.saturating_sub(since) / 1000),
+        None => writeln!(out, "is ready or runs"),
+    }
+}
+
+/// Follows the frame pointers, as long as they lead upwards through mapped memory. The runner turns the
+/// addresses into functions, files and lines.
+fn write_backtrace(out: &mut Now, registers: &Registers) -> fmt::Result {
+    writeln!(out, "  #0 {:#018x}", registers.rip)?;
+    let mut frame = registers.rbp;
+    for number in 1..MAX_LINES {
+        let Some((next, return_address)) = paging::read_kernel_pair(frame) else { break };
+        if return_address == 0 {
+            break;
+        }
+        // The call is just before the address to return to.
+        writeln!(out, "  #{number} {:#018x}", return_address - 1)?;
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The end of a run.
+
+use crate::serial;
+
+/// Tells the runner the status of this run and powers the machine off. May be called from anywhere.
+pub fn exit(status: u8) -> ! {
+    drivers::power::control(&alloc::format!("status {status}"));
+    drivers::power::off()
+}
+
+/// Like [`exit`], when all that was written to the serial ports is out.
+///
+/// # Cancellation
+/// Nothing has happened yet.
+pub async fn exit_when_written(status: u8) -> ! {
+    serial::CONSOLE.write_now(b"");
+    serial::OUTPUT.write_now(b"");
+    exit(status)
+}

@@ -1,0 +1,197 @@
+//! The life of a thread, as one future.
+
+use alloc::sync::Arc;
+use core::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::atomic::Ordering::Relaxed,
+    task::Poll,
+};
+
+use mm::{Access, AddressSpace, Denial, Fault, FaultOutcome};
+
+use super::{
+    EndReason, Raised, Thread,
+    call::Call,
+    stack::{self, Stack, StackPart},
+};
+use crate::{
+    arch::{
+        copy,
+        trap::{self, Exception, PageFault, Trap},
+    },
+    clock, fault_stats, memory, syscall,
+    trace::{self, Event},
+};
+
+/// The most that a parked thread's future may take, in bytes.
+const MAX_FUTURE: usize = 512;
+
+/// Runs `thread` until it ends. The scheduler is the executor: the thread is parked while this future is
+/// pending.
+///
+/// # Cancellation
+/// Dropping it ends the thread where it stands, without running any destructor on its stack; only `Builder`
+/// tasks that are aborted do that, and threads' tasks are not.
+pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Output = EndReason> + Send {
+    let future = async move {
+        poll_fn(|context| {
+            let task = executor::current_task().expect("a future is polled by its task");
+            thread.task.init_once(|| (task, context.waker().clone()));
+            Poll::Ready(())
+        })
+        .await;
+        let reason = loop {
+            if thread.kill_requested() && (thread.space().is_some() || !thread.has_begun()) {
+                break EndReason::Killed;
+            }
+            trace::thread(Event::Resume, thread.id());
+            match trap::enter(&thread) {
+                Trap::PageFault(fault) => {
+                    if let Some(end) = serve_fault(&thread, fault).await {
+                        break end;
+                    }
+                }
+                Trap::SlotOver | Trap::Interrupted => executor::yield_now().await,
+                Trap::Syscall => {
+                    if let Some(end) = syscall::serve(&thread).await {
+                        break end;
+                    }
+                }
+                Trap::Call => match Call::from_number(thread.with_context(|context| context.rax)) {
+                    Some(Call::Yield) => executor::yield_now().await,
+                    Some(Call::Park) => parked_once().await,
+                    Some(Call::Exit) => break EndReason::Finished(0),
+                    None => break raised(&thread, Exception { vector: 13, error: 0 }),
+                },
+                Trap::Exception(exception) => break raised(&thread, exception),
+            }
+        };
+        end(thread, stack);
+        reason
+    };
+    checked(future)
+}
+
+/// Refuses to compile when a thread's future has grown too large: each parked thread has one.
+fn checked<F>(future: F) -> F {
+    const { assert!(size_of::<F>() <= MAX_FUTURE) };
+    future
+}
+
+/// Pending once: the next wake of the thread's task enters it again.
+fn parked_once() -> impl Future<Output = ()> {
+    let mut parked = false;
+    poll_fn(move |_| if core::mem::replace(&mut parked, true) { Poll::Ready(()) } else { Poll::Pending })
+}
+
+fn raised(thread: &Thread, exception: Exception) -> EndReason {
+    EndReason::Raised(Raised { exception, at: thread.with_context(|context| context.rip) })
+}
+
+/// Resolves a fault, parking the thread as long as that takes. Returns why the thread ends, if it does.
+async fn serve_fault(thread: &Thread, fault: PageFault) -> Option<EndReason> {
+    assert!(!fault.is_reserved_bit(), "a page table is corrupted: fault at {:#x}", fault.address);
+    thread.counters.faults.fetch_add(1, Relaxed);
+    trace::thread(Event::Trap, thread.id());
+    let place = match place(thread, fault) {
+        Ok(place) => place,
+        Err(why) => return refuse(thread, fault, why),
+    };
+    let mut parked_at = 0;
+    let outcome = {
+        let access = match fault {
+            _ if fault.is_execute() => Access::Execute,
+            _ if fault.is_write() => Access::Write,
+            _ => Access::Read,
+        };
+        let user = fault.is_user();
+        let mut resolve = pin!(place.space.resolve(Fault { address: fault.address, access, user }));
+        poll_fn(|context| {
+            if parked_at != 0 {
+                trace::thread(Event::Wake, thread.id());
+            }
+            if place.may_end && thread.kill_requested() {
+                return Poll::Ready(None);
+            }
+            let poll = resolve.as_mut().poll(context);
+            if poll.is_pending() && parked_at == 0 {
+                parked_at = clock::now();
+                trace::thread(Event::Park, thread.id());
+            }
+            poll.map(Some)
+        })
+        .await
+    };
+    trace::thread(Event::Map, thread.id());
+    if parked_at == 0 {
+        fault_stats::at_once();
+    } else {
+        let parked = clock::now() - parked_at;
+        thread.counters.parks.fetch_add(1, Relaxed);
+        thread.counters.parked_ns.fetch_add(parked, Relaxed);
+        fault_stats::parked(parked);
+    }
+    match outcome {
+        Some(FaultOutcome::Resolved) => None,
+        Some(FaultOutcome::Denied(why)) => refuse(thread, fault, why),
+        None => end_or_fail_copy(thread, EndReason::Killed),
+    }
+}
+
+/// Where a fault belongs.
+struct Place<'a> {
+    space: &'a AddressSpace,
+    /// Whether a kill may end the thread here: it touched memory outside its stack, so it owns nothing, or
+    /// it is in a guarded copy.
+    may_end: bool,
+}
+
+/// The address decides: the upper half is the kernel's, the lower half the thread's own.
+fn place(thread: &Thread, fault: PageFault) -> Result<Place<'_>, Denial> {
+    let upper = fault.address >> 63 == 1;
+    match (upper, thread.space()) {
+        (true, _) if fault.is_user() => Err(Denial::UserTouchesKernel),
+        (true, _) => match stack::part(fault.address) {
+            StackPart::Guard => Err(Denial::StackOverflow),
+            StackPart::Usable => Ok(Place { space: memory::kernel_space(), may_end: false }),
+            StackPart::None => Ok(Place { space: memory::kernel_space(), may_end: true }),
+        },
+        (false, Some(space)) => Ok(Place { space, may_end: true }),
+        (false, None) => Err(Denial::NoMapping),
+    }
+}
+
+/// An access that was denied ends the thread, or fails its guarded copy.
+fn refuse(thread: &Thread, fault: PageFault, why: Denial) -> Option<EndReason> {
+    let at = thread.with_context(|context| context.rip);
+    end_or_fail_copy(thread, EndReason::Denied { address: fault.address, why, at })
+}
+
+fn end_or_fail_copy(thread: &Thread, why: EndReason) -> Option<EndReason> {
+    let go_on = thread.with_context(|context| {
+        if context.is_user() {
+            return false;
+        }
+        let go_on = copy::denied_at(context.rip);
+        if let Some(rip) = go_on {
+            context.rip = rip;
+        }
+        go_on.is_some()
+    });
+    if go_on {
+        thread.refuse(why);
+        return None;
+    }
+    Some(why)
+}
+
+/// Gives back what the thread had. Its record stays as long as somebody holds it.
+fn end(thread: Arc<Thread>, stack: Option<Stack>) {
+    if thread.space().is_some() {
+        memory::leave_user_space();
+    }
+    drop(thread.take_entry());
+    drop(stack);
+    super::THREADS.lock().remove(&thread.id());
+}

@@ -1,0 +1,154 @@
+//! How threads begin.
+
+use alloc::{boxed::Box, sync::Arc};
+use core::{
+    cell::UnsafeCell,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    task::{Context as TaskContext, Poll},
+};
+
+use conquer_once::spin::OnceCell;
+use executor::{Builder, Class, JoinHandle};
+use mm::AddressSpace;
+
+use super::{
+    Counters, EndReason, Entry, THREADS, Thread, ThreadId,
+    call::{self, Call},
+    current,
+    run::run,
+    stack::Stack,
+};
+use crate::arch::{
+    context::Context,
+    gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA},
+};
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+/// Why a thread could not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnError {
+    /// Every stack is taken.
+    NoStack,
+    /// There is no memory for its record.
+    NoMemory,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoStack => "every thread stack is taken",
+            Self::NoMemory => "no memory for another thread",
+        })
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+/// A thread that was spawned: a future of the reason for its end.
+///
+/// # Cancellation
+/// Dropping the handle detaches the thread, which goes on.
+pub struct ThreadHandle {
+    thread: Arc<Thread>,
+    end: JoinHandle<EndReason>,
+}
+
+impl ThreadHandle {
+    /// The thread.
+    pub fn thread(&self) -> &Arc<Thread> {
+        &self.thread
+    }
+}
+
+impl Future for ThreadHandle {
+    type Output = EndReason;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<EndReason> {
+        // A thread's task is not aborted while the thread lives; if it were, that is a kill.
+        Pin::new(&mut self.end).poll(context).map(|end| end.unwrap_or(EndReason::Killed))
+    }
+}
+
+/// Starts a kernel thread that runs `entry` on a stack of its own (60 KiB, allocated as it is touched).
+/// May be called from tasks and threads, not from interrupt handlers.
+///
+/// # Errors
+/// When there is no stack or no memory for it.
+pub fn spawn(name: &'static str, entry: impl FnOnce() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
+    let stack = Stack::allocate().ok_or(SpawnError::NoStack)?;
+    let context = Context {
+        rip: first_instruction as *const () as u64,
+        cs: KERNEL_CODE,
+        rflags: Context::INTERRUPTS_ON | 1 << 1,
+        // As if `first_instruction` had been called: its return address would stand here.
+        rsp: stack.top() - 8,
+        ss: KERNEL_DATA,
+        ..Context::default()
+    };
+    start(name, context, None, Some(Box::new(entry)), Some(stack))
+}
+
+/// Starts a thread of ring 3 in `space`, at `rip` with stack pointer `rsp`; both are addresses of the lower
+/// half. May be called from tasks and threads, not from interrupt handlers.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn spawn_user(
+    name: &'static str,
+    space: Arc<AddressSpace>,
+    rip: mm::VirtAddr,
+    rsp: u64,
+) -> Result<ThreadHandle, SpawnError> {
+    let context = Context {
+        rip: rip.as_u64(),
+        cs: USER_CODE,
+        rflags: Context::INTERRUPTS_ON | 1 << 1,
+        rsp,
+        ss: USER_DATA,
+        ..Context::default()
+    };
+    start(name, context, Some(space), None, None)
+}
+
+fn start(
+    name: &'static str,
+    context: Context,
+    space: Option<Arc<AddressSpace>>,
+    entry: Option<Entry>,
+    stack: Option<Stack>,
+) -> Result<ThreadHandle, SpawnError> {
+    let thread = Arc::new(Thread {
+        id: ThreadId(NEXT_ID.fetch_add(1, Relaxed)),
+        name,
+        context: UnsafeCell::new(context),
+        fpu: UnsafeCell::new(None),
+        space,
+        entry: UnsafeCell::new(entry),
+        refused: UnsafeCell::new(None),
+        task: OnceCell::uninit(),
+        kill: AtomicBool::new(false),
+        counters: Counters::default(),
+    });
+    THREADS.lock().insert(thread.id(), Arc::downgrade(&thread));
+    let end = Builder::new().name(name).class(Class::Thread).try_spawn(run(thread.clone(), stack));
+    match end {
+        Ok(end) => Ok(ThreadHandle { thread, end }),
+        Err(_) => {
+            THREADS.lock().remove(&thread.id());
+            Err(SpawnError::NoMemory)
+        }
+    }
+}
+
+/// Where a kernel thread begins. Touches no more than the topmost page of its stack before `entry` does.
+extern "C" fn first_instruction() -> ! {
+    if let Some(entry) = current().and_then(Thread::take_entry) {
+        entry();
+    }
+    call::call(Call::Exit);
+    unreachable!("a thread that has ended is not entered again")
+}
