@@ -14,7 +14,7 @@
 //! # What may be called from where
 //! | from | what |
 //! | --- | --- |
-//! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`waits_for`], [`has_work`], [`lock::without_interrupts`] |
+//! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`has_work`], [`lock::without_interrupts`] |
 //! | timer interrupt handler | [`alarm_fired`] |
 //! | tasks and kernel threads, with interrupts on or off | everything but [`run`] and [`poll_one`] |
 //! | panic report | [`try_for_each_task`], [`lock::held_guard`], [`current_task`] |
@@ -79,7 +79,7 @@ pub use platform::{Platform, alarm_fired};
 pub use reason::{WaitReason, waits_for};
 pub use run::{has_ready_thread, has_work, poll_one, run};
 pub use task::{
-    AbortHandle, Builder, Class, JoinError, JoinHandle, SpawnError, TaskId, TaskRef, TaskState, Tasks,
-    YieldNow, current_task, live_tasks, spawn, tasks, try_for_each_task, yield_now,
+    AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, TaskId, TaskRef, TaskState,
+    Tasks, YieldNow, current_task, live_tasks, spawn, tasks, try_for_each_task, yield_now,
 };
 pub use wait_queue::{Wait, WaitFor, WaitQueue};

@@ -12,7 +12,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use crate::list::{Linked, Links, List};
@@ -132,18 +132,72 @@ pub(crate) fn give_first(waiters: &mut Waiters, stage: Stage) -> Option<Waker> {
     }
 }
 
+/// Wakers taken out under a lock, to be woken after it.
+pub(crate) struct Batch {
+    wakers: [Option<Waker>; Batch::SIZE],
+    len: usize,
+}
+
+/// Whether a batch may have left somebody behind.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Rest {
+    Nothing,
+    Perhaps,
+}
+
+impl Batch {
+    const SIZE: usize = 16;
+
+    pub(crate) fn new() -> Self {
+        Batch { wakers: [const { None }; Batch::SIZE], len: 0 }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == Batch::SIZE
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes the first waiter out. There must be one, and room for it.
+    pub(crate) fn take_first(&mut self, waiters: &mut Waiters, stage: Stage) {
+        self.wakers[self.len] = give_first(waiters, stage);
+        self.len += 1;
+    }
+
+    /// Takes waiters out from the front for as long as `goes` and the room allow.
+    pub(crate) fn release(waiters: &mut Waiters, goes: impl Fn(&Waiter) -> bool) -> Self {
+        let mut batch = Batch::new();
+        while !batch.is_full() && waiters.front().is_some_and(&goes) {
+            batch.take_first(waiters, Stage::Released);
+        }
+        batch
+    }
+
+    /// Wakes them, without any lock.
+    pub(crate) fn wake(self) -> Rest {
+        let rest = if self.is_full() { Rest::Perhaps } else { Rest::Nothing };
+        self.wakers.into_iter().flatten().for_each(Waker::wake);
+        rest
+    }
+}
+
 /// A queue of waiting tasks: first in, first out; nothing is allocated; a wait may be dropped at any point.
 ///
 /// Takes a [`SpinLock`], so it is not for interrupt handlers: those use a [`Signal`](crate::sync::Signal).
 pub struct WaitQueue {
     waiters: SpinLock<Waiters>,
+    /// How often all were woken: waiters note it when they join, so that a wake of all, which lets the lock go
+    /// in between, knows who joined later. Changed under the lock.
+    rounds: AtomicU32,
     reason: WaitReason,
 }
 
 impl WaitQueue {
     /// An empty queue. Who waits in it shows `reason`.
     pub const fn new(reason: WaitReason) -> Self {
-        WaitQueue { waiters: SpinLock::new("wait queue", List::new()), reason }
+        WaitQueue { waiters: SpinLock::new("wait queue", List::new()), rounds: AtomicU32::new(0), reason }
     }
 
     /// Waits for one wake that comes after this future was first polled.
@@ -184,29 +238,19 @@ impl WaitQueue {
 
     /// Wakes all that wait at this moment, in order. Returns how many. Who joins meanwhile is not woken.
     pub fn wake_all(&self) -> usize {
-        const BATCH: usize = 16;
-        let mut left = self.waiters.lock().len();
+        let mut waiters = self.waiters.lock();
+        let round = self.rounds.load(Ordering::Relaxed).wrapping_add(1);
+        self.rounds.store(round, Ordering::Relaxed);
         let mut woken = 0;
-        while left > 0 {
-            let mut wakers = [const { None::<Waker> }; BATCH];
-            let mut waiters = self.waiters.lock();
-            // Waiters that left meanwhile may let later ones slip in: they are woken once too often, which a
-            // waiter must expect anyway.
-            let batch = left.min(BATCH).min(waiters.len());
-            for slot in &mut wakers[..batch] {
-                *slot = give_first(&mut waiters, Stage::Released);
-            }
+        loop {
+            let batch = Batch::release(&mut waiters, |waiter| waiter.need.get() != round);
             drop(waiters);
-            if batch == 0 {
-                break;
+            woken += batch.len();
+            if batch.wake() == Rest::Nothing {
+                return woken;
             }
-            for waker in wakers.into_iter().flatten() {
-                waker.wake();
-            }
-            left -= batch;
-            woken += batch;
+            waiters = self.waiters.lock();
         }
-        woken
     }
 
     /// How many wait.
@@ -247,7 +291,7 @@ impl Wait<'_> {
         let old = match self.waiter.stage() {
             Stage::Given | Stage::Released => Some(waker),
             // SAFETY: pinned, dropped with `leave`, always the same queue.
-            Stage::Idle | Stage::Queued => unsafe { self.waiter.join(&mut waiters, waker) },
+            Stage::Idle | Stage::Queued => unsafe { self.waiter.join_round(self.queue, &mut waiters, waker) },
         };
         let woken = matches!(self.waiter.stage(), Stage::Given | Stage::Released);
         drop(waiters);
@@ -282,6 +326,18 @@ impl Future for Wait<'_> {
 }
 
 impl Waiter {
+    /// Joins, noting the round.
+    ///
+    /// # Safety
+    /// As for `join`, and `waiters` are the queue's.
+    unsafe fn join_round(&self, queue: &WaitQueue, waiters: &mut Waiters, waker: Waker) -> Option<Waker> {
+        if self.stage() != Stage::Queued {
+            self.need.set(queue.rounds.load(Ordering::Relaxed));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.join(waiters, waker) }
+    }
+
     /// Joins, or takes the wake that came.
     fn is_woken(&self, queue: &WaitQueue, context: &Context<'_>) -> bool {
         let waker = context.waker().clone();
@@ -292,7 +348,7 @@ impl Waiter {
                 (true, Some(waker))
             }
             // SAFETY: the futures of this file pin their waiter, use one queue, and leave it when dropped.
-            Stage::Idle | Stage::Queued => (false, unsafe { self.join(&mut waiters, waker) }),
+            Stage::Idle | Stage::Queued => (false, unsafe { self.join_round(queue, &mut waiters, waker) }),
         };
         drop(waiters);
         drop(old);

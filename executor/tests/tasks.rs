@@ -301,9 +301,9 @@ fn a_handle_that_moves_to_another_task_wakes_the_new_one() {
             Poll::Ready(())
         })
         .await;
-        handle
+        Some(handle)
     });
-    let handle = block_on(first).unwrap();
+    let handle = block_on(first).unwrap().unwrap();
     let second = spawn(handle);
     run_until_idle();
     go.send(()).unwrap();

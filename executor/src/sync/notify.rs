@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
-use crate::wait_queue::{Stage, Waiter, Waiters, give_first};
+use crate::wait_queue::{Batch, Rest, Stage, Waiter, Waiters, give_first};
 
 struct State {
     waiters: Waiters,
@@ -59,20 +59,14 @@ impl Notify {
 
     /// Wakes all whose [`notified`](Notify::notified) future exists; leaves no permit.
     pub fn notify_waiters(&self) {
-        const BATCH: usize = 16;
         let mut state = self.state.lock();
-        state.rounds = state.rounds.wrapping_add(1);
-        let mut left = state.waiters.len();
+        let round = state.rounds.wrapping_add(1);
+        state.rounds = round;
         loop {
-            let mut wakers = [const { None::<Waker> }; BATCH];
-            let batch = left.min(BATCH).min(state.waiters.len());
-            for slot in &mut wakers[..batch] {
-                *slot = give_first(&mut state.waiters, Stage::Released);
-            }
+            // Who joined in this round came after the call.
+            let batch = Batch::release(&mut state.waiters, |waiter| waiter.need.get() != round);
             drop(state);
-            wakers.into_iter().flatten().for_each(Waker::wake);
-            left -= batch;
-            if left == 0 || batch == 0 {
+            if batch.wake() == Rest::Nothing {
                 return;
             }
             state = self.state.lock();
@@ -132,6 +126,7 @@ impl Notified<'_> {
         if stage == Stage::Idle && core::mem::take(&mut state.permit) {
             return true;
         }
+        this.waiter.need.set(state.rounds);
         // SAFETY: pinned, dropped with `leave`, always the same queue.
         let old = unsafe { this.waiter.join(&mut state.waiters, waker) };
         drop(state);

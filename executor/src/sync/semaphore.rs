@@ -15,18 +15,17 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::list::List;
 use crate::lock::{SpinGuard, SpinLock};
 use crate::reason::{WaitReason, waits_for};
-use crate::wait_queue::{Stage, Waiter, Waiters, give_first};
+use crate::wait_queue::{Batch, Rest, Stage, Waiter, Waiters};
 
 const CLOSED: u32 = 1;
 const WAITING: u32 = 2;
 const SHIFT: u32 = 2;
-const BATCH: usize = 16;
 
 /// Permits that tasks wait for. Not for interrupt handlers.
 pub struct Semaphore {
@@ -208,21 +207,16 @@ impl Semaphore {
     /// Closes it for good: every wait under way and every later one ends with an error.
     pub fn close(&self) {
         loop {
-            let mut wakers = [const { None::<Waker> }; BATCH];
             let mut waiters = self.waiters.lock();
             self.word.fetch_or(CLOSED, Ordering::AcqRel);
-            let batch = waiters.len().min(BATCH);
-            for slot in &mut wakers[..batch] {
-                *slot = give_first(&mut waiters, Stage::Released);
-            }
+            let batch = Batch::release(&mut waiters, |_| true);
             if waiters.is_empty() {
                 self.word.fetch_and(!WAITING, Ordering::AcqRel);
             }
             drop(waiters);
-            if batch == 0 {
+            if batch.wake() == Rest::Nothing {
                 return;
             }
-            wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
 
@@ -308,22 +302,19 @@ impl Semaphore {
     /// Gives permits to the front of the queue as far as they go. The lock goes between batches and at the end.
     fn serve<'a>(&'a self, mut waiters: SpinGuard<'a, Waiters>) {
         loop {
-            let mut wakers = [const { None::<Waker> }; BATCH];
-            let mut batch = 0;
-            while batch < BATCH
+            let mut batch = Batch::new();
+            while !batch.is_full()
                 && let Some(front) = waiters.front()
                 && self.word.load(Ordering::Relaxed) >> SHIFT >= front.need.get()
             {
                 self.word.fetch_sub(front.need.get() << SHIFT, Ordering::AcqRel);
-                wakers[batch] = give_first(&mut waiters, Stage::Given);
-                batch += 1;
+                batch.take_first(&mut waiters, Stage::Given);
             }
             if waiters.is_empty() {
                 self.word.fetch_and(!WAITING, Ordering::AcqRel);
             }
             drop(waiters);
-            wakers.into_iter().flatten().for_each(Waker::wake);
-            if batch < BATCH {
+            if batch.wake() == Rest::Nothing {
                 return;
             }
             waiters = self.waiters.lock();
@@ -426,7 +417,14 @@ pub struct SemaphorePermit<'a> {
     permits: u32,
 }
 
-impl SemaphorePermit<'_> {
+impl<'a> SemaphorePermit<'a> {
+    /// Takes `permits` of them into a guard of their own; `None` if there are not so many.
+    pub fn split(&mut self, permits: usize) -> Option<SemaphorePermit<'a>> {
+        let permits = u32::try_from(permits).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(SemaphorePermit { semaphore: self.semaphore, permits })
+    }
+
     /// Takes the permits away from the semaphore for good.
     pub fn forget(mut self) {
         self.permits = 0;
@@ -456,6 +454,13 @@ pub struct OwnedSemaphorePermit {
 }
 
 impl OwnedSemaphorePermit {
+    /// Takes `permits` of them into a guard of their own; `None` if there are not so many.
+    pub fn split(&mut self, permits: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(permits).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(OwnedSemaphorePermit { semaphore: Arc::clone(&self.semaphore), permits })
+    }
+
     /// Takes the permits away from the semaphore for good.
     pub fn forget(mut self) {
         self.permits = 0;

@@ -14,6 +14,7 @@ use core::task::{Context, Poll};
 mod cell;
 pub(crate) mod header;
 mod join;
+mod join_set;
 mod names;
 mod reference;
 pub(crate) mod registry;
@@ -23,6 +24,7 @@ pub(crate) mod waker;
 use crate::arch;
 pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use join_set::JoinSet;
 pub use reference::{TaskId, TaskRef, TaskState, Tasks, live_tasks, tasks, try_for_each_task};
 
 /// In which order ready work is polled.

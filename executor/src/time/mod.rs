@@ -8,12 +8,14 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll};
 pub use core::time::Duration;
 
+mod interval;
 pub(crate) mod wheel;
 
 use crate::arch;
 use crate::cpu::CpuLocal;
 use crate::platform::platform;
 use crate::reason::{WaitReason, waits_for};
+pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 use wheel::{BATCH, Entry};
 
 /// A point in time: nanoseconds since boot.
