@@ -50,6 +50,23 @@ pub struct Machine {
     held: Option<Vec<String>>,
 }
 
+/// What a wait for the control channel found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line.
+    Line(Control),
+    /// No line in this time.
+    Nothing,
+    /// The machine ends: there will be no other line but by [`Machine::wait`].
+    End,
+}
+
+enum Next {
+    Event(Event),
+    Nothing,
+    End,
+}
+
 /// Stops a machine from another thread.
 #[derive(Clone)]
 pub struct Stopper(Sender<Event>);
@@ -136,50 +153,54 @@ impl Machine {
     /// # Errors
     /// When QEMU refused to start the machine or died, or when our own output cannot be written.
     pub fn wait(mut self, mut heard: impl FnMut(&Control)) -> Result<Outcome> {
-        while let Some(event) = self.next_event()? {
-            if let Event::Control(line) = event {
-                heard(&line);
+        loop {
+            match self.next_event(None)? {
+                Next::Event(Event::Control(line)) => heard(&line),
+                Next::Event(_) | Next::Nothing => {}
+                Next::End => return self.finish(heard),
             }
         }
-        self.finish(heard)
     }
 
-    /// Waits for a line of the control channel that `wanted` accepts. False: the machine ended before.
+    /// Waits up to `patience` for a line of the control channel.
     ///
     /// # Errors
     /// When our own output cannot be written.
-    pub fn wait_for(&mut self, mut wanted: impl FnMut(&Control) -> bool) -> Result<bool> {
-        while let Some(event) = self.next_event()? {
-            if let Event::Control(line) = event
-                && wanted(&line)
-            {
-                return Ok(true);
+    pub fn next_line(&mut self, patience: Duration) -> Result<Heard> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.next_event(Some(until))? {
+                Next::Event(Event::Control(line)) => return Ok(Heard::Line(line)),
+                Next::Event(_) => {}
+                Next::Nothing => return Ok(Heard::Nothing),
+                Next::End => return Ok(Heard::End),
             }
         }
-        Ok(false)
     }
 
-    /// The next thing that happens; none at the machine's end, which comes by itself or by the time limit.
-    fn next_event(&mut self) -> Result<Option<Event>> {
+    /// The next thing that happens. The machine's end comes by itself or by the time limit.
+    fn next_event(&mut self, until: Option<Instant>) -> Result<Next> {
         if self.ended {
-            return Ok(None);
+            return Ok(Next::End);
         }
-        let event = match self.deadline {
+        let event = match self.deadline.into_iter().chain(until).min() {
             None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         match event {
             Ok(event) => {
                 self.note(&event);
-                if let Event::Unread(why) = event {
-                    bail!("the output cannot be written: {why}");
+                match event {
+                    Event::Unread(why) => bail!("the output cannot be written: {why}"),
+                    _ if self.ended => Ok(Next::End),
+                    event => Ok(Next::Event(event)),
                 }
-                Ok((!self.ended).then_some(event))
             }
+            Err(_) if self.deadline.is_none_or(|at| Instant::now() < at) => Ok(Next::Nothing),
             Err(_) => {
                 self.outcome.get_or_insert(Outcome::TimedOut(self.limit.as_secs()));
                 self.ended = true;
-                Ok(None)
+                Ok(Next::End)
             }
         }
     }

@@ -25,6 +25,10 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     host::qemu_version()?;
     let accelerator = cli.accel.decide(cli.icount, &Kvm::probe())?;
     let ovmf = if cli.uefi { Some(host::ovmf()?) } else { None };
+    // One place is for the disk of user programs.
+    if cli.disks.len() >= MAX_DISKS {
+        bail!("{} disks are too many: the machine has room for {}", cli.disks.len(), MAX_DISKS - 1);
+    }
     let disks = disk::check_all(&cli.disks)?;
 
     let workspace = Workspace::find()?;
@@ -59,9 +63,6 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
     // User programs are optimised in any case: it is the kernel that --debug is about.
     let programs = workspace.build_user_programs(Profile::Release)?;
     disks.extend(disk::programs_disk(workspace, &programs)?);
-    if disks.len() > MAX_DISKS {
-        bail!("{} disks are too many: the machine has room for {}", cli.disks.len(), MAX_DISKS - 1);
-    }
     Ok(disks)
 }
 

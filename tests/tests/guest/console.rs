@@ -1,0 +1,82 @@
+//! The kernel's console, driven by serial line and keyboard.
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
+
+/// The console tests.
+pub(crate) fn cases() -> Vec<Case> {
+    let console = |name, driver| Case::new(name, Kernel::Main).on(with_console).driven(driver);
+    let exec = |name, command: &'static str| {
+        Case::new(name, Kernel::Main).on(move || Setup { exec: Some(command.into()), ..Setup::default() })
+    };
+    vec![
+        console("console_commands_come_by_serial_line", serial_line),
+        console("console_commands_come_by_keyboard", keyboard),
+        console("console_survives_garbage", garbage),
+        console("console_survives_lines_of_64_kib", long_lines),
+        console("console_survives_unknown_commands", unknown_commands),
+        exec("panic_report_is_symbolised", "panic").driven(panic_report),
+    ]
+}
+
+fn with_console() -> Setup {
+    Setup { console: true, disks: vec![TestDisk::offsets(1 << 20)], ..Setup::default() }
+}
+
+/// The console is there and does what it is told.
+fn ends_on_command(mut session: Session, status: u8) -> Result<()> {
+    session.send(format!("\rexit {status}\r").as_bytes())?;
+    session.finish()?.ended_with(status)
+}
+
+fn serial_line(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.send(b"help\r")?;
+    session.wait_console("hash", Duration::from_secs(20))?;
+    ends_on_command(session, 41)
+}
+
+fn keyboard(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.qmp()?.type_keys("exit 42\n", Duration::from_millis(40))?;
+    session.finish()?.ended_with(42)
+}
+
+fn garbage(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    // All bytes but line ends: control characters, broken UTF-8, escape sequences that never end.
+    let bytes: Vec<u8> = (0..4096_u32).map(|index| (index * 151 % 256) as u8).collect();
+    let bytes: Vec<u8> = bytes.into_iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    session.send(&bytes)?;
+    session.send(b"\r\x1b[\r\xff\xfe\r")?;
+    ends_on_command(session, 43)
+}
+
+fn long_lines(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    for fill in [b'x', b' ', b'"'] {
+        session.send(&vec![fill; 64 << 10])?;
+        session.send(b"\r")?;
+    }
+    ends_on_command(session, 44)
+}
+
+fn unknown_commands(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.send(
+        b"frobnicate --hard\rhash --threads\rhash --threads 0\rexit many\rtouch -1\rrun\rrun nobody\r",
+    )?;
+    session.wait_console("frobnicate", Duration::from_secs(20))?;
+    ends_on_command(session, 45)
+}
+
+fn panic_report(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.panicked_with(&["panic", "cr2", "#0 0x"].map(|text| text))?;
+    ensure!(
+        report.console.contains("kernel/src/"),
+        "no address of the backtrace became a file of the kernel"
+    );
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The guest tests: each boots a machine of its own. See the crate `faultline_tests` for how they are run, and
+//! `--list` for what there is.
+use std::process::ExitCode;
+
+use faultline::launcher;
+use faultline_tests::Suite;
+
+mod console;
+mod hash;
+mod kernels;
+mod runner;
+
+fn main() -> ExitCode {
+    launcher::become_child_if_asked();
+    let mut cases = kernels::cases();
+    cases.extend(console::cases());
+    cases.extend(hash::cases());
+    Suite::new(cases, runner::tests()).run()
+}

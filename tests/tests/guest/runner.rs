@@ -1,0 +1,157 @@
+//! The runner's own program where it takes a machine: statuses, channels, locks.
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use faultline_tests::suite::{Built, RunnerTest};
+
+/// The tests of the runner's program.
+pub(crate) fn tests() -> Vec<RunnerTest> {
+    vec![
+        ("runner_passes_the_kernels_status_on", statuses),
+        ("runner_ends_with_101_after_a_panic", panic),
+        ("runner_ends_with_103_after_the_time_limit", time_limit),
+        ("runner_keeps_standard_output_for_the_command", channels),
+        ("runner_keeps_standard_output_for_the_command_with_uefi", channels_uefi),
+        ("runner_gives_the_tour_without_a_terminal", tour),
+        ("runner_refuses_a_disk_in_use", locked_disk),
+        ("runner_is_outlived_by_no_machine", orphan),
+    ]
+}
+
+fn run(built: &Built, args: &[&str]) -> Result<Output> {
+    let mut command = Command::new(&built.runner);
+    command.args(["--headless", "--timeout", "100"]).args(args).stdin(Stdio::null());
+    command.output().context("the runner does not start")
+}
+
+fn ends_with(output: &Output, status: i32) -> Result<()> {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.code() == Some(status),
+        "{}, not {status}\n{out}\n---- stderr ----\n{err}",
+        output.status
+    );
+    Ok(())
+}
+
+fn statuses(built: &Built) -> Result<()> {
+    for status in [0, 1, 104, 255] {
+        ends_with(&run(built, &["--exec", &format!("exit {status}")])?, status)?;
+    }
+    Ok(())
+}
+
+fn panic(built: &Built) -> Result<()> {
+    let output = run(built, &["--exec", "panic"])?;
+    ends_with(&output, 101)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(errors.lines().last().is_some_and(|line| line.starts_with("faultline: ")), "{errors}");
+    ensure!(output.stdout.is_empty(), "a panic is no output of the command");
+    Ok(())
+}
+
+fn time_limit(built: &Built) -> Result<()> {
+    let mut command = Command::new(&built.runner);
+    // The firmware alone takes longer than that.
+    command.args(["--uefi", "--timeout", "1", "--exec", "help"]).stdin(Stdio::null());
+    let output = command.output()?;
+    ends_with(&output, 103)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(errors.contains("faultline: the machine was stopped: no end within 1 s"), "{errors}");
+    Ok(())
+}
+
+fn only_help(output: &Output) -> Result<()> {
+    ends_with(output, 0)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("hash") && text.contains("exit"), "this is no help:\n{text}");
+    ensure!(!text.contains("BdsDxe") && !text.contains('\u{1b}'), "the firmware's output is in:\n{text}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(!errors.is_empty(), "boot messages belong on standard error");
+    Ok(())
+}
+
+fn channels(built: &Built) -> Result<()> {
+    only_help(&run(built, &["--exec", "help"])?)
+}
+
+fn channels_uefi(built: &Built) -> Result<()> {
+    only_help(&run(built, &["--uefi", "--exec", "help"])?)
+}
+
+fn tour(built: &Built) -> Result<()> {
+    let output = run(built, &[])?;
+    ends_with(&output, 0)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("sha256 "), "the tour shows no hash:\n{text}");
+    Ok(())
+}
+
+fn locked_disk(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("disk.img");
+    std::fs::write(&file, [0; 4096])?;
+    let path = file.to_str().context("a path that is no text")?;
+    let mut first = Command::new(&built.runner);
+    first.args(["--console", "--no-tour", "--disk", path, "--timeout", "100"]);
+    let mut first = first.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // The first one holds the lock soon after its start, and until it is told to end.
+    let refused = (0..20).find_map(|_| {
+        let second = run(built, &["--disk", path, "--timeout", "2", "--exec", "exit 0"]).ok()?;
+        (second.status.code() == Some(104)).then_some(second)
+    });
+    first.kill()?;
+    first.wait()?;
+    let refused = refused.context("two machines could write the same disk")?;
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        errors.contains(&format!("faultline: the disk file {path} is in use by another process")),
+        "{errors}"
+    );
+    Ok(())
+}
+
+/// A runner that is killed outright takes its QEMU along: the lock on the disk is free.
+fn orphan(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("disk.img");
+    std::fs::write(&file, [0; 4096])?;
+    let path = file.to_str().context("a path that is no text")?;
+    let mut runner = Command::new(&built.runner);
+    runner.args(["--console", "--no-tour", "--disk", path, "--timeout", "100"]);
+    let mut runner = runner.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let qemu = children_of(runner.id(), 200).context("the runner started no QEMU")?;
+    runner.kill()?;
+    runner.wait()?;
+    for _ in 0..250 {
+        if !is_alive(qemu) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    anyhow::bail!("QEMU, process {qemu}, outlives its runner")
+}
+
+/// The QEMU of a runner, which takes a while to start.
+fn children_of(parent: u32, tries: u32) -> Option<u32> {
+    (0..tries).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let (name, fields) = stat(pid)?;
+            (name.starts_with("qemu") && fields.get(1)?.parse() == Ok(parent)).then_some(pid)
+        })
+    })
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|(_, fields)| fields.first().is_some_and(|state| state != "Z"))
+}
+
+/// The name of a process, and what follows it in /proc: state, parent, ...
+fn stat(pid: u32) -> Option<(String, Vec<String>)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (front, fields) = text.rsplit_once(") ")?;
+    let name = front.split_once('(')?.1.to_owned();
+    Some((name, fields.split(' ').map(str::to_owned).collect()))
+}
