@@ -128,13 +128,14 @@ impl Machine {
         unsafe { &*self.base.add(physical as usize).cast::<AtomicU64>() }
     }
 
-    /// Goes through the tables as a processor does, setting accessed and dirty bits.
-    fn translate(&self, root: PhysAddr, fault: Fault) -> Option<u64> {
+    /// Goes through the tables as a processor does, setting accessed and dirty bits, and uses the word there.
+    /// An invalidation waits until that is done, as it does for a real processor.
+    fn translate<T>(&self, root: PhysAddr, fault: Fault, used: impl FnOnce(&AtomicU64) -> T) -> Option<T> {
         let page = fault.address & !(PAGE - 1);
         let mut tlb = self.processor.tlb.lock().unwrap();
         if let Some(&known) = tlb.get(&(root, page)) {
             if allowed(known.rights, fault) {
-                return Some(known.frame + (fault.address - page));
+                return Some(used(self.word(known.frame + (fault.address - page))));
             }
             tlb.remove(&(root, page));
         }
@@ -153,13 +154,19 @@ impl Machine {
                     return None;
                 }
                 let dirty = if fault.access == Access::Write { DIRTY } else { 0 };
-                entry.fetch_or(ACCESSED | dirty, Ordering::SeqCst);
+                // A processor sets the bits only in the entry that it has seen.
+                if entry
+                    .compare_exchange(value, value | ACCESSED | dirty, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_err()
+                {
+                    return None;
+                }
                 // Without the dirty bit, the next write has to walk again.
                 let rights = if dirty == 0 { rights & !WRITABLE } else { rights };
                 tlb.insert((root, page), Remembered { frame: table, rights });
             }
         }
-        Some(table + (fault.address & (PAGE - 1)))
+        Some(used(self.word(table + (fault.address & (PAGE - 1)))))
     }
 
     /// The processor forgets everything, as it may at any time.
@@ -180,10 +187,15 @@ impl Machine {
     }
 
     /// An access by a thread: tried, resolved, tried again.
-    async fn access(&self, space: &AddressSpace, fault: Fault) -> Result<u64, Denial> {
+    async fn access<T>(
+        &self,
+        space: &AddressSpace,
+        fault: Fault,
+        used: impl Fn(&AtomicU64) -> T,
+    ) -> Result<T, Denial> {
         loop {
-            if let Some(physical) = self.translate(space.root(), fault) {
-                return Ok(physical);
+            if let Some(result) = self.translate(space.root(), fault, &used) {
+                return Ok(result);
             }
             if let FaultOutcome::Denied(why) = space.resolve(fault).await {
                 return Err(why);
@@ -192,18 +204,15 @@ impl Machine {
     }
 
     pub async fn read(&self, space: &AddressSpace, at: u64) -> Result<u64, Denial> {
-        let physical = self.access(space, self.fault(at, Access::Read)).await?;
-        Ok(self.word(physical).load(Ordering::SeqCst))
+        self.access(space, self.fault(at, Access::Read), |word| word.load(Ordering::SeqCst)).await
     }
 
     pub async fn write(&self, space: &AddressSpace, at: u64, value: u64) -> Result<(), Denial> {
-        let physical = self.access(space, self.fault(at, Access::Write)).await?;
-        self.word(physical).store(value, Ordering::SeqCst);
-        Ok(())
+        self.access(space, self.fault(at, Access::Write), |word| word.store(value, Ordering::SeqCst)).await
     }
 
     pub async fn execute(&self, space: &AddressSpace, at: u64) -> Result<(), Denial> {
-        self.access(space, self.fault(at, Access::Execute)).await.map(drop)
+        self.access(space, self.fault(at, Access::Execute), |_| ()).await
     }
 
     /// A fault by whoever owns the half that the address is in.

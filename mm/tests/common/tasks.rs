@@ -92,6 +92,11 @@ impl Tasks {
         }
     }
 
+    /// Whether no task is left.
+    pub fn all_done(&self) -> bool {
+        self.tasks.iter().all(|task| task.future.is_none())
+    }
+
     /// Ends a task wherever it is.
     pub fn kill<T>(&mut self, handle: &Handle<T>) {
         self.tasks[handle.number].future = None;
