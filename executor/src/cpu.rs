@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch;
+use crate::atomic::{AtomicBool as ModelledBool, const_unless_loom};
 use crate::lock::SpinLock;
 use crate::run_queue::{RunQueue, Stack};
 use crate::task::Header;
@@ -31,9 +32,9 @@ pub struct CpuLocal {
 
     // Any CPU and any interrupt handler.
     /// The timer interrupt came; the run loop has not looked yet.
-    pub(crate) alarm: AtomicBool,
+    pub(crate) alarm: ModelledBool,
     /// The CPU is idle or about to be: who pushes work must kick it.
-    pub(crate) sleeping: AtomicBool,
+    pub(crate) sleeping: ModelledBool,
     pub(crate) woken_tasks: Stack,
     pub(crate) woken_threads: Stack,
     /// Tasks whose last reference was dropped where freeing is not allowed.
@@ -60,30 +61,32 @@ impl CpuLocal {
     /// Where the current task stands, for the load through GS.
     pub(crate) const CURRENT_OFFSET: usize = core::mem::offset_of!(CpuLocal, current);
 
-    /// The data of CPU `id` (0 is the one that booted; at most 255).
-    pub const fn new(id: u32) -> Self {
-        assert!(id < 256, "a CPU's number fits into eight bits of a task's number");
-        CpuLocal {
-            this: AtomicPtr::new(core::ptr::null_mut()),
-            current: AtomicPtr::new(core::ptr::null_mut()),
-            id,
-            off_depth: AtomicU32::new(0),
-            were_on: AtomicBool::new(false),
-            held: AtomicPtr::new(core::ptr::null_mut()),
-            guards: AtomicU32::new(0),
-            alarm: AtomicBool::new(false),
-            sleeping: AtomicBool::new(false),
-            woken_tasks: Stack::new(),
-            woken_threads: Stack::new(),
-            dead: Stack::new(),
-            ready: RunQueue::new(),
-            wheel: SpinLock::new("timer wheel", Wheel::new()),
-            registry: SpinLock::new("task registry", Registry::new()),
-            polls: AtomicU64::new(0),
-            idle_ns: AtomicU64::new(0),
-            longest_poll_ns: AtomicU64::new(0),
-            #[cfg(not(target_os = "none"))]
-            host: crate::host::HostPlatform::new(),
+    const_unless_loom! {
+        /// The data of CPU `id` (0 is the one that booted; at most 255).
+        pub fn new(id: u32) -> Self {
+            assert!(id < 256, "a CPU's number fits into eight bits of a task's number");
+            CpuLocal {
+                this: AtomicPtr::new(core::ptr::null_mut()),
+                current: AtomicPtr::new(core::ptr::null_mut()),
+                id,
+                off_depth: AtomicU32::new(0),
+                were_on: AtomicBool::new(false),
+                held: AtomicPtr::new(core::ptr::null_mut()),
+                guards: AtomicU32::new(0),
+                alarm: ModelledBool::new(false),
+                sleeping: ModelledBool::new(false),
+                woken_tasks: Stack::new(),
+                woken_threads: Stack::new(),
+                dead: Stack::new(),
+                ready: RunQueue::new(),
+                wheel: SpinLock::new("timer wheel", Wheel::new()),
+                registry: SpinLock::new("task registry", Registry::new()),
+                polls: AtomicU64::new(0),
+                idle_ns: AtomicU64::new(0),
+                longest_poll_ns: AtomicU64::new(0),
+                #[cfg(not(target_os = "none"))]
+                host: crate::host::HostPlatform::new(),
+            }
         }
     }
 

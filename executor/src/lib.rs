@@ -59,7 +59,10 @@ extern crate std;
 mod arch;
 mod atomic;
 pub mod cpu;
-#[cfg(not(target_os = "none"))]
+#[cfg(not(any(target_os = "none", loom)))]
+pub mod host;
+#[cfg(loom)]
+#[path = "host_model.rs"]
 pub mod host;
 mod list;
 pub mod lock;

@@ -16,10 +16,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use crate::arch;
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicBool, Ordering};
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering};
+use crate::atomic::{AtomicBool, Ordering, const_unless_loom};
 
 /// A mutual exclusion lock that spins, with interrupts off on this CPU from before it is taken.
 ///
@@ -36,16 +33,11 @@ unsafe impl<T: ?Sized + Send> Sync for SpinLock<T> {}
 unsafe impl<T: ?Sized + Send> Send for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    /// An open lock around `value`. The name appears in panic reports.
-    #[cfg(not(loom))]
-    pub const fn new(name: &'static str, value: T) -> Self {
-        SpinLock { name, locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
-    }
-
-    /// An open lock around `value`, for models.
-    #[cfg(loom)]
-    pub fn new(name: &'static str, value: T) -> Self {
-        SpinLock { name, locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// An open lock around `value`. The name appears in panic reports.
+        pub fn new(name: &'static str, value: T) -> Self {
+            SpinLock { name, locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        }
     }
 
     /// Takes the value out of the lock.

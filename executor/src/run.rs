@@ -153,7 +153,7 @@ unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
     }
     if before & JOINER != 0 {
         // SAFETY: JOINER was set when DONE came: the waker is ours.
-        if let Some(waker) = unsafe { (*header.joiner.get()).take() } {
+        if let Some(waker) = header.joiner.with_mut(|joiner| unsafe { (*joiner).take() }) {
             waker.wake();
         }
     }

@@ -12,7 +12,7 @@
 
 use core::cell::UnsafeCell;
 
-use crate::atomic::{AtomicPtr, Ordering};
+use crate::atomic::{AtomicPtr, Ordering, const_unless_loom};
 use crate::task::Header;
 
 /// A push-only stack of tasks, taken as a whole. Safe from interrupt handlers and other CPUs.
@@ -21,8 +21,10 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) const fn new() -> Self {
-        Stack { head: AtomicPtr::new(core::ptr::null_mut()) }
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            Stack { head: AtomicPtr::new(core::ptr::null_mut()) }
+        }
     }
 
     /// Pushes a task.
@@ -156,16 +158,18 @@ pub(crate) struct Queues {
 }
 
 impl RunQueue {
-    pub(crate) const fn new() -> Self {
-        RunQueue {
-            inner: UnsafeCell::new(Queues {
-                tasks: Fifo::new(),
-                threads: Fifo::new(),
-                left: 0,
-                thread_due: false,
-            }),
-            tasks: core::sync::atomic::AtomicUsize::new(0),
-            threads: core::sync::atomic::AtomicUsize::new(0),
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            RunQueue {
+                inner: UnsafeCell::new(Queues {
+                    tasks: Fifo::new(),
+                    threads: Fifo::new(),
+                    left: 0,
+                    thread_due: false,
+                }),
+                tasks: core::sync::atomic::AtomicUsize::new(0),
+                threads: core::sync::atomic::AtomicUsize::new(0),
+            }
         }
     }
 

@@ -12,9 +12,10 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 use core::task::{Context, Poll, Waker};
 
+use crate::atomic::{AtomicU8, Ordering, const_unless_loom};
 use crate::list::{Linked, Links, List};
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
@@ -62,13 +63,15 @@ unsafe impl Linked for Waiter {
 pub(crate) type Waiters = List<Waiter>;
 
 impl Waiter {
-    pub(crate) const fn new(need: u32) -> Self {
-        Waiter {
-            links: Links::new(),
-            waker: Cell::new(None),
-            stage: AtomicU8::new(Stage::Idle as u8),
-            need: Cell::new(need),
-            _pinned: PhantomPinned,
+    const_unless_loom! {
+        pub(crate) fn new(need: u32) -> Self {
+            Waiter {
+                links: Links::new(),
+                waker: Cell::new(None),
+                stage: AtomicU8::new(Stage::Idle as u8),
+                need: Cell::new(need),
+                _pinned: PhantomPinned,
+            }
         }
     }
 
@@ -195,9 +198,11 @@ pub struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// An empty queue. Who waits in it shows `reason`.
-    pub const fn new(reason: WaitReason) -> Self {
-        WaitQueue { waiters: SpinLock::new("wait queue", List::new()), rounds: AtomicU32::new(0), reason }
+    const_unless_loom! {
+        /// An empty queue. Who waits in it shows `reason`.
+        pub fn new(reason: WaitReason) -> Self {
+            WaitQueue { waiters: SpinLock::new("wait queue", List::new()), rounds: AtomicU32::new(0), reason }
+        }
     }
 
     /// Waits for one wake that comes after this future was first polled.

@@ -1,4 +1,5 @@
 //! Channels.
+#![cfg(not(loom))]
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -1,4 +1,5 @@
 //! Barrier, read-write lock, join set and interval.
+#![cfg(not(loom))]
 
 use std::future::{Future, pending};
 use std::pin::Pin;

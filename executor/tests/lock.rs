@@ -1,4 +1,5 @@
 //! The spin lock.
+#![cfg(not(loom))]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Mutex, semaphore, notifications and signals.
+#![cfg(not(loom))]
 
 use std::future::Future;
 use std::pin::{Pin, pin};

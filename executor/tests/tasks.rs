@@ -1,4 +1,5 @@
 //! Spawning, joining, aborting, and the end of tasks.
+#![cfg(not(loom))]
 
 use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;

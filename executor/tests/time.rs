@@ -1,4 +1,5 @@
 //! Sleeps and timeouts.
+#![cfg(not(loom))]
 
 use std::future::{Future, pending};
 use std::pin::pin;

@@ -1,4 +1,5 @@
 //! The parking primitive, and what it shows.
+#![cfg(not(loom))]
 
 use std::cell::Cell;
 use std::future::Future;

@@ -1,4 +1,5 @@
 //! The channel that keeps the last value.
+#![cfg(not(loom))]
 
 use std::future::Future;
 use std::pin::pin;

@@ -7,11 +7,10 @@
 //! | interrupt handler, either of them interrupted | as above: nobody spins |
 #![allow(unsafe_code, reason = "the slot belongs to who won the state word")]
 
-use core::cell::UnsafeCell;
 use core::fmt;
 use core::task::Waker;
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, UnsafeCell, const_unless_loom};
 
 const FREE: u32 = 0;
 /// The slot belongs to `register`.
@@ -37,16 +36,11 @@ impl Default for AtomicWaker {
 }
 
 impl AtomicWaker {
-    /// Holds none.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        AtomicWaker { state: AtomicU32::new(FREE), waker: UnsafeCell::new(None) }
-    }
-
-    /// Holds none; for models.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        AtomicWaker { state: AtomicU32::new(FREE), waker: UnsafeCell::new(None) }
+    const_unless_loom! {
+        /// Holds none.
+        pub fn new() -> Self {
+            AtomicWaker { state: AtomicU32::new(FREE), waker: UnsafeCell::new(None) }
+        }
     }
 
     /// Notes who is to be woken, in place of who was before. Afterwards look at what is waited for: a wake
@@ -54,15 +48,18 @@ impl AtomicWaker {
     pub fn register(&self, waker: &Waker) {
         match self.state.compare_exchange(FREE, REGISTERING, Ordering::Acquire, Ordering::Acquire) {
             Ok(_) => {
-                // SAFETY: REGISTERING is ours.
-                let slot = unsafe { &mut *self.waker.get() };
-                if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    *slot = Some(waker.clone());
-                }
+                self.waker.with_mut(|slot| {
+                    // SAFETY: REGISTERING is ours.
+                    let slot = unsafe { &mut *slot };
+                    if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                        *slot = Some(waker.clone());
+                    }
+                });
                 let end = self.state.compare_exchange(REGISTERING, FREE, Ordering::AcqRel, Ordering::Acquire);
                 if end.is_err() {
                     // A wake came meanwhile and left the slot to us.
-                    let waker = slot.take();
+                    // SAFETY: REGISTERING is still ours.
+                    let waker = self.waker.with_mut(|slot| unsafe { (*slot).take() });
                     self.state.swap(FREE, Ordering::AcqRel);
                     if let Some(waker) = waker {
                         waker.wake();
@@ -88,7 +85,7 @@ impl AtomicWaker {
             return None;
         }
         // SAFETY: the word was FREE, so WAKING made the slot ours.
-        let waker = unsafe { (*self.waker.get()).take() };
+        let waker = self.waker.with_mut(|slot| unsafe { (*slot).take() });
         self.state.fetch_and(!WAKING, Ordering::Release);
         waker
     }

@@ -5,6 +5,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
+use crate::atomic::const_unless_loom;
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
@@ -36,10 +37,12 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// For `n` tasks; zero counts as one.
-    pub const fn new(n: usize) -> Self {
-        let state = State { waiters: List::new(), round: 0, arrived: 0 };
-        Barrier { state: SpinLock::new("barrier", state), n }
+    const_unless_loom! {
+        /// For `n` tasks; zero counts as one.
+        pub fn new(n: usize) -> Self {
+            let state = State { waiters: List::new(), round: 0, arrived: 0 };
+            Barrier { state: SpinLock::new("barrier", state), n }
+        }
     }
 
     /// Waits until all have come ([`WaitReason::Notify`]).

@@ -13,7 +13,7 @@ use core::ops::{Deref, DerefMut};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
@@ -38,18 +38,12 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    /// An open mutex around `value`.
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        let waiters = SpinLock::new("mutex waiters", List::new());
-        Mutex { word: AtomicU32::new(UNLOCKED), waiters, value: UnsafeCell::new(value) }
-    }
-
-    /// An open mutex around `value`; for models.
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        let waiters = SpinLock::new("mutex waiters", List::new());
-        Mutex { word: AtomicU32::new(UNLOCKED), waiters, value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// An open mutex around `value`.
+        pub fn new(value: T) -> Self {
+            let waiters = SpinLock::new("mutex waiters", List::new());
+            Mutex { word: AtomicU32::new(UNLOCKED), waiters, value: UnsafeCell::new(value) }
+        }
     }
 
     /// Takes the value out.

@@ -5,6 +5,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
+use crate::atomic::const_unless_loom;
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
@@ -31,15 +32,19 @@ impl Default for Notify {
 }
 
 impl Notify {
-    /// Nobody was notified yet. Who waits shows [`WaitReason::Notify`].
-    pub const fn new() -> Self {
-        Notify::with_reason(WaitReason::Notify)
+    const_unless_loom! {
+        /// Nobody was notified yet. Who waits shows [`WaitReason::Notify`].
+        pub fn new() -> Self {
+            Notify::with_reason(WaitReason::Notify)
+        }
     }
 
-    /// As `new`, for another reason.
-    pub const fn with_reason(reason: WaitReason) -> Self {
-        let state = State { waiters: List::new(), permit: false, rounds: 0 };
-        Notify { state: SpinLock::new("notify", state), reason }
+    const_unless_loom! {
+        /// As `new`, for another reason.
+        pub fn with_reason(reason: WaitReason) -> Self {
+            let state = State { waiters: List::new(), permit: false, rounds: 0 };
+            Notify { state: SpinLock::new("notify", state), reason }
+        }
     }
 
     /// Wakes the one that waits longest. If nobody waits, the next one does not wait; this is remembered once.

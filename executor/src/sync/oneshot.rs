@@ -5,13 +5,12 @@
 #![allow(unsafe_code, reason = "the value belongs to who the state word says")]
 
 use alloc::sync::Arc;
-use core::cell::UnsafeCell;
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use super::AtomicWaker;
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, UnsafeCell};
 use crate::reason::{WaitReason, waits_for};
 
 /// The value is there, and the receiver's.
@@ -58,11 +57,11 @@ impl<T> Sender<T> {
     pub fn send(mut self, value: T) -> Result<(), T> {
         let Some(shared) = self.shared.take() else { return Err(value) };
         // SAFETY: not SENT, so the slot is the sender's.
-        unsafe { *shared.value.get() = Some(value) };
+        shared.value.with_mut(|slot| unsafe { *slot = Some(value) });
         let sent = shared.state.compare_exchange(0, SENT, Ordering::AcqRel, Ordering::Acquire);
         if sent.is_err() {
             // SAFETY: CLOSED, so SENT will never be, and the slot stays the sender's.
-            return match unsafe { (*shared.value.get()).take() } {
+            return match shared.value.with_mut(|slot| unsafe { (*slot).take() }) {
                 Some(value) => Err(value),
                 None => Ok(()),
             };
@@ -161,7 +160,8 @@ impl<T> Receiver<T> {
         let state = self.shared.state.load(Ordering::Acquire);
         if state & SENT != 0 {
             // SAFETY: SENT, so the slot is the receiver's.
-            return unsafe { (*self.shared.value.get()).take() }.ok_or(TryRecvError::Closed);
+            let value = self.shared.value.with_mut(|slot| unsafe { (*slot).take() });
+            return value.ok_or(TryRecvError::Closed);
         }
         if state & (ABANDONED | CLOSED) != 0 { Err(TryRecvError::Closed) } else { Err(TryRecvError::Empty) }
     }

@@ -6,6 +6,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::{Semaphore, SemaphorePermit, TryLockError};
+use crate::atomic::const_unless_loom;
 use crate::reason::WaitReason;
 
 /// Many readers or one writer, across `await` if need be. First come, first served: readers do not overtake a
@@ -24,18 +25,12 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 
 impl<T> RwLock<T> {
-    /// An open lock around `value`.
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        let permits = Semaphore::with_reason(READERS as usize, WaitReason::Mutex);
-        RwLock { permits, value: UnsafeCell::new(value) }
-    }
-
-    /// An open lock around `value`; for models.
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        let permits = Semaphore::with_reason(READERS as usize, WaitReason::Mutex);
-        RwLock { permits, value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        /// An open lock around `value`.
+        pub fn new(value: T) -> Self {
+            let permits = Semaphore::with_reason(READERS as usize, WaitReason::Mutex);
+            RwLock { permits, value: UnsafeCell::new(value) }
+        }
     }
 
     /// Takes the value out.

@@ -17,7 +17,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::list::List;
 use crate::lock::{SpinGuard, SpinLock};
 use crate::reason::{WaitReason, waits_for};
@@ -76,37 +76,26 @@ impl Semaphore {
     /// The most permits that a semaphore can hold, or that can be asked for at once.
     pub const MAX_PERMITS: usize = (u32::MAX >> SHIFT) as usize;
 
-    /// A semaphore with so many permits; who waits shows [`WaitReason::Semaphore`].
-    ///
-    /// # Panics
-    /// With more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
-    #[cfg(not(loom))]
-    pub const fn new(permits: usize) -> Self {
-        Semaphore::with_reason(permits, WaitReason::Semaphore)
+    const_unless_loom! {
+        /// A semaphore with so many permits; who waits shows [`WaitReason::Semaphore`].
+        ///
+        /// # Panics
+        /// With more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+        pub fn new(permits: usize) -> Self {
+            Semaphore::with_reason(permits, WaitReason::Semaphore)
+        }
     }
 
-    /// As `new`, for another reason.
-    ///
-    /// # Panics
-    /// As `new`.
-    #[cfg(not(loom))]
-    pub const fn with_reason(permits: usize, reason: WaitReason) -> Self {
-        assert!(permits <= Self::MAX_PERMITS, "a semaphore cannot hold that many permits");
-        let word = AtomicU32::new((permits as u32) << SHIFT);
-        Semaphore { word, waiters: SpinLock::new("semaphore waiters", List::new()), reason }
-    }
-
-    /// As `new`; for models.
-    #[cfg(loom)]
-    pub fn new(permits: usize) -> Self {
-        Semaphore::with_reason(permits, WaitReason::Semaphore)
-    }
-
-    /// As `with_reason`; for models.
-    #[cfg(loom)]
-    pub fn with_reason(permits: usize, reason: WaitReason) -> Self {
-        let word = AtomicU32::new(count(permits));
-        Semaphore { word, waiters: SpinLock::new("semaphore waiters", List::new()), reason }
+    const_unless_loom! {
+        /// As `new`, for another reason.
+        ///
+        /// # Panics
+        /// As `new`.
+        pub fn with_reason(permits: usize, reason: WaitReason) -> Self {
+            assert!(permits <= Self::MAX_PERMITS, "a semaphore cannot hold that many permits");
+            let word = AtomicU32::new((permits as u32) << SHIFT);
+            Semaphore { word, waiters: SpinLock::new("semaphore waiters", List::new()), reason }
+        }
     }
 
     /// Permits that nobody has at this moment.

@@ -2,11 +2,10 @@
 
 use core::fmt;
 use core::pin::Pin;
-use core::sync::atomic::AtomicBool;
 use core::task::{Context, Poll};
 
 use super::AtomicWaker;
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicBool, Ordering, const_unless_loom};
 use crate::reason::{WaitReason, waits_for};
 
 /// Remembers that something happened, and wakes the one task that waits for it.
@@ -24,16 +23,11 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Not set. Who waits for it shows `reason`.
-    #[cfg(not(loom))]
-    pub const fn new(reason: WaitReason) -> Self {
-        Signal { set: AtomicBool::new(false), waker: AtomicWaker::new(), reason }
-    }
-
-    /// Not set; for models.
-    #[cfg(loom)]
-    pub fn new(reason: WaitReason) -> Self {
-        Signal { set: AtomicBool::new(false), waker: AtomicWaker::new(), reason }
+    const_unless_loom! {
+        /// Not set. Who waits for it shows `reason`.
+        pub fn new(reason: WaitReason) -> Self {
+            Signal { set: AtomicBool::new(false), waker: AtomicWaker::new(), reason }
+        }
     }
 
     /// Sets it and wakes who waits. Any context.

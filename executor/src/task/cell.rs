@@ -53,6 +53,8 @@ impl<F: Future> Room<F> {
         let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
         // SAFETY: the memory is ours, has the layout, and nothing is in it.
         unsafe { cell.write(Cell { header, stage }) };
+        #[cfg(loom)]
+        crate::host::count_cell(1);
         cell.cast()
     }
 }
@@ -105,7 +107,9 @@ unsafe fn drop_output<F: Future>(task: *mut Header) {
 unsafe fn free<F: Future>(task: *mut Header) {
     // SAFETY: the last reference is gone, future and output too.
     unsafe {
-        core::ptr::drop_in_place((*task).joiner.get());
+        core::ptr::drop_in_place(task);
+        #[cfg(loom)]
+        crate::host::count_cell(-1);
         dealloc(task.cast(), Layout::new::<Cell<F>>());
     }
 }

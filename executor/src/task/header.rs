@@ -1,12 +1,11 @@
 //! The part of a task that is the same for all: 64 bytes, followed by the future or its output.
 #![allow(unsafe_code, reason = "tasks are reached through pointers that wakers carry")]
 
-use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::{Context, Waker};
 
 use super::state::{State, Wake};
-use crate::atomic::{AtomicPtr, Ordering};
+use crate::atomic::{AtomicPtr, Ordering, UnsafeCell};
 use crate::cpu::CpuLocal;
 use crate::reason::WaitReason;
 use crate::{arch, platform};

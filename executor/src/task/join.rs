@@ -124,22 +124,22 @@ impl<T> Future for JoinHandle<T> {
         if state & DONE != 0 {
             return Poll::Ready(self.take());
         }
-        let joiner = header.joiner.get();
-        // SAFETY: JOINER was set by us, so its waker may be read while it is not DONE, and by `finish` only
-        // afterwards; comparing reads it, as `finish` would need to move it out: so clear the bit first.
+        // While JOINER is set `finish` may take the waker at any moment, so not even a look at it is allowed.
         if state & JOINER != 0 && !header.state.clear_joiner() {
             return Poll::Ready(self.take());
         }
         let waker = context.waker();
-        // SAFETY: JOINER is clear and we are the handle: the slot is ours.
-        let slot = unsafe { &mut *joiner };
-        match slot {
-            Some(known) if known.will_wake(waker) => {}
-            _ => *slot = Some(waker.clone()),
-        }
+        header.joiner.with_mut(|joiner| {
+            // SAFETY: JOINER is clear and we are the handle: the slot is ours.
+            let slot = unsafe { &mut *joiner };
+            match slot {
+                Some(known) if known.will_wake(waker) => {}
+                _ => *slot = Some(waker.clone()),
+            }
+        });
         if !header.state.set_joiner() {
             // SAFETY: the task was done before the waker was handed over, so the slot is still ours.
-            unsafe { *joiner = None };
+            header.joiner.with_mut(|joiner| unsafe { *joiner = None });
             return Poll::Ready(self.take());
         }
         waits_for(WaitReason::Join);
@@ -153,7 +153,7 @@ impl<T> Drop for JoinHandle<T> {
         let state = header.state.drop_handle();
         if state & DONE == 0 {
             // SAFETY: JOINER was cleared with HANDLE, so the slot is ours.
-            unsafe { *header.joiner.get() = None };
+            header.joiner.with_mut(|joiner| unsafe { *joiner = None });
         } else if state & HANDLE != 0 && state & CANCELLED == 0 {
             // SAFETY: done, and nobody has taken the output.
             unsafe { (header.vtable.drop_output)(self.task.as_ptr()) };

@@ -1,0 +1,102 @@
+//! The host of loom's models: every loom thread is a CPU for one run of a model.
+#![allow(unsafe_code, reason = "a model's CPUs are freed at its end")]
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::boxed::Box;
+
+use loom::sync::Notify;
+
+use crate::cpu::CpuLocal;
+use crate::platform::{Platform, alarm_fired};
+
+/// Task cells that are allocated.
+static CELLS: AtomicUsize = AtomicUsize::new(0);
+/// The clock of all CPUs.
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+
+struct Owned(*mut CpuLocal);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::into_raw`; models join their threads before the CPU that they wake goes.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+loom::thread_local! {
+    static LOCAL: Owned = {
+        let local = Box::into_raw(Box::new(CpuLocal::new(0)));
+        // SAFETY: freed by `Owned`, after its last use.
+        unsafe { (*local).bind() };
+        Owned(local)
+    };
+}
+
+pub(crate) fn local() -> &'static CpuLocal {
+    // SAFETY: alive until the end of this loom thread.
+    LOCAL.with(|local| unsafe { &*local.0 })
+}
+
+pub(crate) fn count_cell(by: isize) {
+    CELLS.fetch_add(by as usize, Ordering::Relaxed);
+}
+
+/// How many tasks' memory is not freed.
+pub fn cells() -> usize {
+    CELLS.load(Ordering::Relaxed)
+}
+
+/// A CPU that sleeps on loom's own notification.
+pub(crate) struct HostPlatform {
+    kicked: Notify,
+}
+
+impl HostPlatform {
+    pub(crate) fn new() -> Self {
+        HostPlatform { kicked: Notify::new() }
+    }
+
+    pub(crate) fn kick_this(&self) {
+        self.kicked.notify();
+    }
+
+    #[allow(clippy::unused_self, reason = "the real host needs it")]
+    pub(crate) fn check_alarm(&self) {}
+}
+
+impl Platform for HostPlatform {
+    fn now(&self) -> u64 {
+        CLOCK.load(Ordering::Relaxed)
+    }
+
+    fn set_alarm(&self, _deadline: u64) {}
+
+    fn kick(&self, _cpu: u32) {
+        self.kick_this();
+    }
+
+    fn idle(&self) {
+        self.kicked.wait();
+    }
+}
+
+/// Sets the clock of all CPUs, and says to this one that its alarm came.
+pub fn set_clock(nanos: u64) {
+    CLOCK.store(nanos, Ordering::Relaxed);
+    alarm_fired();
+}
+
+/// Runs this CPU until `done`, idling where nothing is ready.
+pub fn run_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        if !crate::poll_one() {
+            crate::run::idle();
+        }
+    }
+}
+
+/// Runs what is ready, then frees what is dead.
+pub fn run_ready() {
+    while crate::poll_one() {}
+    crate::run::reap(local());
+}
