@@ -36,6 +36,7 @@ mod mmio;
 pub mod pci;
 mod port;
 pub mod power;
+mod quiet;
 mod room;
 pub mod serial;
 pub mod timer;

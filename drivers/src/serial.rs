@@ -22,13 +22,13 @@ use core::iter::Peekable;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use executor::WaitReason;
-use executor::lock::without_interrupts;
 use executor::sync::{Semaphore, Signal};
 use uart_16550::spec::FIFO_SIZE;
 use uart_16550::spec::registers::{FCR, FifoTriggerLevel, IER, LCR, LSR, MCR, WordLength, offsets};
 
 use crate::byte_ring::ByteRing;
 pub use crate::port::Com;
+use crate::quiet::without_interrupts;
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,21 @@
 //! How fast the CPU's clocks run, measured against the interval timer (PIT) once at boot.
 //!
 //! The interval timer counts at a rate that every PC keeps. Its channel 2 is started for a known number
-//! of ticks, and the clocks to be calibrated are read just before the start and just after the end. A
-//! delay anywhere in between (a hypervisor takes the CPU away) makes the clocks look faster, never
-//! slower, so the slowest of several runs is the best.
+//! of ticks, and the clocks to be calibrated are read just before the start and just after the end.
+//!
+//! Starting it and noticing its end take time too, under a hypervisor a good deal. That time is the same
+//! for a short run and a long one, so the difference of the two is measured. A delay in between (the CPU
+//! is taken away) makes the clocks look faster, never slower, so of several runs the slowest counts.
 
 use crate::port::{PIT_CHANNEL_2, PIT_COMMAND, SYSTEM_CONTROL_B};
 
 /// The interval timer's rate in ticks a second.
 const PIT_HZ: u64 = 1_193_182;
-/// Ticks of one run: 10 ms.
-const RUN_TICKS: u16 = 11_932;
-const RUNS: u32 = 5;
-/// Looks at the output before the timer counts as absent. A run is some 10,000 looks.
+/// Ticks of a short run (1 ms) and of a long one (21 ms; the counter has 16 bits, 54 ms).
+const SHORT_RUN: u16 = 1_193;
+const LONG_RUN: u16 = 25_057;
+const RUNS: u32 = 4;
+/// Looks at the output before the timer counts as absent. A run is some 20,000 looks.
 const MAX_LOOKS: u32 = 2_000_000;
 
 /// Channel 2, lower then upper byte of the count, mode 0 (output rises when the count ends), binary.
@@ -55,7 +58,7 @@ impl OneShot for Channel2 {
     }
 }
 
-/// Measures both clocks; takes about 50 ms. `None` if the interval timer does not answer or a clock
+/// Measures both clocks; takes about 90 ms. `None` if the interval timer does not answer or a clock
 /// stands still.
 ///
 /// `sample` returns, at the same moment, the time stamp counter and the ticks that the local APIC's timer
@@ -68,24 +71,31 @@ pub fn calibrate(sample: impl FnMut() -> (u64, u64)) -> Option<Rates> {
 }
 
 fn calibrate_with(timer: &mut impl OneShot, mut sample: impl FnMut() -> (u64, u64)) -> Option<Rates> {
-    let mut best = (u64::MAX, u64::MAX);
-    for _ in 0..RUNS {
-        let before = sample();
-        timer.start(RUN_TICKS);
-        let mut looks = 0;
-        while !timer.is_over() {
-            looks += 1;
-            if looks == MAX_LOOKS {
-                return None;
-            }
+    let mut slowest = |ticks| {
+        let mut slowest = (u64::MAX, u64::MAX);
+        for _ in 0..RUNS {
+            let (tsc, apic) = run(timer, ticks, &mut sample)?;
+            slowest = (slowest.0.min(tsc), slowest.1.min(apic));
         }
-        let after = sample();
-        best.0 = best.0.min(after.0.wrapping_sub(before.0));
-        best.1 = best.1.min(after.1.wrapping_sub(before.1));
+        Some(slowest)
+    };
+    let (short, long) = (slowest(SHORT_RUN)?, slowest(LONG_RUN)?);
+    let hertz = |short: u64, long: u64| {
+        let product = long.checked_sub(short)?.checked_mul(PIT_HZ)?;
+        Some(product / u64::from(LONG_RUN - SHORT_RUN)).filter(|&hertz| hertz > 0)
+    };
+    Some(Rates { tsc_hz: hertz(short.0, long.0)?, apic_timer_hz: hertz(short.1, long.1)? })
+}
+
+/// One run: how far the clocks went meanwhile.
+fn run(timer: &mut impl OneShot, ticks: u16, sample: &mut impl FnMut() -> (u64, u64)) -> Option<(u64, u64)> {
+    let before = sample();
+    timer.start(ticks);
+    if !(0..MAX_LOOKS).any(|_| timer.is_over()) {
+        return None;
     }
-    let hertz = |ticks: u64| ticks.checked_mul(PIT_HZ).map(|product| product / u64::from(RUN_TICKS));
-    let rates = Rates { tsc_hz: hertz(best.0)?, apic_timer_hz: hertz(best.1)? };
-    (rates.tsc_hz > 0 && rates.apic_timer_hz > 0).then_some(rates)
+    let after = sample();
+    Some((after.0.wrapping_sub(before.0), after.1.wrapping_sub(before.1)))
 }
 
 #[cfg(test)]
@@ -94,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// A timer whose every look takes a microsecond, and now and then a scheduler's delay.
+    /// A timer whose start and every look take some microseconds, and now and then a scheduler's delay.
     struct Fake<'a> {
         nanoseconds: &'a Cell<u64>,
         end: u64,
@@ -104,18 +114,19 @@ mod tests {
 
     impl OneShot for Fake<'_> {
         fn start(&mut self, ticks: u16) {
+            self.nanoseconds.set(self.nanoseconds.get() + 100_000);
             self.end = self.nanoseconds.get() + u64::from(ticks) * 1_000_000_000 / PIT_HZ;
             let delay = self.delays.get(self.runs).copied().unwrap_or(0);
             self.nanoseconds.set(self.nanoseconds.get() + delay);
             self.runs += 1;
         }
         fn is_over(&mut self) -> bool {
-            self.nanoseconds.set(self.nanoseconds.get() + 1_000);
+            self.nanoseconds.set(self.nanoseconds.get() + 3_000);
             self.nanoseconds.get() >= self.end
         }
     }
 
-    fn run(delays: &[u64], apic_divider: u64) -> Option<Rates> {
+    fn measure(delays: &[u64], apic_divider: u64) -> Option<Rates> {
         let nanoseconds = Cell::new(12_345);
         let mut fake = Fake { nanoseconds: &nanoseconds, end: 0, delays, runs: 0 };
         // A 3 GHz time stamp counter, a 1 GHz bus behind a divider.
@@ -124,14 +135,15 @@ mod tests {
 
     #[test]
     fn both_rates_are_found_to_a_thousandth() {
-        let rates = run(&[], 16).unwrap();
+        let rates = measure(&[], 16).unwrap();
         assert!(rates.tsc_hz.abs_diff(3_000_000_000) < 3_000_000, "{rates:?}");
         assert!(rates.apic_timer_hz.abs_diff(62_500_000) < 62_500, "{rates:?}");
     }
 
     #[test]
-    fn delays_in_all_runs_but_one_do_no_harm() {
-        let rates = run(&[20_000_000, 15_000_000, 0, 90_000_000, 11_000_000], 1).unwrap();
+    fn delays_in_all_runs_but_one_of_each_length_do_no_harm() {
+        let delays = [20_000_000, 15_000_000, 0, 90_000_000, 31_000_000, 40_000_000, 35_000_000, 0];
+        let rates = measure(&delays, 1).unwrap();
         assert!(rates.tsc_hz.abs_diff(3_000_000_000) < 3_000_000, "{rates:?}");
     }
 
@@ -149,6 +161,6 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_is_an_error() {
-        assert_eq!(run(&[], u64::MAX), None);
+        assert_eq!(measure(&[], u64::MAX), None);
     }
 }
