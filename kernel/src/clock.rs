@@ -23,6 +23,8 @@ static BOOT_TICKS: AtomicU64 = AtomicU64::new(0);
 static TICK_MULT: AtomicU64 = AtomicU64::new(0);
 /// Timer ticks a ns, times 2^32; below one in practice.
 static TIMER_MULT: AtomicU64 = AtomicU64::new(0);
+/// The longest wait that the timer can count, in ns.
+static TIMER_REACH: AtomicU64 = AtomicU64::new(0);
 static TSC_KHZ: AtomicU32 = AtomicU32::new(0);
 
 /// Calibrates both clocks; the clock starts at 0 here. Once at boot, interrupts off.
@@ -38,6 +40,7 @@ pub(crate) fn init() {
     BOOT_TICKS.store(registers::time_stamp(), Relaxed);
     TICK_MULT.store(((1_000_000_000_u128 << SHIFT) / u128::from(rates.tsc_hz)) as u64, Relaxed);
     TIMER_MULT.store(((u128::from(rates.apic_timer_hz) << 32) / 1_000_000_000) as u64, Relaxed);
+    TIMER_REACH.store((u128::from(u32::MAX) * 1_000_000_000 / u128::from(rates.apic_timer_hz)) as u64, Relaxed);
     TSC_KHZ.store((rates.tsc_hz / 1000) as u32, Relaxed);
 }
 
@@ -95,18 +98,10 @@ fn arm(cpu: &Cpu, deadline: u64) {
     if deadline >= cpu.armed.load(Relaxed) {
         return;
     }
-    let wait = deadline.saturating_sub(now());
+    // Further away than the timer can count: it fires early, and is set again.
+    let wait = deadline.saturating_sub(now()).min(TIMER_REACH.load(Relaxed));
     // Rounded up, so that the timer does not fire just before the deadline and again just after it.
-    let ticks = (u128::from(wait) * u128::from(TIMER_MULT.load(Relaxed)) >> 32) as u64 + 1;
-    match u32::try_from(ticks) {
-        Ok(ticks) => {
-            cpu.armed.store(deadline, Relaxed);
-            apic::set_timer(ticks);
-        }
-        // Further away than the timer can count: it fires early and is set again.
-        Err(_) => {
-            cpu.armed.store(now(), Relaxed);
-            apic::set_timer(u32::MAX);
-        }
-    }
+    let ticks = (u128::from(wait) * u128::from(TIMER_MULT.load(Relaxed)) >> 32) as u32;
+    cpu.armed.store(deadline, Relaxed);
+    apic::set_timer(ticks.saturating_add(1));
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "saves and restores the vector registers")]
 
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering::Relaxed;
+use core::{alloc::Layout, sync::atomic::Ordering::Relaxed};
 
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
@@ -18,24 +18,37 @@ use crate::thread::Thread;
 pub(crate) struct FpuState([u8; 512]);
 
 impl FpuState {
-    /// The state after power-on: all exceptions masked (Intel SDM vol. 1, 8.1 and 11.6).
-    fn new() -> Box<Self> {
-        let mut area = Box::new(Self([0; 512]));
+    /// The state after power-on: all exceptions masked (Intel SDM vol. 1, 8.1 and 11.6). `None` when there
+    /// is no memory.
+    fn new() -> Option<Box<Self>> {
+        let layout = Layout::new::<Self>();
+        // SAFETY: the layout is not empty; a box owns what the allocator gave out for its layout, and all
+        // bytes may be zero.
+        let mut area = unsafe {
+            let bytes = alloc::alloc::alloc_zeroed(layout).cast::<Self>();
+            (!bytes.is_null()).then(|| Box::from_raw(bytes))?
+        };
         area.0[0..2].copy_from_slice(&0x037f_u16.to_le_bytes());
         area.0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
-        area
+        Some(area)
     }
 }
 
-/// The thread's first vector instruction since it was entered: gives it the registers.
-pub(super) fn first_use(cpu: &Cpu, thread: &Thread) {
+/// The thread's first vector instruction since it was entered: gives it the registers. False when there is
+/// no memory for its state.
+pub(super) fn first_use(cpu: &Cpu, thread: &Thread) -> bool {
     // SAFETY: only `enter`, which runs on one CPU at a time for a thread, touches the area.
-    let area = unsafe { &mut *thread.fpu_ptr() }.get_or_insert_with(FpuState::new);
+    let state = unsafe { &mut *thread.fpu_ptr() };
+    if state.is_none() {
+        *state = FpuState::new();
+    }
+    let Some(area) = state else { return false };
     // SAFETY: the area is 512 bytes, aligned, and holds a valid state; CR4.OSFXSR is set.
     unsafe {
         core::arch::asm!("clts", "fxrstor64 [{}]", in(reg) &raw const **area, options(nostack));
     }
     cpu.fpu_loaded.store(true, Relaxed);
+    true
 }
 
 /// The thread leaves the CPU: stores its state if it used the registers.

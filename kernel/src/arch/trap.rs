@@ -116,7 +116,7 @@ pub(crate) fn enter(thread: &Thread) -> Trap {
                 refuse_trap_with_guard_held(registers, vector, 0);
                 break Trap::Call;
             }
-            DEVICE_NOT_AVAILABLE if registers.is_user() => fpu::first_use(cpu, thread),
+            DEVICE_NOT_AVAILABLE if registers.is_user() && fpu::first_use(cpu, thread) => {}
             FIRST_INTERRUPT.. => {
                 interrupt::dispatch(vector as u8);
                 if clock::slot_is_over(cpu) {

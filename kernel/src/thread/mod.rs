@@ -63,7 +63,7 @@ impl fmt::Display for ThreadId {
     }
 }
 
-type Entry = Box<dyn FnOnce() + Send>;
+type Entry = Box<dyn FnMut() + Send>;
 
 /// A thread of ring 0 or ring 3.
 pub struct Thread {
@@ -75,9 +75,12 @@ pub struct Thread {
     fpu: UnsafeCell<Option<Box<FpuState>>>,
     /// The lower half, for threads of ring 3.
     space: Option<Arc<AddressSpace>>,
-    /// What a kernel thread runs, until it has begun. Taken by the thread itself, without a lock: a lock
-    /// would make three pages of every stack present.
+    /// What a kernel thread runs. It stays here, so that what it captured is given back also when the
+    /// thread is ended in the middle. Reached without a lock, which would make three pages of every stack
+    /// present.
     entry: UnsafeCell<Option<Entry>>,
+    /// Whether the thread was entered already.
+    begun: AtomicBool,
     /// Why the last guarded copy was refused. Written by the thread's future, read by the thread.
     refused: UnsafeCell<Option<EndReason>>,
     task: OnceCell<(TaskRef, Waker)>,
@@ -173,15 +176,19 @@ impl Thread {
         unsafe { *self.refused.get() = Some(why) }
     }
 
-    /// What a kernel thread is to run, once.
-    fn take_entry(&self) -> Option<Entry> {
-        // SAFETY: called by the thread while it runs, or by its future while it does not.
-        unsafe { (*self.entry.get()).take() }
+    /// Runs what the thread was spawned for. For the thread itself, once.
+    fn run_entry(&self) {
+        // SAFETY: the thread is the only one to touch this until it has ended.
+        if let Some(entry) = unsafe { &mut *self.entry.get() } {
+            entry();
+        }
     }
 
-    fn has_begun(&self) -> bool {
-        // SAFETY: called by the thread's future while the thread does not run.
-        unsafe { (*self.entry.get()).is_none() }
+    /// Gives back what the thread was spawned for, and with it what that captured. For its future, when the
+    /// thread has ended.
+    fn drop_entry(&self) {
+        // SAFETY: the thread, the only other one to touch this, is not entered again.
+        drop(unsafe { (*self.entry.get()).take() });
     }
 
     pub(crate) fn context_ptr(&self) -> *mut Context {

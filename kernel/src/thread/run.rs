@@ -42,10 +42,11 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         })
         .await;
         let reason = loop {
-            if thread.kill_requested() && (thread.space().is_some() || !thread.has_begun()) {
+            if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
                 break EndReason::Killed;
             }
             trace::thread(Event::Resume, thread.id());
+            thread.begun.store(true, Relaxed);
             match trap::enter(&thread) {
                 Trap::PageFault(fault) => {
                     if let Some(end) = serve_fault(&thread, fault).await {
@@ -191,7 +192,7 @@ fn end(thread: Arc<Thread>, stack: Option<Stack>) {
     if thread.space().is_some() {
         memory::leave_user_space();
     }
-    drop(thread.take_entry());
+    thread.drop_entry();
     drop(stack);
     super::THREADS.lock().remove(&thread.id());
 }

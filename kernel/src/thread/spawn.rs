@@ -73,12 +73,15 @@ impl Future for ThreadHandle {
     }
 }
 
-/// Starts a kernel thread that runs `entry` on a stack of its own (60 KiB, allocated as it is touched).
-/// May be called from tasks and threads, not from interrupt handlers.
+/// Starts a kernel thread that calls `entry` once, on a stack of its own (60 KiB, allocated as it is
+/// touched). May be called from tasks and threads, not from interrupt handlers.
+///
+/// What `entry` captured belongs to the thread's record, and is dropped when the thread has ended, however
+/// that came; what it has put on its stack is lost when it is ended in the middle.
 ///
 /// # Errors
 /// When there is no stack or no memory for it.
-pub fn spawn(name: &'static str, entry: impl FnOnce() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
+pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
     let stack = Stack::allocate().ok_or(SpawnError::NoStack)?;
     let context = Context {
         rip: first_instruction as *const () as u64,
@@ -128,6 +131,7 @@ fn start(
         fpu: UnsafeCell::new(None),
         space,
         entry: UnsafeCell::new(entry),
+        begun: AtomicBool::new(false),
         refused: UnsafeCell::new(None),
         task: OnceCell::uninit(),
         kill: AtomicBool::new(false),
@@ -146,8 +150,8 @@ fn start(
 
 /// Where a kernel thread begins. Touches no more than the topmost page of its stack before `entry` does.
 extern "C" fn first_instruction() -> ! {
-    if let Some(entry) = current().and_then(Thread::take_entry) {
-        entry();
+    if let Some(thread) = current() {
+        thread.run_entry();
     }
     call::call(Call::Exit);
     unreachable!("a thread that has ended is not entered again")
