@@ -79,3 +79,6 @@ impl ReverseMap {
         self.by_class.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,35 @@ impl PhysWindow {
         }
     }
 }
+
+/// Memory for the tests within the crate.
+#[cfg(test)]
+pub(crate) mod arena {
+    use core::ops::Range;
+    use std::alloc::{Layout, alloc_zeroed};
+    use std::boxed::Box;
+
+    use super::PhysWindow;
+    use crate::address::PAGE_BYTES;
+    use crate::{Hardware, Memory, PAGE_SIZE, PhysAddr, VirtAddr};
+
+    struct NoProcessor;
+
+    impl Hardware for NoProcessor {
+        fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
+    }
+
+    /// An arena of zeros with this many frames, for good. Nothing uses its first two frames.
+    pub(crate) fn arena(frames: usize) -> (PhysWindow, Range<u64>) {
+        let layout = Layout::from_size_align(frames * PAGE_SIZE, PAGE_SIZE).expect("a sensible size");
+        // SAFETY: the layout has a size, and the arena is leaked and used for nothing else.
+        let window = unsafe { PhysWindow::new(alloc_zeroed(layout)) };
+        (window, 2 * PAGE_BYTES..frames as u64 * PAGE_BYTES)
+    }
+
+    /// Memory over an arena of its own.
+    pub(crate) fn memory(frames: usize) -> &'static Memory {
+        let (window, usable) = arena(frames);
+        Box::leak(Box::new(Memory::new(window, &[usable], &NoProcessor)))
+    }
+}

@@ -122,7 +122,7 @@ fn dropping_pages_among_faults() {
 fn eviction_among_faults() {
     let (storm, free) = Storm::new();
     storm.run(free, |storm| {
-        drop(block_on(reclaim(storm.machine.memory, 5)));
+        block_on(reclaim(storm.machine.memory, 5));
     });
 }
 
@@ -131,7 +131,7 @@ fn everything_among_faults() {
     let (storm, free) = Storm::new();
     let half = PAGES / 2;
     storm.run(free, |storm| {
-        drop(block_on(reclaim(storm.machine.memory, 3)));
+        block_on(reclaim(storm.machine.memory, 3));
         block_on(storm.space.unmap(range(address(BASE + half * PAGE), half))).unwrap();
         storm.file.release(page(2)..page(half));
         let upper = Placement::Fixed(address(BASE + half * PAGE));

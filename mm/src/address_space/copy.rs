@@ -1,7 +1,7 @@
 //! Copying between an address space and the kernel's own memory, for system calls: what a program hands
 //! over is an allegation, and each page of it is checked like a fault.
 
-use super::AddressSpace;
+use super::{AddressSpace, View};
 use crate::frame::address_of;
 use crate::settle::{Attempt, plain, settle};
 use crate::vm_object::piece;
@@ -60,15 +60,24 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// One try to use a page as a fault would. It stays where it is while `used` runs, because the object's
-    /// lock is held; and the mapping still shows it, unless its unmapping has yet to reach the tables.
+    /// One try to use a page as a fault would.
     fn with_page(&self, fault: Fault, spare: &mut Option<Frame>, used: impl FnOnce(u64)) -> Attempt {
-        let view = match self.peek(fault) {
-            Ok(view) => view,
-            Err(why) => return Attempt::Denied(why),
-        };
-        let write = fault.access == Access::Write;
-        view.object.touch(view.index, write, spare, |frame, _, _| {
+        match self.peek(fault) {
+            Ok(view) => self.touch_and_use(&view, fault.access, spare, used),
+            Err(why) => Attempt::Denied(why),
+        }
+    }
+
+    /// The rest of a try. The page stays where it is while `used` runs, because the object's lock is held;
+    /// and the mapping still shows it, or whoever took it away has yet to clear the tables.
+    pub(super) fn touch_and_use(
+        &self,
+        view: &View,
+        access: Access,
+        spare: &mut Option<Frame>,
+        used: impl FnOnce(u64),
+    ) -> Attempt {
+        view.object.touch(view.index, access == Access::Write, spare, |frame, _, _| {
             if self.table.generation() != view.generation {
                 return Attempt::Again;
             }

@@ -19,6 +19,8 @@
 mod change;
 mod copy;
 mod mappings;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -120,12 +122,15 @@ impl AddressSpace {
 
     /// One try to resolve a fault.
     fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
-        let view = match self.peek(fault) {
-            Ok(view) => view,
-            Err(why) => return Attempt::Denied(why),
-        };
-        let write = fault.access == Access::Write;
-        view.object.touch(view.index, write, spare, |frame, writable, spare| {
+        match self.peek(fault) {
+            Ok(view) => self.touch_and_commit(&view, fault.access, spare),
+            Err(why) => Attempt::Denied(why),
+        }
+    }
+
+    /// The rest of a try, which believes the peek only as far as the generation number confirms it.
+    fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
+        view.object.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
             let mut tables = self.table.tables.lock();
             if self.table.generation() != view.generation {
                 return Attempt::Again;

@@ -246,3 +246,6 @@ impl FrameLists {
         (slot < self.records.len() as u64).then_some(slot as u32)
     }
 }
+
+#[cfg(test)]
+mod tests;

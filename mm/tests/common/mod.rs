@@ -186,6 +186,33 @@ impl Machine {
         }
     }
 
+    /// An entry of a level-4 table.
+    pub fn root_entry(&self, root: PhysAddr, index: u64) -> u64 {
+        self.word(root.as_u64() + index * 8).load(Ordering::SeqCst)
+    }
+
+    /// Changes the level-4 entry that an address goes through.
+    pub fn change_root_entry(&self, root: PhysAddr, at: VirtAddr, change: impl Fn(u64) -> u64) {
+        let entry = self.word(root.as_u64() + ((at.as_u64() >> 39) & 511) * 8);
+        entry.store(change(entry.load(Ordering::SeqCst)), Ordering::SeqCst);
+    }
+
+    /// Enters what a boot loader may have entered: a page of 1 GiB at `base`, and one of 2 MiB after it.
+    pub fn enter_large_pages(&self, root: PhysAddr, base: u64, gibibyte: u64, two_mebibytes: u64) {
+        const PRESENT_WRITABLE: u64 = 3;
+        const LARGE: u64 = 1 << 7;
+        let level_3 = self.root_entry(root, (base >> 39) & 511) & ADDRESS;
+        let mut frame = self.memory.frames().try_alloc_zeroed().expect("room for a table");
+        let (first, rest) = frame.as_bytes_mut().split_at_mut(8);
+        first.copy_from_slice(&(two_mebibytes | PRESENT_WRITABLE | LARGE).to_le_bytes());
+        assert!(rest.iter().all(|&byte| byte == 0));
+        let index = (base >> 30) & 511;
+        self.word(level_3 + index * 8).store(gibibyte | PRESENT_WRITABLE | LARGE, Ordering::SeqCst);
+        let below = frame.address().as_u64() | PRESENT_WRITABLE;
+        self.word(level_3 + (index + 1) * 8).store(below, Ordering::SeqCst);
+        std::mem::forget(frame);
+    }
+
     /// An access by a thread: tried, resolved, tried again.
     async fn access<T>(
         &self,

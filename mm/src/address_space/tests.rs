@@ -1,0 +1,113 @@
+//! What happens between a peek and its commit, which from outside is too short to aim at.
+
+use alloc::sync::Arc;
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use super::AddressSpace;
+use crate::settle::Attempt;
+use crate::window::arena;
+use crate::{
+    Access, Fault, PageIndex, PageState, PageTable, PhysAddr, Placement, Protection, VirtAddr, VmObject,
+};
+
+const BASE: VirtAddr = VirtAddr::truncated(0x40_0000);
+const RW: Protection = Protection::READ_WRITE.for_user();
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("nothing to wait for"),
+    }
+}
+
+/// A space that shows 8 pages of lazy memory at `BASE`, all of them touched.
+fn scene() -> (Arc<AddressSpace>, Arc<VmObject>) {
+    let memory = arena::memory(100);
+    let object = VmObject::zero(memory, 8);
+    // Nothing is in the kernel's half of these.
+    let table = PageTable::new_user(memory, PhysAddr::new(0)).expect("room for a root");
+    let range = VirtAddr::truncated(0x1000)..VirtAddr::truncated(0x7fff_ffff_f000);
+    let space = AddressSpace::new(memory, table, range);
+    space.map(&object, PageIndex::new(0), 8, RW, Placement::Fixed(BASE)).expect("room");
+    (space, object)
+}
+
+fn fault(access: Access) -> Fault {
+    Fault { address: BASE.as_u64(), access, user: true }
+}
+
+#[test]
+fn a_mapping_that_went_since_the_peek_is_looked_for_again() {
+    let (space, object) = scene();
+    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    now(space.unmap(BASE..BASE.page_add(1))).expect("it is mapped");
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
+    assert!(space.walk(BASE).is_none(), "the page is not shown where nothing is mapped");
+    let mut used = false;
+    assert!(matches!(space.touch_and_use(&view, Access::Read, &mut None, |_| used = true), Attempt::Again));
+    assert!(!used);
+    assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Denied(_)));
+    assert_eq!(object.stats().mappings, 1);
+}
+
+#[test]
+fn rights_that_went_since_the_peek_are_not_given() {
+    let (space, _object) = scene();
+    let view = space.peek(fault(Access::Write)).ok().expect("it is writable");
+    now(space.protect(BASE..BASE.page_add(8), Protection::READ.for_user())).expect("it is mapped");
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
+    assert!(matches!(space.attempt(fault(Access::Read), &mut None), Attempt::Done));
+    assert!(space.walk(BASE).is_some_and(|walk| !walk.protection.write));
+}
+
+#[test]
+fn another_mapping_at_the_same_address_is_not_taken_for_the_old_one() {
+    let (space, old) = scene();
+    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    now(space.unmap(BASE..BASE.page_add(8))).expect("it is mapped");
+    let new = VmObject::zero(space.memory, 8);
+    space.map(&new, PageIndex::new(4), 4, RW, Placement::Fixed(BASE)).expect("it is free");
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
+    assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Done));
+    let shown = space.walk(BASE).expect("it is shown").address;
+    let state = new.state(PageIndex::new(4));
+    assert!(matches!(state, PageState::Dirty { frame } if frame * 4096 == shown.as_u64()));
+    assert_eq!(old.stats().mappings, 0);
+}
+
+#[test]
+fn a_new_mapping_elsewhere_does_not_disturb_a_fault() {
+    let (space, object) = scene();
+    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    space.map(&object, PageIndex::new(0), 8, RW, Placement::Anywhere).expect("room");
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Done));
+}
+
+#[test]
+fn a_page_that_is_being_unmapped_is_not_found_and_its_range_is_not_free() {
+    let (space, object) = scene();
+    assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Done));
+    space.mappings.lock().within(&(BASE..BASE.page_add(8))).for_each(|mapping| mapping.going = true);
+    assert!(space.peek(fault(Access::Read)).is_err());
+    let again = space.map(&object, PageIndex::new(0), 1, RW, Placement::Fixed(BASE));
+    assert_eq!(again, Err(crate::MapError::Overlap));
+    let protected = now(space.protect(BASE..BASE.page_add(1), RW));
+    assert_eq!(protected, Err(crate::MapError::NotMapped));
+}
+
+#[test]
+fn a_table_takes_the_spare_frame_when_there_is_no_other() {
+    let (space, _object) = scene();
+    let frames = space.memory.frames();
+    let mut taken: std::vec::Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+    // One frame for the page and one each for the tables of three levels, one at a time.
+    for missing in 0..4 {
+        assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::NeedsFrame), "{missing}");
+        let mut spare = taken.pop();
+        let last = space.attempt(fault(Access::Write), &mut spare);
+        assert!(spare.is_none());
+        assert_eq!(matches!(last, Attempt::Done), missing == 3, "{missing}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Random programs of the frame lists against sets of frames.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Where the first record is about no multiple of anything.
+const BASE: u64 = 37;
+
+fn lists(usable: &[(u64, u64)]) -> FrameLists {
+    let mut lists = FrameLists::new(vec![Record::HOLE; 400].leak(), BASE);
+    for &(first, frames) in usable {
+        lists.add(first, frames);
+    }
+    lists
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate(usize),
+    /// Frees a part of an allocation, from its start.
+    Free(usize, u64),
+    List(usize),
+    Unlist(usize),
+    Oldest,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..6usize).prop_map(Step::Allocate),
+        3 => (0..20usize, 1..40u64).prop_map(|(which, frames)| Step::Free(which, frames)),
+        2 => (0..20usize).prop_map(Step::List),
+        1 => (0..20usize).prop_map(Step::Unlist),
+        2 => Just(Step::Oldest),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn no_frame_is_given_twice_and_all_come_back(program in prop::collection::vec(step(), 1..120)) {
+        let usable = [(40, 100), (200, 64), (300, 137)];
+        let mut lists = lists(&usable);
+        let mut free: BTreeSet<u64> =
+            usable.iter().flat_map(|&(first, frames)| first..first + frames).collect();
+        let mut owned: Vec<(u64, u64)> = Vec::new();
+        let mut clean: Vec<u64> = Vec::new();
+        for step in program {
+            match step {
+                Step::Allocate(order) => match lists.allocate(order) {
+                    Some(first) => {
+                        prop_assert_eq!(first % (1 << order), 0);
+                        prop_assert!((first..first + (1 << order)).all(|frame| free.remove(&frame)));
+                        owned.push((first, 1 << order));
+                    }
+                    // Then there is no such block, or buddies were not merged.
+                    None => {
+                        let whole = |&&first: &&u64| {
+                            first % (1 << order) == 0
+                                && (first..first + (1 << order)).all(|frame| free.contains(&frame))
+                        };
+                        prop_assert_eq!(free.iter().find(whole), None);
+                    }
+                },
+                Step::Free(which, frames) if !owned.is_empty() => {
+                    let which = which % owned.len();
+                    let (first, all) = owned[which];
+                    let frames = frames.min(all);
+                    lists.free(first, frames);
+                    free.extend(first..first + frames);
+                    clean.retain(|frame| !(first..first + frames).contains(frame));
+                    owned[which] = (first + frames, all - frames);
+                    owned.retain(|&(_, frames)| frames > 0);
+                }
+                Step::List(which) if !owned.is_empty() => {
+                    let frame = owned[which % owned.len()].0;
+                    if !clean.contains(&frame) {
+                        lists.list_clean(CleanPage { frame, object: 5, page: frame * 3 });
+                        clean.push(frame);
+                    }
+                }
+                Step::Unlist(which) if !owned.is_empty() => {
+                    let frame = owned[which % owned.len()].0;
+                    lists.unlist(frame);
+                    clean.retain(|&other| other != frame);
+                }
+                Step::Oldest => {
+                    let oldest = lists.oldest_clean();
+                    prop_assert_eq!(oldest.map(|page| page.frame), clean.first().copied());
+                    if let Some(page) = oldest {
+                        prop_assert_eq!((page.object, page.page), (5, page.frame * 3));
+                        clean.rotate_left(1);
+                    }
+                }
+                _ => {}
+            }
+            prop_assert_eq!((lists.free_frames, lists.clean_pages), (free.len(), clean.len()));
+        }
+    }
+}
