@@ -59,6 +59,7 @@ pub struct SpaceStats {
 }
 
 /// What a peek found: everything that the rest of a fault needs.
+#[derive(Debug)]
 struct View {
     object: Arc<VmObject>,
     index: u64,

@@ -41,7 +41,7 @@ fn fault(access: Access) -> Fault {
 #[test]
 fn a_mapping_that_went_since_the_peek_is_looked_for_again() {
     let (space, object) = scene();
-    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    let view = space.peek(fault(Access::Write)).expect("it is mapped");
     now(space.unmap(BASE..BASE.page_add(1))).expect("it is mapped");
     assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
     assert!(space.walk(BASE).is_none(), "the page is not shown where nothing is mapped");
@@ -55,7 +55,7 @@ fn a_mapping_that_went_since_the_peek_is_looked_for_again() {
 #[test]
 fn rights_that_went_since_the_peek_are_not_given() {
     let (space, _object) = scene();
-    let view = space.peek(fault(Access::Write)).ok().expect("it is writable");
+    let view = space.peek(fault(Access::Write)).expect("it is writable");
     now(space.protect(BASE..BASE.page_add(8), Protection::READ.for_user())).expect("it is mapped");
     assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
     assert!(matches!(space.attempt(fault(Access::Read), &mut None), Attempt::Done));
@@ -65,7 +65,7 @@ fn rights_that_went_since_the_peek_are_not_given() {
 #[test]
 fn another_mapping_at_the_same_address_is_not_taken_for_the_old_one() {
     let (space, old) = scene();
-    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    let view = space.peek(fault(Access::Write)).expect("it is mapped");
     now(space.unmap(BASE..BASE.page_add(8))).expect("it is mapped");
     let new = VmObject::zero(space.memory, 8);
     space.map(&new, PageIndex::new(4), 4, RW, Placement::Fixed(BASE)).expect("it is free");
@@ -80,7 +80,7 @@ fn another_mapping_at_the_same_address_is_not_taken_for_the_old_one() {
 #[test]
 fn a_new_mapping_elsewhere_does_not_disturb_a_fault() {
     let (space, object) = scene();
-    let view = space.peek(fault(Access::Write)).ok().expect("it is mapped");
+    let view = space.peek(fault(Access::Write)).expect("it is mapped");
     space.map(&object, PageIndex::new(0), 8, RW, Placement::Anywhere).expect("room");
     assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Done));
 }
