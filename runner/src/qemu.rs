@@ -106,6 +106,9 @@ impl MachineConfig {
             args.add("-bios", ovmf);
         }
         self.add_channels(&mut args, folder);
+        if self.ovmf.is_some() {
+            hide_serial_lines(&mut args);
+        }
         for (name, _) in self.kernel_files() {
             let prefix = format!("name=opt/faultline/{name},file=");
             args.add("-fw_cfg", with_path(&prefix, &folder.join(name)));
@@ -169,6 +172,16 @@ impl Arguments {
         self.0.push(name.into());
         self.0.push(value.as_ref().into());
         self
+    }
+}
+
+/// OVMF prints on every serial line whose scratch register keeps what is written to it, and clears the
+/// terminal, too. Other devices in the place of these registers make the lines look absent to it; the kernel
+/// does not need the register.
+fn hide_serial_lines(args: &mut Arguments) {
+    for register in ["0x3ff", "0x2ff"] {
+        args.add("-chardev", format!("null,id=scratch{register}"));
+        args.add("-device", format!("isa-debugcon,iobase={register},chardev=scratch{register}"));
     }
 }
 
@@ -268,9 +281,15 @@ mod tests {
         config.ovmf = Some("/ovmf.fd".into());
         config.extra = vec!["-d".into(), "int".into()];
         let line = line(&config);
-        for part in
-            ["-smp 4", "-m 64M", "-icount shift=0,sleep=off", "-erms,-fsrm", "-bios /ovmf.fd", "qmp.socket"]
-        {
+        for part in [
+            "-smp 4",
+            "-m 64M",
+            "-icount shift=0,sleep=off",
+            "-erms,-fsrm",
+            "-bios /ovmf.fd",
+            "iobase=0x2ff",
+            "qmp.socket",
+        ] {
             assert!(line.contains(part), "{part} in {line}");
         }
         assert!(!line.contains("-display"), "{line}");

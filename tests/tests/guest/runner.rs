@@ -97,7 +97,7 @@ fn locked_disk(built: &Built) -> Result<()> {
     let mut first = first.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     // The first one holds the lock soon after its start, and until it is told to end.
     let refused = (0..20).find_map(|_| {
-        let second = run(built, &["--disk", path, "--timeout", "2", "--exec", "exit 0"]).ok()?;
+        let second = run(built, &["--disk", path, "--exec", "exit 0"]).ok()?;
         (second.status.code() == Some(104)).then_some(second)
     });
     first.kill()?;
