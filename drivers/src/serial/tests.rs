@@ -1,6 +1,7 @@
 //! The driver against a model of the device: FIFOs, interrupt sources, and a line of which only rising
 //! edges are seen.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -8,6 +9,8 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use super::*;
+
+type Event = Box<dyn FnOnce()>;
 
 /// A 16550 whose transmitter empties when the test says so.
 #[derive(Default)]
@@ -27,6 +30,8 @@ struct Model {
     moves_by_itself: Cell<bool>,
     line: Cell<bool>,
     edges: Cell<u32>,
+    /// What happens elsewhere at the moment of the next write to this register.
+    meanwhile: Cell<Option<(usize, Event)>>,
 }
 
 impl Model {
@@ -84,6 +89,10 @@ impl Registers for &Model {
     }
 
     fn write(&self, offset: usize, value: u8) {
+        match self.meanwhile.take() {
+            Some((at, event)) if at == offset => event(),
+            other => self.meanwhile.set(other),
+        }
         match offset {
             offsets::LCR => self.divisor_access.set(value & LCR::DLAB.bits() != 0),
             offsets::SPR => self.scratch.set(value),
@@ -299,6 +308,40 @@ fn output_goes_on_after_write_now_held_the_handler_off() {
     serial.nudge();
     run(&serial);
     assert!(*model.sent.borrow() == bytes);
+}
+
+/// A model and its driver that something else may reach too.
+fn shared() -> (&'static Model, &'static Serial<&'static Model>) {
+    let model = Box::leak(Box::new(Model::default()));
+    let serial = Box::leak(Box::new(Serial::with_registers(&*model)));
+    assert!(serial.init());
+    serial.start();
+    (model, serial)
+}
+
+#[test]
+fn a_byte_that_arrives_while_the_handler_sends_is_not_overlooked() {
+    let (model, serial) = shared();
+    let mut reader = serial.reader().unwrap();
+    model.meanwhile.set(Some((offsets::DATA, Box::new(|| model.arrive(b"!")))));
+    assert!(poll(pin!(serial.write_all(b"out"))).is_ready());
+    run(serial);
+    assert_eq!(poll(pin!(reader.read_byte())), Poll::Ready(b'!'));
+}
+
+#[test]
+fn a_byte_that_another_cpu_writes_while_the_handler_ends_is_sent() {
+    let (model, serial) = shared();
+    assert!(poll(pin!(serial.write_all(b"first"))).is_ready());
+    // The handler finds the ring empty and is about to turn the source off. The other CPU sees it on,
+    // and leaves it to the handler.
+    let other_cpu = move || {
+        let late = Box::new(|| assert!(serial.output.push(b'!')));
+        model.meanwhile.set(Some((offsets::IER, late)));
+    };
+    model.meanwhile.set(Some((offsets::DATA, Box::new(other_cpu))));
+    run(serial);
+    assert_eq!(*model.sent.borrow(), b"first!");
 }
 
 #[test]

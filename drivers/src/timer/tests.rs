@@ -101,8 +101,9 @@ fn both_rates_are_found_to_a_thousandth() {
 
 #[test]
 fn a_host_that_takes_the_cpu_away_does_no_harm() {
-    // Rarely and for long, often and for a moment, often and for long enough to miss the end of the count.
-    for (one_in, delay) in [(2_000, 30_000_000), (50, 200_000), (10, 5_000_000), (20, 12_000_000)] {
+    // Rarely and for long, often and for a moment, often and for a while, past the end of the count.
+    let hosts = [(2_000, 30_000_000), (50, 200_000), (10, 5_000_000), (20, 12_000_000), (12_000, 60_000_000)];
+    for (one_in, delay) in hosts {
         assert_right(measure_on(Machine::new(one_in, delay), 16), 16);
     }
 }
