@@ -5,6 +5,7 @@
 //! | `0xffff_8000_0000_0000`     | all physical memory, mapped by the boot loader    |
 //! | `0xffff_c000_0000_0000`     | the window: objects that kernel threads map       |
 //! | `0xffff_d000_0000_0000`     | stacks of kernel threads, slots of one object     |
+//! | `0xffff_e000_0000_0000`     | devices' registers, uncached                      |
 //! | `0xffff_f000_0000_0000`     | boot information, frame buffer, the boot stack    |
 //! | `0xffff_ffff_8000_0000`     | the kernel                                        |
 
@@ -25,7 +26,7 @@ const WINDOW: Range<u64> = 0xffff_c000_0000_0000..0xffff_d000_0000_0000;
 pub(crate) const STACKS: Range<u64> = 0xffff_d000_0000_0000..0xffff_e000_0000_0000;
 /// What a program in ring 3 may map. The last page of the lower half stays unmapped: a `syscall` there
 /// would return to a non-canonical address. The first 64 KiB stay unmapped for null pointers.
-const USER: Range<u64> = 0x1_0000..0x0000_7fff_ffff_f000;
+pub(crate) const USER: Range<u64> = 0x1_0000..0x0000_7fff_ffff_f000;
 
 /// More usable regions than this are not taken (UEFI gives some 125).
 const MAX_REGIONS: usize = 256;

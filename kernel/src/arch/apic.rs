@@ -14,7 +14,7 @@ use x2apic::{
 };
 use x86_64::instructions::port::Port;
 
-use super::{cpu::BOOT_CPU, idt};
+use super::{cpu::BOOT_CPU, device_memory, idt};
 use crate::memory;
 
 /// The timer counts bus cycles divided by this.
@@ -22,6 +22,7 @@ const TIMER_DIVIDE: TimerDivide = TimerDivide::Div16;
 
 /// Where the interrupt controllers are, read from ACPI's MADT once at boot.
 struct Found {
+    /// Physical in the MADT, then where it is mapped; as is the next.
     local_apic: u64,
     io_apic: u64,
     io_apic_first: u32,
@@ -55,7 +56,12 @@ pub(crate) fn init(rsdp: u64) {
     let tables = unsafe { AcpiTables::from_rsdp(Window, rsdp as usize) }
         .unwrap_or_else(|error| panic!("the firmware's ACPI tables cannot be read: {error:?}"));
     let madt = tables.find_table::<Madt>().unwrap_or_else(|error| panic!("ACPI has no MADT: {error:?}"));
-    let found = FOUND.get_or_init(|| read_madt(madt.get()));
+    let found = FOUND.get_or_init(|| {
+        let mut found = read_madt(madt.get());
+        found.local_apic = map_registers(found.local_apic);
+        found.io_apic = map_registers(found.io_apic);
+        found
+    });
     mask_8259();
     // LOCAL APIC: one-shot timer, not running.
     let mut local = LocalApicBuilder::new()
@@ -65,7 +71,7 @@ pub(crate) fn init(rsdp: u64) {
         .timer_mode(TimerMode::OneShot)
         .timer_divide(TIMER_DIVIDE)
         .timer_initial(0)
-        .set_xapic_base(memory::phys_to_virt(found.local_apic))
+        .set_xapic_base(found.local_apic)
         .build()
         .unwrap_or_else(|error| panic!("no local APIC: {error}"));
     // SAFETY: the address is that of the MADT, mapped with all physical memory; vectors have handlers.
@@ -75,7 +81,13 @@ pub(crate) fn init(rsdp: u64) {
     }
     let _ = LOCAL.try_init_once(|| Local(UnsafeCell::new(local)));
     // SAFETY: as above.
-    unsafe { IoApic::new(memory::phys_to_virt(found.io_apic)).init(idt::FIRST_ISA) };
+    unsafe { IoApic::new(found.io_apic).init(idt::FIRST_ISA) };
+}
+
+/// Maps a controller's page of registers.
+fn map_registers(address: u64) -> u64 {
+    let mapped = device_memory::map(address, mm::PAGE_SIZE as u64);
+    mapped.expect("there is memory at boot").as_ptr() as u64
 }
 
 fn read_madt(madt: Pin<&Madt>) -> Found {
@@ -128,7 +140,7 @@ pub(crate) fn enable_isa(irq: u8) {
     let input = (global - found.io_apic_first) as u8;
     // SAFETY: the address is that of the MADT; the vector has a handler.
     unsafe {
-        let mut io_apic = IoApic::new(memory::phys_to_virt(found.io_apic));
+        let mut io_apic = IoApic::new(found.io_apic);
         io_apic.set_table_entry(input, entry);
         io_apic.enable_irq(input);
     }

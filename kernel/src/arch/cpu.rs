@@ -152,7 +152,10 @@ pub(super) fn set_control_registers() {
     cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, extended.ecx & (1 << 2) != 0);
     stubs::set_has_smap(cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION));
     let mut cr0 = Cr0::read();
-    cr0 |= Cr0Flags::WRITE_PROTECT | Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR | Cr0Flags::TASK_SWITCHED;
+    cr0 |= Cr0Flags::WRITE_PROTECT
+        | Cr0Flags::MONITOR_COPROCESSOR
+        | Cr0Flags::NUMERIC_ERROR
+        | Cr0Flags::TASK_SWITCHED;
     cr0.remove(Cr0Flags::EMULATE_COPROCESSOR);
     // SAFETY: each flag is set only where CPUID has the feature; the kernel's text and data are mapped
     // with the rights that it needs, so write protection in ring 0 takes nothing from it.

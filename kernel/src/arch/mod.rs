@@ -8,6 +8,7 @@ pub mod apic;
 pub mod context;
 pub mod copy;
 pub mod cpu;
+pub(crate) mod device_memory;
 pub(crate) mod dma;
 pub mod fpu;
 pub mod gdt;

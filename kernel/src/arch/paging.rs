@@ -1,8 +1,8 @@
 //! The hardware's view of address spaces: the root register and the TLB.
 #![allow(unsafe_code, reason = "loads the root page table and invalidates the TLB")]
 
-use mm::{PhysAddr, VirtAddr};
 use crate::memory;
+use mm::{PhysAddr, VirtAddr};
 use x86_64::{
     instructions::tlb,
     registers::control::Cr3,
@@ -40,7 +40,11 @@ pub(crate) fn invalidate_all() {
 /// not fault.
 pub(crate) fn read_kernel_pair(address: u64) -> Option<(u64, u64)> {
     let is_kernel = |address: u64| address >> 47 == 0x1ffff;
-    if !address.is_multiple_of(8) || !is_kernel(address) || !is_mapped(address) || !is_mapped(address.checked_add(8)?) {
+    if !address.is_multiple_of(8)
+        || !is_kernel(address)
+        || !is_mapped(address)
+        || !is_mapped(address.checked_add(8)?)
+    {
         return None;
     }
     // SAFETY: both words are mapped memory of the kernel, and aligned.

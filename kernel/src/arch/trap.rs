@@ -6,10 +6,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use x86_64::{
-    instructions::interrupts,
-    registers::control::Cr2,
-};
+use x86_64::{instructions::interrupts, registers::control::Cr2};
 
 use super::{
     context::{Context, Frame},
