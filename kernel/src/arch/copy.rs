@@ -1,8 +1,8 @@
-//! Copies out of memory that may fail to come, and into it.
+//! Copies out of memory that may fail to come.
 //!
 //! [`copy_guarded`] is the one place where a kernel thread's fault that is denied does not end the
 //! thread: its future finds the faulting instruction here, and lets the copy return a failure.
-#![allow(unsafe_code, reason = "copies memory that may fault")]
+#![allow(unsafe_code, reason = "copies from memory that may fault")]
 
 use core::arch::global_asm;
 
@@ -31,14 +31,13 @@ unsafe extern "C" {
 #[derive(Debug)]
 pub(crate) struct Denied;
 
-/// Copies `bytes` bytes. Kernel threads only: each fault on the way parks the thread.
+/// Copies `to.len()` bytes from `from`. Kernel threads only: each fault on the way parks the thread.
 ///
 /// # Safety
-/// One of the two ranges is inside the kernel's window, where bytes may change meanwhile and pages may not
-/// be had; the other is valid.
-pub(crate) unsafe fn copy_guarded(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Denied> {
-    // SAFETY: as the caller promises; an access that cannot be served makes the call return 1.
-    match unsafe { faultline_copy(to, from, bytes) } {
+/// `from` is an address inside the kernel's window; what stands there may change meanwhile.
+pub(crate) unsafe fn copy_guarded(to: &mut [u8], from: *const u8) -> Result<(), Denied> {
+    // SAFETY: `to` is valid for writing; a read that cannot be served makes the call return 1.
+    match unsafe { faultline_copy(to.as_mut_ptr(), from, to.len()) } {
         0 => Ok(()),
         _ => Err(Denied),
     }
