@@ -46,7 +46,7 @@ fn a_token_that_comes_back_twice_ends_the_device() {
     bench.device.complete(2);
     bench.device.invent(token);
     bench.interrupt();
-    assert_eq!(bench.told.lock().unwrap().remove(0), (2, Ok(())));
+    assert_eq!(locked(&bench.told).remove(0), (2, Ok(())));
     assert_all_told(&bench, &[1, 3, 4]);
 }
 
@@ -98,7 +98,7 @@ struct Memory(Arc<Mutex<bool>>);
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        *self.0.lock().unwrap() = true;
+        *locked(&self.0) = true;
     }
 }
 
@@ -127,10 +127,10 @@ fn a_waiter_that_goes_away_takes_no_memory_with_it() {
     drop(receiver);
     bench.read(2);
     bench.turn();
-    assert!(!*freed.lock().unwrap(), "the device may still write to it");
+    assert!(!*locked(&freed), "the device may still write to it");
     bench.device.complete(1);
     bench.device.complete(2);
     bench.interrupt();
-    assert!(*freed.lock().unwrap());
+    assert!(*locked(&freed));
     assert_eq!(bench.told(), [(2, Ok(()))]);
 }

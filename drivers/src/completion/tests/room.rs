@@ -74,8 +74,10 @@ fn ten_thousand_requests_leave_no_trace() {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
-    let (mut submitted, mut told) = (0, 0);
+    let (mut submitted, mut told, mut rounds) = (0, 0, 0);
     while submitted < 10_000 || bench.in_flight() > 0 {
+        rounds += 1;
+        assert!(rounds < 10_000, "it does not come to an end");
         let burst = if submitted < 10_000 { next(20) } else { 0 };
         for _ in 0..burst {
             // Far more sectors than room, so that one is never in flight twice.
