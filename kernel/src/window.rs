@@ -14,7 +14,7 @@ use mm::{Denial, MapError, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr
 use crate::{
     arch::copy,
     memory,
-    thread::{self, EndReason},
+    thread,
 };
 
 /// An object, or a part of one, in the kernel's window. Dropping it unmaps it.
@@ -113,8 +113,8 @@ impl Window {
         }
         let from = (self.start.as_u64() as usize + offset) as *const u8;
         // SAFETY: the range is inside this window.
-        unsafe { copy::copy_guarded(to, from) }.map_err(|copy::Denied| match thread.take_refused() {
-            Some(EndReason::Denied { why, .. }) => ReadError::Denied(why),
+        unsafe { copy::copy_guarded(to, from) }.map_err(|copy::Denied| match thread.take_refusal() {
+            Some(Err(why)) => ReadError::Denied(why),
             _ => ReadError::Killed,
         })
     }

@@ -4,10 +4,11 @@
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
+use core::task::Waker;
 
 use super::header::{self, Header};
 use super::state::{DONE, RUNNING, SCHEDULED};
-use super::{Class, names};
+use super::{Class, names, waker};
 use crate::arch;
 use crate::reason::WaitReason;
 
@@ -121,6 +122,12 @@ impl TaskRef {
     /// its slots.
     pub fn longest_poll_ns(&self) -> u32 {
         self.header().longest_poll.load(Ordering::Relaxed)
+    }
+
+    /// A waker of the task, as its own polls get. Any context.
+    pub fn waker(&self) -> Waker {
+        // SAFETY: our reference keeps it.
+        unsafe { waker::owned(self.0.as_ptr()) }
     }
 
     /// Wakes the task: it is polled once more. Any context.

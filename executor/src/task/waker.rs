@@ -18,6 +18,15 @@ pub(crate) unsafe fn borrowed(task: *mut Header) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(task.cast_const().cast(), &VTABLE) })
 }
 
+/// A waker with a reference of its own.
+///
+/// # Safety
+/// The task is alive, and somebody else's reference keeps it so during the call.
+pub(super) unsafe fn owned(task: *mut Header) -> Waker {
+    // SAFETY: the table's functions fit the pointer, and `clone` has counted the reference.
+    unsafe { Waker::from_raw(clone(task.cast_const().cast())) }
+}
+
 unsafe fn clone(task: *const ()) -> RawWaker {
     // SAFETY: the waker that is cloned holds or borrows a reference.
     unsafe { (*task.cast::<Header>()).state.add_reference() };

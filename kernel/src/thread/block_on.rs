@@ -57,8 +57,8 @@ pub fn killed() -> bool {
 fn wait<F: Future>(future: F, give_up: impl Fn(&Thread) -> bool) -> Result<F::Output, Killed> {
     let thread = current().expect("block_on: only a thread can be parked; await the future instead");
     // The waker of the task that runs this thread: waking it enters the thread again.
-    let waker = thread.waker().expect("a running thread has a task");
-    let mut context = Context::from_waker(waker);
+    let waker = thread.task().expect("a running thread has a task").waker();
+    let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
         if give_up(thread) {

@@ -33,12 +33,11 @@ use core::{
         AtomicBool, AtomicU32, AtomicU64,
         Ordering::{Relaxed, SeqCst},
     },
-    task::Waker,
 };
 
 use conquer_once::spin::OnceCell;
 use executor::{TaskRef, lock::SpinLock};
-use mm::AddressSpace;
+use mm::{AddressSpace, Denial};
 
 pub use block_on::{Killed, block_on, killed, try_block_on};
 pub use exit::{EndReason, Raised};
@@ -82,8 +81,8 @@ pub struct Thread {
     /// Whether the thread was entered already.
     begun: AtomicBool,
     /// Why the last guarded copy was refused. Written by the thread's future, read by the thread.
-    refused: UnsafeCell<Option<EndReason>>,
-    task: OnceCell<(TaskRef, Waker)>,
+    refused: UnsafeCell<Option<Refusal>>,
+    task: OnceCell<TaskRef>,
     kill: AtomicBool,
     counters: Counters,
 }
@@ -93,6 +92,9 @@ pub struct Thread {
 unsafe impl Sync for Thread {}
 // SAFETY: as above; nothing in a thread is bound to a CPU.
 unsafe impl Send for Thread {}
+
+/// Why a guarded copy of a thread fails: it is to end, or the access was denied.
+pub(crate) type Refusal = Result<Killed, Denial>;
 
 #[derive(Default)]
 struct Counters {
@@ -127,12 +129,7 @@ impl Thread {
 
     /// The task that runs it; `None` in the moment before it exists.
     pub fn task(&self) -> Option<&TaskRef> {
-        self.task.get().map(|(task, _)| task)
-    }
-
-    /// Wakes the task that runs it, which enters it again when it was parked by a call.
-    fn waker(&self) -> Option<&Waker> {
-        self.task.get().map(|(_, waker)| waker)
+        self.task.get()
     }
 
     /// What it has been through so far.
@@ -165,13 +162,13 @@ impl Thread {
     }
 
     /// Why the guarded copy that this thread just made was refused. For the thread itself.
-    pub(crate) fn take_refused(&self) -> Option<EndReason> {
+    pub(crate) fn take_refusal(&self) -> Option<Refusal> {
         // SAFETY: called by the thread while it runs; its future writes only while it does not.
         unsafe { (*self.refused.get()).take() }
     }
 
     /// Lets a guarded copy of this thread fail with `why`. For its future, while it does not run.
-    fn refuse(&self, why: EndReason) {
+    fn refuse(&self, why: Refusal) {
         // SAFETY: the thread, the only other one to touch this, is not running.
         unsafe { *self.refused.get() = Some(why) }
     }

@@ -11,7 +11,7 @@ use core::{
 use mm::{Access, AddressSpace, Denial, Fault, FaultOutcome};
 
 use super::{
-    EndReason, Raised, Thread,
+    EndReason, Killed, Raised, Thread,
     call::Call,
     stack::{self, Stack, StackPart},
 };
@@ -35,12 +35,9 @@ const MAX_FUTURE: usize = 512;
 /// tasks that are aborted do that, and threads' tasks are not.
 pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Output = EndReason> + Send {
     let future = async move {
-        poll_fn(|context| {
-            let task = executor::current_task().expect("a future is polled by its task");
-            thread.task.init_once(|| (task, context.waker().clone()));
-            Poll::Ready(())
-        })
-        .await;
+        if let Some(task) = executor::current_task() {
+            thread.task.init_once(|| task);
+        }
         let reason = loop {
             if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
                 break EndReason::Killed;
@@ -181,7 +178,10 @@ fn end_or_fail_copy(thread: &Thread, why: EndReason) -> Option<EndReason> {
         go_on.is_some()
     });
     if go_on {
-        thread.refuse(why);
+        thread.refuse(match why {
+            EndReason::Denied { why, .. } => Err(why),
+            _ => Ok(Killed),
+        });
         return None;
     }
     Some(why)
