@@ -32,6 +32,7 @@ pub mod memory;
 mod panic;
 mod platform;
 pub mod power;
+pub mod program;
 pub mod serial;
 mod syscall;
 pub mod thread;

@@ -10,14 +10,15 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::{
     arch::context::Context,
     console,
+    memory::USER,
     thread::{EndReason, Thread},
 };
 
-/// Call numbers (Linux, `arch/x86/entry/syscalls/syscall_64.tbl`).
+/// Call numbers (Linux, `arch/x86/entry/syscalls/syscall_64.tbl`). The upper half of `rax` is ignored.
 mod number {
-    pub(super) const WRITE: u64 = 1;
-    pub(super) const EXIT: u64 = 60;
-    pub(super) const GETPPID: u64 = 110;
+    pub(super) const WRITE: u32 = 1;
+    pub(super) const EXIT: u32 = 60;
+    pub(super) const GETPPID: u32 = 110;
 }
 
 /// What a call can fail with (Linux, `include/uapi/asm-generic/errno-base.h` and `errno.h`).
@@ -34,59 +35,116 @@ enum Errno {
     NoSuchCall = 38,
 }
 
-/// The most that one call of `write` takes; it returns how much it took, as Linux does for its own limit.
-const MAX_WRITE: u64 = 4096;
+type Answer = Result<u64, Errno>;
 
-/// The numbers below 64 that were asked for and do not exist, a bit each: they are logged once.
-static UNKNOWN_LOGGED: AtomicU64 = AtomicU64::new(0);
+/// The most that one call of `write` takes, in bytes (Linux, `MAX_RW_COUNT`).
+const MAX_WRITE: u64 = 0x7fff_f000;
+/// How much of it is in the kernel's hands at once.
+const WRITE_CHUNK: u64 = 4096;
 
 /// Answers a call that cannot wait; false when the thread's future has to see it. Interrupts are off.
 pub(crate) fn answer_at_once(registers: &mut Context) -> bool {
-    match registers.rax {
+    let answer = match registers.rax as u32 {
         // The parent of a program that the console started is outside of its world.
-        number::GETPPID => registers.rax = 0,
-        _ => return false,
+        number::GETPPID => Some(Ok(0)),
+        number::WRITE => Write::from_registers([registers.rdi, registers.rsi, registers.rdx]).at_once(),
+        number::EXIT => None,
+        unknown => unknown::was_logged(unknown).then_some(Err(Errno::NoSuchCall)),
+    };
+    if let Some(answer) = answer {
+        registers.rax = encode(answer);
     }
-    true
+    answer.is_some()
 }
 
 /// Serves a call in the thread's future. Returns why the thread ends, if the call says so.
 pub(crate) async fn serve(thread: &Thread) -> Option<EndReason> {
-    let (call, arguments) = thread.syscall_arguments();
-    let result = match call {
-        number::EXIT => return Some(EndReason::Finished(arguments[0] as u8)),
+    let (call, [first, second, third, ..]) = thread.syscall_arguments();
+    let answer = match call as u32 {
+        number::EXIT => return Some(EndReason::Finished(first as u8)),
         // Rare enough, and too large for every thread's future to have room for it.
-        number::WRITE => Box::pin(write(thread, arguments[0], arguments[1], arguments[2])).await,
+        number::WRITE => Box::pin(Write::from_registers([first, second, third]).serve(thread)).await,
         unknown => {
-            log_once(unknown);
+            unknown::log(unknown);
             Err(Errno::NoSuchCall)
         }
     };
-    thread.set_syscall_result(match result {
-        Ok(value) => value,
-        Err(errno) => (errno as i64).wrapping_neg() as u64,
-    });
+    thread.set_syscall_result(encode(answer));
     None
 }
 
-async fn write(thread: &Thread, file: u64, address: u64, bytes: u64) -> Result<u64, Errno> {
-    // Standard output and standard error are the same console.
-    if !matches!(file, 1 | 2) {
-        return Err(Errno::BadFile);
-    }
-    let space = thread.space().ok_or(Errno::BadAddress)?;
-    let bytes = bytes.min(MAX_WRITE) as usize;
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(bytes).map_err(|_| Errno::NoMemory)?;
-    buffer.resize(bytes, 0);
-    space.copy_in(address, &mut buffer).await.map_err(|_| Errno::BadAddress)?;
-    console::output().write_all(&buffer).await;
-    Ok(bytes as u64)
+fn encode(answer: Answer) -> u64 {
+    answer.unwrap_or_else(|errno| (errno as i64).wrapping_neg() as u64)
 }
 
-fn log_once(call: u64) {
-    let bit = 1 << (call % 64);
-    if UNKNOWN_LOGGED.fetch_or(bit, Relaxed) & bit == 0 {
-        log::warn!("a program made the unknown system call {call}; it gets ENOSYS");
+/// `write(file, address, bytes)`.
+struct Write {
+    file: u32,
+    address: u64,
+    bytes: u64,
+}
+
+impl Write {
+    fn from_registers([file, address, bytes]: [u64; 3]) -> Self {
+        Self { file: file as u32, address, bytes }
+    }
+
+    /// What needs no look at the program's memory.
+    fn at_once(&self) -> Option<Answer> {
+        // Standard output and standard error are the same console.
+        if !matches!(self.file, 1 | 2) {
+            return Some(Err(Errno::BadFile));
+        }
+        if self.address.checked_add(self.bytes).is_none_or(|end| end > USER.end) {
+            return Some(Err(Errno::BadAddress));
+        }
+        (self.bytes == 0).then_some(Ok(0))
+    }
+
+    /// Writes piece by piece. A bad address is an error only if nothing was written before it, and a kill
+    /// ends the call with what was.
+    async fn serve(self, thread: &Thread) -> Answer {
+        let space = thread.space().ok_or(Errno::BadAddress)?;
+        let bytes = self.bytes.min(MAX_WRITE);
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(bytes.min(WRITE_CHUNK) as usize).map_err(|_| Errno::NoMemory)?;
+        let mut written = 0;
+        while written < bytes && !thread.kill_requested() {
+            buffer.resize((bytes - written).min(WRITE_CHUNK) as usize, 0);
+            if space.copy_in(self.address + written, &mut buffer).await.is_err() {
+                break;
+            }
+            console::output().write_all(&buffer).await;
+            written += buffer.len() as u64;
+        }
+        if written == 0 { Err(Errno::BadAddress) } else { Ok(written) }
+    }
+}
+
+/// Calls that do not exist: each is logged once, so that a program that asks again and again fills no log.
+mod unknown {
+    use super::{AtomicU64, Relaxed};
+
+    /// Numbers from here on share a bit.
+    const LAST: u32 = 511;
+
+    /// The numbers that were logged, a bit each.
+    static LOGGED: [AtomicU64; (LAST as usize + 1) / 64] = [const { AtomicU64::new(0) }; _];
+
+    fn place(call: u32) -> (&'static AtomicU64, u64) {
+        let call = call.min(LAST);
+        (&LOGGED[call as usize / 64], 1 << (call % 64))
+    }
+
+    pub(super) fn was_logged(call: u32) -> bool {
+        let (word, bit) = place(call);
+        word.load(Relaxed) & bit != 0
+    }
+
+    pub(super) fn log(call: u32) {
+        let (word, bit) = place(call);
+        if word.fetch_or(bit, Relaxed) & bit == 0 {
+            log::warn!("a program made the unknown system call {call}; it gets ENOSYS");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the kernel believes of a program's file. The parser is the kernel's own, tried on the host.
 
 #[path = "../../kernel/src/program/elf.rs"]
-mod elf;
+pub mod elf;
 
 use std::ops::Range;
 
@@ -320,7 +320,7 @@ fn header() -> impl Strategy<Value = Header> {
             kind: if load { PT_LOAD } else { 6 },
             flags,
             offset,
-            address: if aligned { address & !(PAGE - 1) | offset % PAGE } else { address },
+            address: if aligned { (address & !(PAGE - 1)) | (offset % PAGE) } else { address },
             file_bytes,
             memory_bytes,
         },
