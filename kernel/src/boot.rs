@@ -1,6 +1,11 @@
 //! From the boot loader to the first task.
 
-use bootloader_api::{BootInfo, BootloaderConfig, config::Mapping};
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use bootloader_api::{BootInfo, BootloaderConfig, config::Mapping, info::MemoryRegionKind};
 
 /// Where physical address 0 is mapped; all physical memory follows.
 pub const PHYSICAL_MEMORY: u64 = 0xffff_8000_0000_0000;
@@ -48,11 +53,43 @@ macro_rules! entry {
 
 pub use bootloader_api::{BootInfo as Info, BootloaderConfig as Config};
 
+/// What the boot loader was started by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// A BIOS, as PCs once had.
+    Bios,
+    /// UEFI, as they have today.
+    Uefi,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bios => "BIOS",
+            Self::Uefi => "UEFI",
+        })
+    }
+}
+
+static IS_UEFI: AtomicBool = AtomicBool::new(false);
+
+/// What the boot loader was started by. [`Firmware::Bios`] before [`start`].
+pub fn firmware() -> Firmware {
+    if IS_UEFI.load(Relaxed) { Firmware::Uefi } else { Firmware::Bios }
+}
+
+/// The boot loader does not say which firmware it ran on, but its memory map has kinds of their own for each.
+fn note_firmware(info: &BootInfo) {
+    let is_uefi = |kind| matches!(kind, MemoryRegionKind::UnknownUefi(_));
+    IS_UEFI.store(info.memory_regions.iter().any(|region| is_uefi(region.kind)), Relaxed);
+}
+
 /// Brings the machine up, calls `spawn_first` for the first task, and runs the executor on this CPU.
 pub fn start(info: &'static mut BootInfo, spawn_first: impl FnOnce()) -> ! {
     crate::arch::init();
     crate::serial::init();
     crate::memory::init(info);
+    note_firmware(info);
     crate::arch::apic::init(info.rsdp_addr.into_option().expect("the boot loader found no ACPI tables"));
     crate::clock::init();
     crate::platform::init();

@@ -49,6 +49,11 @@ pub fn tsc_khz() -> u32 {
     TSC_KHZ.load(Relaxed)
 }
 
+/// The rate of the one-shot timer, in kHz.
+pub fn timer_khz() -> u64 {
+    ((u128::from(TIMER_MULT.load(Relaxed)) * 1_000_000) >> 32) as u64
+}
+
 /// Nanoseconds since boot. May be called from anywhere, also from an interrupt handler.
 pub fn now() -> u64 {
     let ticks = registers::time_stamp().wrapping_sub(BOOT_TICKS.load(Relaxed));

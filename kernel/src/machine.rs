@@ -25,6 +25,9 @@ use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, mem
 /// The PS/2 keyboard.
 pub static KEYBOARD: Keyboard = Keyboard::new();
 
+/// The name of the disk with the programs of ring 3, which the runner adds.
+pub const PROGRAMS: &str = "programs";
+
 static OPTIONS: OnceCell<Options> = OnceCell::uninit();
 static DISKS: OnceCell<Vec<Disk>> = OnceCell::uninit();
 

@@ -61,7 +61,10 @@ impl Input {
     }
 
     /// The next character; keys that are none, and bytes that are not ASCII, are skipped.
-    async fn next(&mut self) -> char {
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    pub(super) async fn next(&mut self) -> char {
         loop {
             select_biased! {
                 byte = self.serial.read_byte().fuse() => {

@@ -5,10 +5,13 @@
 
 mod command;
 mod commands;
+mod disks;
+mod held_pager;
 mod histogram;
 mod input;
 mod output;
 mod room;
+mod slices;
 mod table;
 pub mod ticker;
 mod tour;

@@ -1,12 +1,17 @@
-//! Room for what a command wants to allocate: it is refused in a sentence before the memory is gone.
+//! Room for what a command wants to allocate, which is refused in a sentence before the memory is gone; and
+//! giving it back without holding others up.
 
-use alloc::string::String;
+use alloc::{string::String, sync::Arc};
+
+use mm::{PageIndex, VmObject};
 
 use super::units::Bytes;
 use crate::memory;
 
 /// Frames that a command leaves to everybody else.
 const RESERVE: usize = 256;
+/// Pages of an object that are dropped before others get a turn.
+const BATCH: u64 = 1024;
 
 /// Makes sure that `frames` frames are free beside a reserve, giving clean pages back where needed.
 ///
@@ -26,7 +31,18 @@ pub(super) async fn make_room(frames: usize) -> Result<(), String> {
     if free >= wanted {
         return Ok(());
     }
-    let bytes = |frames: usize| Bytes((frames * mm::PAGE_SIZE) as u64);
-    let (needed, spare) = (bytes(frames), bytes(free.saturating_sub(RESERVE)));
+    let needed = Bytes::of_pages(frames as u64);
+    let spare = Bytes::of_pages(free.saturating_sub(RESERVE) as u64);
     Err(alloc::format!("that takes {needed} of memory, and {spare} can be had"))
+}
+
+/// Drops all pages of an object, some at a time.
+///
+/// # Cancellation
+/// A part has been dropped.
+pub(super) async fn drop_pages(object: Arc<VmObject>) {
+    for first in (0..object.pages()).step_by(BATCH as usize) {
+        object.release(PageIndex::new(first)..PageIndex::new(first + BATCH));
+        executor::yield_now().await;
+    }
 }

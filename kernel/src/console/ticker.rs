@@ -8,7 +8,8 @@ use core::{
 };
 
 use executor::{
-    Builder, JoinHandle, SpinLock,
+    Builder, JoinHandle,
+    lock::SpinLock,
     time::{self, Instant},
 };
 

@@ -16,8 +16,7 @@ pub(super) const HELP: Command = Command {
         Box::pin(async move {
             arguments.end()?;
             for Command { name, usage, help, .. } in COMMANDS {
-                let head = alloc::format!("{name} {usage}");
-                say!("{head:<32} {help}");
+                say!("{name} {usage}\n    {help}");
             }
             Ok(0)
         })

@@ -1,15 +1,11 @@
 //! `mem`: frames, heap, mappings, disks.
 
 use alloc::boxed::Box;
+use core::fmt;
 
 use mm::PAGE_SIZE;
 
-use super::super::{
-    Command,
-    output::say,
-    table::Table,
-    units::Bytes,
-};
+use super::super::{Command, output::say, table::Table, units::Bytes};
 use crate::{heap, machine, memory};
 
 pub(super) const MEM: Command = Command {
@@ -29,31 +25,34 @@ pub(super) const MEM: Command = Command {
 };
 
 fn table_of_memory() -> Table {
-    let mut table = Table::new(&["memory", ">frames", ">bytes", "what"]);
-    let mut frames = |name: &str, count: u64, what: &str| {
-        table.row(&[&name, &count, &Bytes(count * PAGE_SIZE as u64), &what]);
-    };
     let stats = memory::memory().frames().stats();
     let heap = heap::stats();
-    let window = memory::kernel_space().stats();
-    frames("all", stats.total as u64, "");
-    frames("free", stats.free as u64, "");
-    frames("", stats.least_free as u64, "the fewest that ever were");
-    frames("clean", stats.clean as u64, "pages that can be given back");
-    frames("marks", stats.low as u64, "free: giving back begins");
-    frames("", stats.high as u64, "free: giving back ends");
-    frames("heap", heap.claimed.div_ceil(PAGE_SIZE) as u64, "taken from the frames");
-    table.row(&[&"", &"", &Bytes(heap.used as u64), &alloc::format!("in {} allocations", heap.allocations)]);
-    let mappings = alloc::format!("in {} mappings", window.mappings);
-    table.row(&[&"window", &window.mapped_pages, &Bytes(window.mapped_pages * PAGE_SIZE as u64), &mappings]);
-    let resident = window.resident_pages;
-    table.row(&[&"", &resident, &Bytes(resident * PAGE_SIZE as u64), &"of them in the page tables"]);
-    table.row(&[&"waiting", &stats.waiting, &"", &"who wait for a frame"]);
+    let space = memory::kernel_space().stats();
+    let mut table = Table::new(&[">frames", ">bytes", "memory"]);
+    let mut line = |frames: usize, what: &dyn fmt::Display| {
+        table.row(&[&frames, &Bytes::of_pages(frames as u64), what]);
+    };
+    line(stats.total, &"all frames");
+    line(stats.free, &"free");
+    line(stats.least_free, &"free, when they were fewest");
+    line(stats.clean, &"clean pages, which can be given back");
+    line(stats.low, &"free: clean pages begin to be given back");
+    line(stats.high, &"free: enough have been");
+    let (used, allocations) = (Bytes(heap.used as u64), heap.allocations);
+    let frames = heap.claimed.div_ceil(PAGE_SIZE);
+    line(frames, &format_args!("the heap's, {used} of it in use by {allocations} allocations"));
+    let (pages, mappings) = (Bytes::of_pages(space.mapped_pages), space.mappings);
+    line(
+        space.resident_pages as usize,
+        &format_args!("shown in the window and as stacks, of {pages} mapped ({mappings} mappings)"),
+    );
+    line(stats.waiting, &"wanted by somebody who waits for one");
     table
 }
 
 fn table_of_disks() -> Table {
-    let heads = &["disk", ">bytes", ">pages", ">resident", ">requests", ">errors", ">now", ">most", ">interrupts"];
+    let heads =
+        &["disk", ">bytes", ">pages", ">resident", ">requests", ">errors", ">now", ">most", ">interrupts"];
     let mut table = Table::new(heads);
     for disk in machine::disks() {
         let device = disk.device.stats();

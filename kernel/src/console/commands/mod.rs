@@ -5,7 +5,6 @@ mod hash;
 mod machine;
 mod mem;
 mod ps;
-mod run;
 mod threads;
 mod ticks;
 mod touch;
@@ -22,7 +21,6 @@ pub(super) const COMMANDS: &[Command] = &[
     touch::TOUCH,
     ticks::TICKS,
     threads::THREADS,
-    run::RUN,
     machine::PANIC,
     machine::EXIT,
 ];

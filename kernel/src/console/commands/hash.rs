@@ -1,0 +1,173 @@
+//! `hash`: a library that knows nothing of faults reads a disk through page faults.
+
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use core::ops::Range;
+
+use executor::{sync::oneshot, time::Instant};
+use mm::{Denial, PAGE_SIZE};
+use sha2::{Digest, Sha256};
+
+use super::super::{
+    Arguments, Command, CommandError, disks,
+    output::say,
+    room::make_room,
+    slices,
+    table::Table,
+    units::{Bytes, Time},
+};
+use crate::{
+    machine::Disk,
+    thread::{self, EndReason, ThreadHandle},
+    window::Window,
+};
+
+const DEFAULT_THREADS: u64 = 8;
+const MAX_THREADS: u64 = 4096;
+/// Frames that a thread's stack takes while it hashes, and what the kernel needs to park it.
+const FRAMES_PER_THREAD: usize = 4;
+
+pub(super) const HASH: Command = Command {
+    name: "hash",
+    usage: "[--threads N] [--disk NAME] [--offset BYTES] [--length BYTES]",
+    help: "SHA-256 of a disk or a part of it, read by N kernel threads through page faults",
+    run: |arguments| Box::pin(async move { Job::parse(arguments)?.run().await }),
+};
+
+type Sum = [u8; 32];
+
+/// What is to be hashed.
+struct Job {
+    disk: &'static Disk,
+    region: Range<u64>,
+    threads: u64,
+}
+
+/// A thread at work.
+struct Worker {
+    bytes: Range<u64>,
+    handle: ThreadHandle,
+    /// What it found; nothing, when it was ended in the middle.
+    sum: oneshot::Receiver<Sum>,
+}
+
+impl Job {
+    fn parse(mut arguments: Arguments) -> Result<Self, CommandError> {
+        let threads = arguments.option("--threads", 1, MAX_THREADS)?.unwrap_or(DEFAULT_THREADS);
+        let disk = disks::choose(arguments.text_option("--disk")?.as_deref())?;
+        let offset = arguments.option("--offset", 0, disk.bytes.saturating_sub(1))?.unwrap_or(0);
+        let left = disk.bytes - offset;
+        let length = arguments.option("--length", 1, left)?.unwrap_or(left);
+        arguments.end()?;
+        Ok(Self { disk, region: offset..offset + length, threads })
+    }
+
+    async fn run(self) -> Result<u8, CommandError> {
+        let window = disks::map(self.disk)?;
+        let name = &self.disk.name;
+        let (first, last) = (self.region.start, self.region.end - 1);
+        say!("{name}, bytes {first} to {last}: {}", Bytes(last - first + 1));
+        let mut table =
+            Table::new(&["", ">first byte", ">bytes", ">pages", ">faults", ">parks", ">time parked", "sum"]);
+        let began = Instant::now();
+        let slices = slices::cut(&self.region, self.threads);
+        let count = slices.len();
+        let sums = self.hash(&window, slices, &mut table, "slice").await;
+        let sliced = began.elapsed();
+        if let Err(why) = sums {
+            say!("{table}");
+            return Err(CommandError::Failed(why));
+        }
+        let whole = alloc::vec![self.region.clone()];
+        let sums = self.hash(&window, whole, &mut table, "whole").await;
+        say!("{table}");
+        let both = began.elapsed();
+        let sum = sums.map_err(CommandError::Failed)?.pop();
+        let sum = sum.ok_or_else(|| CommandError::Failed("the hash was lost".to_string()))?;
+        let time = |time: core::time::Duration| Time(time.as_nanos() as u64);
+        let plural = if count == 1 { "" } else { "s" };
+        say!("{count} thread{plural} {}, then one over the whole {}", time(sliced), time(both - sliced));
+        say!("sha256 {}", hex(&sum));
+        Ok(0)
+    }
+
+    /// Lets a thread hash each of `slices`; returns their sums, in order.
+    async fn hash(
+        &self,
+        window: &Arc<Window>,
+        slices: Vec<Range<u64>>,
+        table: &mut Table,
+        what: &str,
+    ) -> Result<Vec<Sum>, String> {
+        let mut workers = Vec::new();
+        let mut failure = None;
+        for bytes in slices {
+            match start(window, bytes).await {
+                Ok(worker) => workers.push(worker),
+                Err(why) => {
+                    failure = Some(why);
+                    break;
+                }
+            }
+        }
+        let mut sums = Vec::new();
+        for Worker { bytes, mut handle, sum } in workers {
+            let end = (&mut handle).await;
+            let sum = sum.await.ok();
+            let stats = handle.thread().stats();
+            table.row(&[
+                &what,
+                &bytes.start,
+                &(bytes.end - bytes.start),
+                &slices::pages(&bytes),
+                &stats.faults,
+                &stats.parks,
+                &Time(stats.parked_ns),
+                &sum.map_or_else(|| "-".to_string(), |sum| alloc::format!("{}..", hex(&sum[..4]))),
+            ]);
+            match (sum, end) {
+                (Some(sum), EndReason::Finished(_)) => sums.push(sum),
+                (_, end) => failure = failure.or_else(|| Some(explain(self.disk, end))),
+            }
+        }
+        failure.map_or(Ok(sums), Err)
+    }
+}
+
+/// Starts a thread over some of the window's bytes.
+async fn start(window: &Arc<Window>, bytes: Range<u64>) -> Result<Worker, String> {
+    make_room(FRAMES_PER_THREAD).await?;
+    let (sender, sum) = oneshot::channel();
+    let (window, range) = (window.clone(), bytes.start as usize..bytes.end as usize);
+    let mut sender = Some(sender);
+    let handle = thread::spawn("hash", move || {
+        // A device's error ends the thread in here.
+        let sum = Sha256::digest(&window.as_slice()[range.clone()]);
+        if let Some(sender) = sender.take() {
+            let _unwanted = sender.send(sum.into());
+        }
+    });
+    match handle {
+        Ok(handle) => Ok(Worker { bytes, handle, sum }),
+        Err(why) => Err(alloc::format!("a thread could not be started: {why}")),
+    }
+}
+
+fn explain(disk: &Disk, end: EndReason) -> String {
+    let name = &disk.name;
+    match end {
+        EndReason::Denied { why: Denial::Io { page, error }, .. } => {
+            let offset = page.as_u64() * PAGE_SIZE as u64;
+            alloc::format!("{name} cannot be read at byte offset {offset}: {error}")
+        }
+        end => alloc::format!("the thread that read {name} was {end}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| alloc::format!("{byte:02x}")).collect()
+}
