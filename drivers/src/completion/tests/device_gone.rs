@@ -93,6 +93,16 @@ fn a_queue_task_that_is_dropped_while_it_waits_tells_all() {
     assert_all_told(&bench, &[1, 2]);
 }
 
+#[test]
+fn a_device_that_was_never_served_tells_all_when_it_goes() {
+    let bench = Bench { desk: Arc::new(Desk::new(GEOMETRY, DESCRIPTORS)), ..Bench::new() };
+    bench.read(1);
+    assert_eq!(bench.told(), []);
+    let Bench { desk, told, .. } = bench;
+    drop(desk);
+    assert_eq!(*locked(&told), [(1, Err(BlockError::DeviceGone))]);
+}
+
 /// Memory that notes its end.
 struct Memory(Arc<Mutex<bool>>);
 

@@ -5,9 +5,12 @@ use super::*;
 #[test]
 fn eighty_five_single_requests_are_in_flight_together_and_no_more() {
     let mut bench = Bench::new();
+    let places = bench.desk.inbox.lock().waiting.capacity();
     for sector in 0..85 {
         bench.read(sector);
     }
+    assert_eq!(bench.desk.inbox.lock().waiting.capacity(), places, "the inbox never grows under its lock");
+    assert_eq!(bench.desk.room.most_requests(), 85);
     bench.turn();
     assert_eq!(bench.in_flight(), 85);
     let room = bench.desk.room.clone();
