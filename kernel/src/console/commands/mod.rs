@@ -5,6 +5,7 @@ mod hash;
 mod machine;
 mod mem;
 mod ps;
+mod run;
 mod threads;
 mod ticks;
 mod touch;
@@ -21,6 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[
     touch::TOUCH,
     ticks::TICKS,
     threads::THREADS,
+    run::RUN,
     machine::PANIC,
     machine::EXIT,
 ];
