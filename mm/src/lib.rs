@@ -13,6 +13,20 @@
 //! - A request to a pager owns the frame that the device writes to, so whoever stops waiting frees nothing
 //!   that a device may still touch.
 //!
+//! The way of a fault, and the files in its order:
+//!
+//! | step | file |
+//! | --- | --- |
+//! | peek: which mapping, is the access allowed, which page of which object | `address_space/fault`, `address_space/mappings` |
+//! | try, wait with nothing held, try again | `settle` |
+//! | touch: is the page there, loading, or to be made or loaded | `vm_object`, `page_state`, `page_index_map` |
+//! | one load for all who wait | `page_request` |
+//! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
+//! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table`, `page_entry` |
+//!
+//! And beside that way: `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
+//! shown by `reverse_map`.
+//!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]
 

@@ -131,3 +131,24 @@ fn a_waiter_that_goes_after_it_was_woken_passes_its_turn_on() {
     tasks.run();
     assert!(matches!(second.take(), Some(Ok(_))));
 }
+
+#[test]
+fn a_frame_promised_to_one_who_is_gone_is_anybodys() {
+    let machine = Machine::new(400);
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    let mut tasks = Tasks::default();
+    let gone = tasks.spawn(frames.alloc());
+    tasks.run();
+    taken.pop();
+    assert!(frames.try_alloc().is_none(), "it is promised");
+    tasks.kill(&gone);
+    taken.push(frames.try_alloc().expect("the promise is void"));
+    // Nothing of it is left that another one could take for an answer.
+    let next = tasks.spawn(frames.alloc());
+    tasks.run();
+    assert!(!next.is_done());
+    taken.pop();
+    tasks.run();
+    assert!(matches!(next.take(), Some(Ok(_))));
+}

@@ -227,3 +227,28 @@ fn a_load_under_way_is_hope_enough_to_go_on_waiting() {
     tasks.kill(&reader);
     drop(taken);
 }
+
+#[test]
+fn a_victim_that_is_gone_leaves_nothing_for_the_next() {
+    let machine = Machine::new(100);
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let background = executor::spawn(reclaimer(machine.memory));
+        let mut tasks = Tasks::default();
+        let victim = tasks.spawn(frames.alloc());
+        tasks.run();
+        // It is named, but goes before it hears of it.
+        executor::time::sleep(core::time::Duration::from_millis(1)).await;
+        tasks.kill(&victim);
+        assert_eq!(frames.stats().waiting, 0);
+        background.abort();
+        let next = tasks.spawn(frames.alloc());
+        tasks.run();
+        assert!(!next.is_done());
+        taken.pop();
+        tasks.run();
+        assert!(matches!(next.take(), Some(Ok(_))));
+    });
+}
