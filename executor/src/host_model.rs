@@ -1,7 +1,7 @@
 //! The host of loom's models: every loom thread is a CPU for one run of a model.
 #![allow(unsafe_code, reason = "a model's CPUs are freed at its end")]
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::cell::Cell;
 use std::boxed::Box;
 
 use loom::sync::Notify;
@@ -9,10 +9,13 @@ use loom::sync::Notify;
 use crate::cpu::CpuLocal;
 use crate::platform::{Platform, alarm_fired};
 
-/// Task cells that are allocated.
-static CELLS: AtomicUsize = AtomicUsize::new(0);
-/// The clock of all CPUs.
-static CLOCK: AtomicU64 = AtomicU64::new(0);
+// All loom threads of a model run on the one thread of its test.
+std::thread_local! {
+    /// Task cells that are allocated.
+    static CELLS: Cell<isize> = const { Cell::new(0) };
+    /// The clock of all CPUs.
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
 
 struct Owned(*mut CpuLocal);
 
@@ -38,12 +41,12 @@ pub(crate) fn local() -> &'static CpuLocal {
 }
 
 pub(crate) fn count_cell(by: isize) {
-    CELLS.fetch_add(by as usize, Ordering::Relaxed);
+    CELLS.set(CELLS.get() + by);
 }
 
 /// How many tasks' memory is not freed.
-pub fn cells() -> usize {
-    CELLS.load(Ordering::Relaxed)
+pub fn cells() -> isize {
+    CELLS.get()
 }
 
 /// A CPU that sleeps on loom's own notification.
@@ -66,7 +69,7 @@ impl HostPlatform {
 
 impl Platform for HostPlatform {
     fn now(&self) -> u64 {
-        CLOCK.load(Ordering::Relaxed)
+        CLOCK.get()
     }
 
     fn set_alarm(&self, _deadline: u64) {}
@@ -82,7 +85,7 @@ impl Platform for HostPlatform {
 
 /// Sets the clock of all CPUs, and says to this one that its alarm came.
 pub fn set_clock(nanos: u64) {
-    CLOCK.store(nanos, Ordering::Relaxed);
+    CLOCK.set(nanos);
     alarm_fired();
 }
 

@@ -20,14 +20,18 @@ use executor::host::{cells, run_ready, run_until, set_clock};
 use executor::sync::{AtomicWaker, Mutex, Notify, Semaphore, Signal, mpsc, oneshot};
 use executor::time::{Duration, Instant, sleep_until};
 use executor::{JoinError, JoinHandle, WaitQueue, WaitReason, spawn, yield_now};
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
+    bounded_model(3, f);
+}
+
+/// Models with three threads have fewer preemptions, or they take hours.
+fn bounded_model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.max_branches = 10_000;
     builder.check(move || {
         assert_eq!(cells(), 0);
@@ -35,6 +39,25 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
         run_ready();
         assert_eq!(cells(), 0, "a task's memory is not freed");
     });
+}
+
+/// A number in a cell that loom watches: two accesses at a time fail the model.
+struct Watched(loom::cell::UnsafeCell<i32>);
+
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    fn new() -> Self {
+        Watched(loom::cell::UnsafeCell::new(0))
+    }
+
+    fn add(&self) {
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    fn get(&self) -> i32 {
+        self.0.with(|value| unsafe { *value })
+    }
 }
 
 /// A waker that wakes a sleeping loom thread.
@@ -56,6 +79,8 @@ fn wait<F: Future>(future: F) -> F::Output {
             return output;
         }
         sleeper.0.wait();
+        // Who wakes itself because another thread is in the middle of something lets that one go on.
+        thread::yield_now();
     }
 }
 
@@ -117,7 +142,7 @@ fn a_wake_meets_completion_and_the_last_reference() {
 
 #[test]
 fn two_wakers_meet_take_all() {
-    model(|| {
+    bounded_model(2, || {
         let (first, second) = (flag_task(), flag_task());
         let threads = [(first.0, first.2), (second.0, second.2)].map(|(flag, waker)| {
             thread::spawn(move || {
@@ -126,13 +151,15 @@ fn two_wakers_meet_take_all() {
             })
         });
         run_until(|| first.1.is_finished() && second.1.is_finished());
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 
 #[test]
 fn two_wakers_of_one_task_push_it_once() {
-    model(|| {
+    bounded_model(2, || {
         let (flag, handle, waker) = flag_task();
         let threads = [waker.clone(), waker].map(|waker| {
             let flag = Arc::clone(&flag);
@@ -142,7 +169,9 @@ fn two_wakers_of_one_task_push_it_once() {
             })
         });
         run_until(|| handle.is_finished());
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         run_ready();
     });
 }
@@ -151,12 +180,12 @@ fn two_wakers_of_one_task_push_it_once() {
 fn an_abort_meets_every_state() {
     model(|| {
         // Loom finds two uses of the cell at a time; the task's future is its owner.
-        let owned = Arc::new(UnsafeCell::new(0));
+        let owned = Arc::new(Watched::new());
         let inner = Arc::clone(&owned);
         let handle = spawn(async move {
-            inner.with_mut(|_| ());
+            inner.add();
             yield_now().await;
-            inner.with_mut(|_| ());
+            inner.add();
             5
         });
         let abort = handle.abort_handle();
@@ -172,7 +201,7 @@ fn an_abort_meets_every_state() {
 
 #[test]
 fn an_abort_meets_a_wake_of_an_idle_task() {
-    model(|| {
+    bounded_model(2, || {
         let (flag, handle, waker) = flag_task();
         let abort = handle.abort_handle();
         let first = thread::spawn(move || abort.abort());
@@ -191,16 +220,16 @@ fn an_abort_meets_a_wake_of_an_idle_task() {
 fn a_joiner_meets_completion() {
     model(|| {
         let done = Arc::new(AtomicBool::new(false));
-        let output = Arc::new(UnsafeCell::new(0));
+        let output = Arc::new(Watched::new());
         let inner = Arc::clone(&output);
         let handle = spawn(async move {
-            inner.with_mut(|value| unsafe { *value = 7 });
+            inner.add();
             inner
         });
         let says = Arc::clone(&done);
         let other = thread::spawn(move || {
             let output = wait(handle).unwrap();
-            assert_eq!(output.with(|value| unsafe { *value }), 7);
+            assert_eq!(output.get(), 1);
             says.store(true, Ordering::Relaxed);
         });
         run_ready();
@@ -299,16 +328,15 @@ fn the_release_of_a_mutex_meets_a_cancel_with_a_third_waiting() {
 #[test]
 fn a_mutex_excludes_and_loses_nobody() {
     model(|| {
-        let mutex = Arc::new(Mutex::new(UnsafeCell::new(0)));
-        let add = |mutex: &Mutex<UnsafeCell<i32>>| {
-            let guard = wait(mutex.lock());
-            guard.with_mut(|value| unsafe { *value += 1 });
+        let mutex = Arc::new(Mutex::new(Watched::new()));
+        let add = |mutex: &Mutex<Watched>| {
+            wait(mutex.lock()).add();
         };
         let other_mutex = Arc::clone(&mutex);
         let other = thread::spawn(move || add(&other_mutex));
         add(&mutex);
         other.join().unwrap();
-        assert_eq!(mutex.try_lock().unwrap().with(|value| unsafe { *value }), 2);
+        assert_eq!(mutex.try_lock().unwrap().get(), 2);
     });
 }
 
@@ -382,7 +410,7 @@ fn a_signal_meets_a_wait() {
 
 #[test]
 fn an_atomic_waker_meets_two_wakes_and_a_register() {
-    model(|| {
+    bounded_model(2, || {
         let place = Arc::new((AtomicWaker::new(), AtomicUsize::new(0)));
         let threads = [Arc::clone(&place), Arc::clone(&place)].map(|place| {
             thread::spawn(move || {
@@ -394,7 +422,9 @@ fn an_atomic_waker_meets_two_wakes_and_a_register() {
             place.0.register(context.waker());
             if place.1.load(Ordering::Relaxed) == 2 { Poll::Ready(()) } else { Poll::Pending }
         }));
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 
@@ -476,11 +506,11 @@ fn a_sleep_that_is_dropped_meets_its_timer() {
 #[test]
 fn a_spin_lock_excludes() {
     model(|| {
-        let lock = Arc::new(executor::lock::SpinLock::new("model", UnsafeCell::new(0)));
+        let lock = Arc::new(executor::lock::SpinLock::new("model", Watched::new()));
         let other_lock = Arc::clone(&lock);
-        let other = thread::spawn(move || other_lock.lock().with_mut(|value| unsafe { *value += 1 }));
-        lock.lock().with_mut(|value| unsafe { *value += 1 });
+        let other = thread::spawn(move || other_lock.lock().add());
+        lock.lock().add();
         other.join().unwrap();
-        assert_eq!(lock.lock().with(|value| unsafe { *value }), 2);
+        assert_eq!(lock.lock().get(), 2);
     });
 }

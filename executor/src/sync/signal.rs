@@ -33,7 +33,7 @@ impl Signal {
     /// Sets it and wakes who waits. Any context.
     #[inline]
     pub fn signal(&self) {
-        self.set.store(true, Ordering::SeqCst);
+        self.set.swap(true, Ordering::AcqRel);
         self.waker.wake();
     }
 
