@@ -19,8 +19,9 @@ pub struct DmaMemory {
     pub alloc: fn(pages: usize) -> Option<u64>,
     /// Gives back what `alloc` returned.
     pub free: fn(phys: u64, pages: usize),
-    /// Maps a device's registers for good: their virtual address. `None` if it cannot be done.
-    /// (Firmware may put a device above all memory, where `phys_offset` shows nothing.)
+    /// Maps a device's registers for good, uncached, writable: their virtual address. `None` if it cannot
+    /// be done. It is called more than once for the same registers, and for parts of them. UEFI firmware
+    /// puts registers far above all memory, where `phys_offset` shows nothing.
     pub map_device: fn(phys: u64, bytes: u64) -> Option<NonNull<u8>>,
 }
 

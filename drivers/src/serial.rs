@@ -6,39 +6,33 @@
 //!              <- write_now (panics and boot messages: empties the ring first)
 //! ```
 //!
-//! **Which interrupts are on** follows from the rings alone ([`Serial::wanted`]): data ready while the
-//! input ring has room, transmitter empty while the output ring has bytes. Whoever changes a ring calls
-//! [`Serial::nudge`]; [`Serial::settle`] writes the register and looks again, so of two that do so at
-//! once the later one leaves the right value.
-//!
 //! **Nothing is lost where the sender can wait.** When the input ring is full the port is no longer read,
-//! its FIFO fills, and a sender with flow control (QEMU's chardev, or a cable with RTS/CTS) stops. A
-//! sender without it overruns the FIFO, and that is counted ([`SerialStats::overruns`]).
-//!
-//! **The interrupt is edge-triggered** (ISA). The handler turns all sources off first and on again last,
-//! so whatever is pending at its end makes a new edge, and one pass is enough.
+//! its FIFO fills, and a sender that sees it full (QEMU's chardev) waits. Another one overruns the FIFO, and
+//! that is counted ([`SerialStats::overruns`]).
 
 use core::iter::Peekable;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use executor::WaitReason;
 use executor::sync::{Semaphore, Signal};
 use uart_16550::spec::FIFO_SIZE;
-use uart_16550::spec::registers::{FCR, FifoTriggerLevel, IER, LCR, LSR, MCR, WordLength, offsets};
+use uart_16550::spec::registers::{FCR, FifoTriggerLevel, LCR, LSR, MCR, WordLength, offsets};
 
 use crate::byte_ring::ByteRing;
 pub use crate::port::Com;
 use crate::quiet::without_interrupts;
 
+mod handler;
+mod reader;
 #[cfg(test)]
 mod tests;
+
+pub use reader::SerialReader;
 
 /// Bytes that wait for the reader.
 const INPUT_BYTES: usize = 4096;
 /// Bytes that wait for the line.
 const OUTPUT_BYTES: usize = 16384;
-/// Bytes received in one pass of the handler; more come with the next edge.
-const INPUT_PASS: usize = 64;
 /// Looks at the line status before `write_now` gives up on a line that takes nothing: some 0.2 s.
 const PATIENCE: u32 = 200_000;
 
@@ -161,101 +155,6 @@ impl<R: Registers> Serial<R> {
         self.settle();
     }
 
-    /// The handler: takes what was received, gives the transmitter more, wakes. The kernel sends the end
-    /// of interrupt afterwards. One CPU at a time (a line is routed to one CPU).
-    pub fn interrupt(&self) {
-        self.counters.interrupts.fetch_add(1, Ordering::Relaxed);
-        self.registers.write(offsets::IER, 0);
-        self.receive();
-        self.transmit();
-        self.settle();
-    }
-
-    fn receive(&self) {
-        let mut received = 0;
-        for _ in 0..INPUT_PASS {
-            if self.input.is_full() {
-                break;
-            }
-            let status = self.status();
-            if !status.contains(LSR::DATA_READY) {
-                break;
-            }
-            let byte = self.registers.read(offsets::DATA);
-            if status.intersects(LSR::PARITY_ERROR | LSR::FRAMING_ERROR | LSR::BREAK_INTERRUPT) {
-                self.counters.damaged.fetch_add(1, Ordering::Relaxed);
-            } else if self.input.push(byte) {
-                received += 1;
-            }
-        }
-        if received > 0 {
-            self.counters.received.fetch_add(received, Ordering::Relaxed);
-            self.input_ready.signal();
-        }
-    }
-
-    fn transmit(&self) {
-        // If `write_now` has the transmitter, it will settle when it is done.
-        if self.sending.swap(true, Ordering::Acquire) {
-            return;
-        }
-        let mut sent = 0;
-        if self.status().contains(LSR::THR_EMPTY) {
-            for byte in core::iter::from_fn(|| self.output.pop()).take(FIFO_SIZE) {
-                self.registers.write(offsets::DATA, byte);
-                sent += 1;
-            }
-        }
-        self.sending.store(false, Ordering::SeqCst);
-        self.counters.sent.fetch_add(sent, Ordering::Relaxed);
-        // Waking the writer for each FIFO would cost more than the bytes do.
-        if sent > 0 && self.output.len() <= OUTPUT_BYTES / 2 {
-            self.output_room.signal();
-        }
-    }
-
-    /// The line status. Reading it clears its error flags, so they are counted here and nowhere else.
-    fn status(&self) -> LSR {
-        let status = LSR::from_bits_retain(self.registers.read(offsets::LSR));
-        if status.contains(LSR::OVERRUN_ERROR) {
-            self.counters.overruns.fetch_add(1, Ordering::Relaxed);
-        }
-        status
-    }
-
-    /// The sources that should be on, as the rings stand.
-    fn wanted(&self) -> IER {
-        let mut sources = IER::empty();
-        if self.driven.load(Ordering::SeqCst) {
-            sources.set(IER::DATA_READY, !self.input.is_full());
-            let free = !self.sending.load(Ordering::SeqCst);
-            sources.set(IER::THR_EMPTY, free && !self.output.is_empty());
-        }
-        sources
-    }
-
-    /// Turns on what should be on. If the rings change meanwhile it does so again; the one who changed
-    /// them either sees the new value of `enabled` or is seen here, by the two fences.
-    fn settle(&self) {
-        loop {
-            let wanted = self.wanted();
-            self.enabled.store(wanted.bits(), Ordering::SeqCst);
-            self.registers.write(offsets::IER, wanted.bits());
-            fence(Ordering::SeqCst);
-            if self.wanted() == wanted {
-                return;
-            }
-        }
-    }
-
-    /// To be called after a ring has changed: settles if that calls for it.
-    fn nudge(&self) {
-        fence(Ordering::SeqCst);
-        if self.enabled.load(Ordering::SeqCst) != self.wanted().bits() {
-            self.settle();
-        }
-    }
-
     /// Writes all bytes, waiting for room in the ring as often as it takes. Messages of several writers
     /// follow each other whole.
     ///
@@ -342,51 +241,5 @@ impl<R: Registers> Serial<R> {
             damaged: get(&self.counters.damaged),
             unsent: get(&self.counters.unsent),
         }
-    }
-}
-
-/// The reading side of a port; there is one at a time. Dropping it gives it back.
-#[derive(Debug)]
-pub struct SerialReader<'a, R: Registers = Com> {
-    serial: &'a Serial<R>,
-}
-
-impl<R: Registers> SerialReader<'_, R> {
-    /// Reads at least one byte, as many as are there and fit; returns how many. Zero only for an empty
-    /// buffer.
-    ///
-    /// # Cancellation
-    /// Nothing is lost: bytes are taken only when it completes.
-    pub async fn read(&mut self, buffer: &mut [u8]) -> usize {
-        loop {
-            let mut taken = 0;
-            while taken < buffer.len()
-                && let Some(byte) = self.serial.input.pop()
-            {
-                buffer[taken] = byte;
-                taken += 1;
-            }
-            if taken > 0 || buffer.is_empty() {
-                self.serial.nudge();
-                return taken;
-            }
-            self.serial.input_ready.wait().await;
-        }
-    }
-
-    /// Reads one byte.
-    ///
-    /// # Cancellation
-    /// As [`read`](Self::read).
-    pub async fn read_byte(&mut self) -> u8 {
-        let mut byte = [0];
-        self.read(&mut byte).await;
-        byte[0]
-    }
-}
-
-impl<R: Registers> Drop for SerialReader<'_, R> {
-    fn drop(&mut self) {
-        self.serial.has_reader.store(false, Ordering::Release);
     }
 }

@@ -1,12 +1,15 @@
 //! The books against a fake device whose completions the test orders.
 
+use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::pending::STATUS_OK;
 use super::*;
-use crate::block::Segment;
+use crate::block::{BlockClient, Segment};
 
 mod device_gone;
 mod order;
