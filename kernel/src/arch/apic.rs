@@ -77,11 +77,29 @@ pub(crate) fn init(rsdp: u64) {
     // SAFETY: the address is that of the MADT, mapped with all physical memory; vectors have handlers.
     unsafe {
         local.enable();
+        connect_pins(found.local_apic);
         BOOT_CPU.apic_id.store(local.id(), core::sync::atomic::Ordering::Relaxed);
     }
     let _ = LOCAL.try_init_once(|| Local(UnsafeCell::new(local)));
     // SAFETY: as above.
     unsafe { IoApic::new(found.io_apic).init(idt::FIRST_ISA) };
+}
+
+/// `enable` leaves both interrupt pins unmasked with vector 0, which is none. The first one was the 8259s';
+/// the second one is where a PC's non-maskable interrupts arrive.
+///
+/// # Safety
+/// `registers` is where the executing CPU's local APIC is mapped.
+unsafe fn connect_pins(registers: u64) {
+    // The local vector table (Intel SDM vol. 3, 11.5.1).
+    const LINT0: u64 = 0x350;
+    const LINT1: u64 = 0x360;
+    const MASKED: u32 = 1 << 16;
+    const NMI: u32 = 0b100 << 8;
+    for (register, value) in [(LINT0, MASKED), (LINT1, NMI)] {
+        // SAFETY: registers of 32 bits, as the caller promises.
+        unsafe { ((registers + register) as *mut u32).write_volatile(value) };
+    }
 }
 
 /// Maps a controller's page of registers.
