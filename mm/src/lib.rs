@@ -36,7 +36,6 @@ extern crate std;
 
 mod address;
 mod address_space;
-mod fault;
 mod frame;
 mod mapping;
 mod memory;
@@ -55,8 +54,7 @@ mod vm_object;
 mod window;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
-pub use address_space::{AddressSpace, SpaceStats};
-pub use fault::{Access, Denial, Fault, FaultOutcome};
+pub use address_space::{Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats};
 pub use frame::{Frame, FramePool, FrameRun, FrameStats, OutOfMemory};
 pub use mapping::{MapError, Placement, Protection};
 pub use memory::{FaultStats, Hardware, Memory};

@@ -97,8 +97,9 @@ pub(crate) struct Mapping {
     /// The object's page that `start` shows.
     pub(crate) first: u64,
     pub(crate) protection: Protection,
-    /// It is being unmapped: faults find nothing here, but the range is not free yet.
-    pub(crate) going: bool,
+    /// The number of the unmapping that takes it away: faults find nothing here any more, but the range is
+    /// not free yet.
+    pub(crate) going: Option<u64>,
 }
 
 impl Mapping {

@@ -325,6 +325,23 @@ fn around_a_mapping_put_anywhere_nothing_is_mapped() {
 }
 
 #[test]
+fn a_gap_without_room_for_unmapped_neighbours_is_not_used() {
+    let machine = Machine::new(256);
+    let space = machine.window();
+    let object = VmObject::zero(machine.memory, 8);
+    let base = KERNEL_RANGE.start;
+    for fixed in [5, 12] {
+        let there = Placement::Fixed(address(base + fixed * PAGE));
+        space.map(&object, page(0), 1, RW, there).unwrap();
+    }
+    // Pages 0..5 and 6..12 are free.
+    for (pages, expected) in [(4, 7), (4, 14)] {
+        let start = space.map(&object, page(0), pages, RW, Placement::Anywhere);
+        assert_eq!(start, Ok(address(base + expected * PAGE)), "{pages} pages");
+    }
+}
+
+#[test]
 fn copies_fault_pages_in_and_are_checked_like_faults() {
     let machine = Machine::new(256);
     let space = machine.user_space();

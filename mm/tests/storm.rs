@@ -12,7 +12,7 @@ use mm::{AddressSpace, Denial, Placement, Protection, VmObject, reclaim};
 
 const PAGES: u64 = 16;
 const BASE: u64 = 0x40_0000;
-const ROUNDS: u64 = 1500;
+const ROUNDS: u64 = 6000;
 const RW: Protection = Protection::READ_WRITE.for_user();
 
 struct Storm {

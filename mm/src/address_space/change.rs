@@ -40,7 +40,7 @@ impl AddressSpace {
         let id = self.memory.number_mapping();
         object.note_mapping(id, first, pages, start, &self.table)?;
         let object = object.clone();
-        mappings.insert(Mapping { id, start, pages, object, first, protection, going: false });
+        mappings.insert(Mapping { id, start, pages, object, first, protection, going: None });
         Ok(start)
     }
 
@@ -57,37 +57,31 @@ impl AddressSpace {
     }
 
     fn unmap_now(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
-        let mut marked = 0;
-        let mut next = range.start;
+        let unmapping = self.memory.number_mapping();
         {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
             mappings.split(range.start, self.memory.number_mapping());
             mappings.split(range.end, self.memory.number_mapping());
-            for mapping in mappings.within(&range).filter(|mapping| !mapping.going) {
-                mapping.going = true;
-                if marked == 0 {
-                    next = mapping.start;
-                }
-                marked += 1;
+            for mapping in mappings.within(&range).filter(|mapping| mapping.going.is_none()) {
+                mapping.going = Some(unmapping);
             }
-            if marked > 0 {
-                self.table.advance_generation();
-            }
+            self.table.advance_generation();
         }
-        while marked > 0 {
-            let Some(mapping) = self.first_going(next..range.end) else { break };
-            next = mapping.end();
+        let mut rest = range;
+        while let Some(mapping) = self.first_going(&rest, unmapping) {
+            rest.start = mapping.end();
             self.take_down(&mapping);
             let removed = self.mappings.lock().remove(mapping.start, mapping.id);
-            marked -= usize::from(removed.is_some());
+            drop(removed);
         }
         Ok(())
     }
 
-    fn first_going(&self, range: Range<VirtAddr>) -> Option<Mapping> {
+    /// The first mapping that an unmapping has marked.
+    fn first_going(&self, range: &Range<VirtAddr>, unmapping: u64) -> Option<Mapping> {
         let mut mappings = self.mappings.lock();
-        mappings.within(&range).find(|mapping| mapping.going).map(|mapping| mapping.clone())
+        mappings.within(range).find(|mapping| mapping.going == Some(unmapping)).map(|mapping| mapping.clone())
     }
 
     /// Clears a mapping's pages and makes its object forget it.
@@ -110,7 +104,7 @@ impl AddressSpace {
             mappings.check(&range)?;
             let mut at = range.start;
             while at < range.end {
-                let mapping = mappings.at(at).filter(|mapping| !mapping.going);
+                let mapping = mappings.at(at).filter(|mapping| mapping.going.is_none());
                 at = mapping.ok_or(MapError::NotMapped)?.end();
             }
             mappings.split(range.start, self.memory.number_mapping());

@@ -1,7 +1,8 @@
 //! Copying between an address space and the kernel's own memory, for system calls: what a program hands
 //! over is an allegation, and each page of it is checked like a fault.
 
-use super::{AddressSpace, View};
+use super::AddressSpace;
+use super::fault::View;
 use crate::frame::address_of;
 use crate::settle::{Attempt, plain, settle};
 use crate::vm_object::piece;

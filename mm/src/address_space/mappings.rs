@@ -11,7 +11,7 @@ use crate::{MapError, VirtAddr};
 pub(super) struct Mappings {
     range: Range<VirtAddr>,
     by_start: BTreeMap<VirtAddr, Mapping>,
-    /// Below this there is no gap worth looking at.
+    /// Where the search for a gap starts: after the one found last, or at the lowest made since.
     hint: VirtAddr,
     /// Pages that all mappings span.
     pub(super) pages: u64,
@@ -68,9 +68,10 @@ impl Mappings {
     }
 
     /// Makes a mapping that goes across `address` end there, and another one start there. Both show what
-    /// they showed. `id` is for the second.
+    /// they showed. `id` is for the second. A mapping that is being unmapped stays whole.
     pub(super) fn split(&mut self, address: VirtAddr, id: u64) {
-        let Some(mapping) = self.at(address).filter(|mapping| mapping.start < address) else { return };
+        let across = |mapping: &&Mapping| mapping.start < address && mapping.going.is_none();
+        let Some(mapping) = self.at(address).filter(across) else { return };
         let (start, mut second) = (mapping.start, mapping.clone());
         let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
         second.object.split_mapping(second.id, second.first, second.pages, before, id);
@@ -113,8 +114,8 @@ impl Mappings {
         Ok(())
     }
 
-    /// Finds room for `pages` pages with an unmapped page on either side: the lowest there is above the
-    /// hint, else the lowest of all.
+    /// Finds room for `pages` pages with an unmapped page on either side: the lowest from the
+    /// hint on, else the lowest of all.
     pub(super) fn find(&mut self, pages: u64) -> Result<VirtAddr, MapError> {
         let wanted = pages.checked_add(2).ok_or(MapError::NoSpace)?;
         let start = match self.find_from(self.hint, wanted) {

@@ -18,26 +18,22 @@
 
 mod change;
 mod copy;
+mod fault;
 mod mappings;
 #[cfg(test)]
 mod tests;
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::future::Future;
 use core::ops::Range;
 
-use mappings::Mappings;
-
-use crate::address::PAGE_BYTES;
-use crate::memory::Counters;
-use crate::settle::{Attempt, Touch, Waited, settle};
-use crate::table::Table;
-use crate::{
-    Access, Denial, Fault, FaultOutcome, Frame, Memory, PageTable, PhysAddr, Protection, VirtAddr, VmObject,
-    Walk,
-};
 use executor::lock::SpinLock;
+
+use crate::table::Table;
+use crate::{Memory, PageTable, PhysAddr, VirtAddr, Walk};
+
+pub use fault::{Access, Denial, Fault, FaultOutcome};
+use mappings::Mappings;
 
 /// A range of addresses, the mappings in it, and the page tables that show them to the processor.
 pub struct AddressSpace {
@@ -58,41 +54,6 @@ pub struct SpaceStats {
     pub resident_pages: u64,
 }
 
-/// What a peek found: everything that the rest of a fault needs.
-#[derive(Debug)]
-struct View {
-    object: Arc<VmObject>,
-    index: u64,
-    page: VirtAddr,
-    protection: Protection,
-    generation: u64,
-}
-
-/// A fault on its way to be resolved.
-struct Resolving<'a> {
-    space: &'a AddressSpace,
-    fault: Fault,
-}
-
-impl Touch for Resolving<'_> {
-    type Output = FaultOutcome;
-
-    fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
-        self.space.attempt(self.fault, spare)
-    }
-
-    fn end(&mut self, result: Result<Waited, Denial>) -> FaultOutcome {
-        let counters = &self.space.memory.counters;
-        let (counter, outcome) = match result {
-            Ok(true) => (&counters.major_faults, FaultOutcome::Resolved),
-            Ok(false) => (&counters.minor_faults, FaultOutcome::Resolved),
-            Err(why) => (&counters.denied, FaultOutcome::Denied(why)),
-        };
-        Counters::count(counter);
-        outcome
-    }
-}
-
 impl AddressSpace {
     /// An empty address space over `range`, which lies in one half and starts and ends at page boundaries.
     /// In the lower half, copies count as accesses by ring 3.
@@ -107,65 +68,6 @@ impl AddressSpace {
         assert_eq!(range.start.is_upper_half(), range.end.is_upper_half());
         let mappings = SpinLock::new("address space", Mappings::new(range.clone()));
         Arc::new(Self { memory, range, table: Arc::new(Table::new(table)), mappings })
-    }
-
-    /// Makes the touched page accessible, or says why not: peek, touch, commit.
-    ///
-    /// A fault that somebody else has resolved already is resolved. Called by whoever runs the thread; may
-    /// wait for a load and for memory.
-    ///
-    /// # Cancellation
-    /// Dropping the future leaves the page as it is: a load that it started goes on, and the page will be
-    /// there for the next.
-    pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
-        settle(self.memory, Resolving { space: self, fault })
-    }
-
-    /// One try to resolve a fault.
-    fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
-        match self.peek(fault) {
-            Ok(view) => self.touch_and_commit(&view, fault.access, spare),
-            Err(why) => Attempt::Denied(why),
-        }
-    }
-
-    /// The rest of a try, which believes the peek only as far as the generation number confirms it.
-    fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
-        view.object.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
-            let mut tables = self.table.tables.lock();
-            if self.table.generation() != view.generation {
-                return Attempt::Again;
-            }
-            let protection = Protection { write: view.protection.write && writable, ..view.protection };
-            match tables.map(view.page, frame, protection, spare) {
-                Ok(()) => Attempt::Done,
-                Err(_) => Attempt::NeedsFrame,
-            }
-        })
-    }
-
-    /// Looks which page of which object a fault is about, and whether the access is allowed.
-    fn peek(&self, fault: Fault) -> Result<View, Denial> {
-        let address = VirtAddr::new(fault.address).ok_or(Denial::NoMapping)?;
-        if fault.user && address.is_upper_half() {
-            return Err(Denial::UserTouchesKernel);
-        }
-        let mappings = self.mappings.lock();
-        let mapping = mappings.at(address).filter(|mapping| !mapping.going).ok_or(Denial::NoMapping)?;
-        if fault.user && !mapping.protection.user {
-            return Err(Denial::UserTouchesKernel);
-        }
-        if !mapping.protection.allows(fault.access) {
-            return Err(Denial::Protection(fault.access));
-        }
-        let page = address.page_start();
-        Ok(View {
-            object: mapping.object.clone(),
-            index: mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES,
-            page,
-            protection: mapping.protection,
-            generation: self.table.generation(),
-        })
     }
 
     /// The physical address of the page tables' root, for CR3.

@@ -89,7 +89,7 @@ fn a_new_mapping_elsewhere_does_not_disturb_a_fault() {
 fn a_page_that_is_being_unmapped_is_not_found_and_its_range_is_not_free() {
     let (space, object) = scene();
     assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Done));
-    space.mappings.lock().within(&(BASE..BASE.page_add(8))).for_each(|mapping| mapping.going = true);
+    space.mappings.lock().within(&(BASE..BASE.page_add(8))).for_each(|mapping| mapping.going = Some(0));
     assert!(space.peek(fault(Access::Read)).is_err());
     let again = space.map(&object, PageIndex::new(0), 1, RW, Placement::Fixed(BASE));
     assert_eq!(again, Err(crate::MapError::Overlap));
@@ -110,4 +110,28 @@ fn a_table_takes_the_spare_frame_when_there_is_no_other() {
         assert!(spare.is_none());
         assert_eq!(matches!(last, Attempt::Done), missing == 3, "{missing}");
     }
+}
+
+#[test]
+fn two_unmappings_that_overlap_each_take_away_what_they_marked() {
+    let (space, object) = scene();
+    let middle = BASE.page_add(3)..BASE.page_add(5);
+    for page in 0..8 {
+        let fault = Fault { address: BASE.page_add(page).as_u64(), ..fault(Access::Write) };
+        assert!(matches!(space.attempt(fault, &mut None), Attempt::Done));
+    }
+    // Another unmapping has marked the middle and has yet to clear it.
+    {
+        let mut mappings = space.mappings.lock();
+        mappings.split(middle.start, space.memory.number_mapping());
+        mappings.split(middle.end, space.memory.number_mapping());
+        mappings.within(&middle).for_each(|mapping| mapping.going = Some(u64::MAX));
+    }
+    now(space.unmap(BASE..BASE.page_add(4))).expect("a range of the space");
+    assert_eq!((space.stats().mappings, space.stats().mapped_pages), (2, 5));
+    now(space.unmap(BASE.page_add(4)..BASE.page_add(8))).expect("a range of the space");
+    for page in 0..8 {
+        assert_eq!(space.walk(BASE.page_add(page)).is_some(), (3..5).contains(&page), "page {page}");
+    }
+    assert_eq!((space.stats().mappings, object.stats().mappings), (1, 1));
 }

@@ -1,0 +1,187 @@
+//! Faults: what a thread wanted, and what becomes of it: peek, touch, commit.
+//!
+//! What can meet what is in the tables of `address_space`, `vm_object` and `page_request`.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+
+use super::AddressSpace;
+use crate::address::PAGE_BYTES;
+use crate::memory::Counters;
+use crate::settle::{Attempt, Touch, Waited, settle};
+use crate::{Frame, PageError, PageIndex, Protection, VirtAddr, VmObject};
+
+/// What an access wants to do with memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Reads data.
+    Read,
+    /// Writes data.
+    Write,
+    /// Fetches an instruction.
+    Execute,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Execute => "execute",
+        })
+    }
+}
+
+/// A page fault as the processor tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The address that was touched, as it stands in CR2.
+    pub address: u64,
+    /// What was tried.
+    pub access: Access,
+    /// Whether a program in ring 3 did it.
+    pub user: bool,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum FaultOutcome {
+    /// The access can be tried again, and will succeed unless the mapping changes first.
+    Resolved,
+    /// The access cannot succeed; the thread is told why.
+    Denied(Denial),
+}
+
+/// Why an access was denied. Its `Display` is a clause that fits after 'the thread ended: '.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denial {
+    /// Nothing is mapped at the address.
+    NoMapping,
+    /// The mapping does not allow this access.
+    Protection(Access),
+    /// A user program named an address that is the kernel's.
+    UserTouchesKernel,
+    /// The page could not be loaded.
+    Io {
+        /// The page of the object that was wanted.
+        page: PageIndex,
+        /// What the pager answered.
+        error: PageError,
+    },
+    /// There is no memory for the page, and none can be freed.
+    OutOfMemory,
+    /// A thread ran over the end of its stack. `mm` sees `NoMapping`; who knows the stacks says this.
+    StackOverflow,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::NoMapping => f.write_str("nothing is mapped there"),
+            Denial::Protection(access) => write!(f, "the mapping does not allow to {access}"),
+            Denial::UserTouchesKernel => f.write_str("the address belongs to the kernel"),
+            Denial::Io { page, error } => write!(f, "page {page} could not be loaded: {error}"),
+            Denial::OutOfMemory => f.write_str("out of memory"),
+            Denial::StackOverflow => f.write_str("stack overflow"),
+        }
+    }
+}
+
+/// What a peek found: everything that the rest of a fault needs.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) object: Arc<VmObject>,
+    pub(super) index: u64,
+    page: VirtAddr,
+    protection: Protection,
+    pub(super) generation: u64,
+}
+
+/// A fault on its way to be resolved.
+struct Resolving<'a> {
+    space: &'a AddressSpace,
+    fault: Fault,
+}
+
+impl Touch for Resolving<'_> {
+    type Output = FaultOutcome;
+
+    fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
+        self.space.attempt(self.fault, spare)
+    }
+
+    fn end(&mut self, result: Result<Waited, Denial>) -> FaultOutcome {
+        let counters = &self.space.memory.counters;
+        let (counter, outcome) = match result {
+            Ok(true) => (&counters.major_faults, FaultOutcome::Resolved),
+            Ok(false) => (&counters.minor_faults, FaultOutcome::Resolved),
+            Err(why) => (&counters.denied, FaultOutcome::Denied(why)),
+        };
+        Counters::count(counter);
+        outcome
+    }
+}
+
+impl AddressSpace {
+    /// Makes the touched page accessible, or says why not: peek, touch, commit.
+    ///
+    /// A fault that somebody else has resolved already is resolved. Called by whoever runs the thread; may
+    /// wait for a load and for memory.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the page as it is: a load that it started goes on, and the page will be
+    /// there for the next.
+    pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
+        settle(self.memory, Resolving { space: self, fault })
+    }
+
+    /// One try to resolve a fault.
+    pub(super) fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
+        match self.peek(fault) {
+            Ok(view) => self.touch_and_commit(&view, fault.access, spare),
+            Err(why) => Attempt::Denied(why),
+        }
+    }
+
+    /// The rest of a try, which believes the peek only as far as the generation number confirms it.
+    pub(super) fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
+        view.object.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
+            let mut tables = self.table.tables.lock();
+            if self.table.generation() != view.generation {
+                return Attempt::Again;
+            }
+            let protection = Protection { write: view.protection.write && writable, ..view.protection };
+            match tables.map(view.page, frame, protection, spare) {
+                Ok(()) => Attempt::Done,
+                Err(_) => Attempt::NeedsFrame,
+            }
+        })
+    }
+
+    /// Looks which page of which object a fault is about, and whether the access is allowed.
+    pub(super) fn peek(&self, fault: Fault) -> Result<View, Denial> {
+        let address = VirtAddr::new(fault.address).ok_or(Denial::NoMapping)?;
+        if fault.user && address.is_upper_half() {
+            return Err(Denial::UserTouchesKernel);
+        }
+        let mappings = self.mappings.lock();
+        let mapping =
+            mappings.at(address).filter(|mapping| mapping.going.is_none()).ok_or(Denial::NoMapping)?;
+        if fault.user && !mapping.protection.user {
+            return Err(Denial::UserTouchesKernel);
+        }
+        if !mapping.protection.allows(fault.access) {
+            return Err(Denial::Protection(fault.access));
+        }
+        let page = address.page_start();
+        Ok(View {
+            object: mapping.object.clone(),
+            index: mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES,
+            page,
+            protection: mapping.protection,
+            generation: self.table.generation(),
+        })
+    }
+}
