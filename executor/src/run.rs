@@ -136,7 +136,7 @@ unsafe fn poll(cpu: &'static CpuLocal, task: *mut Header) {
     header.end_notes();
     if header.state.end_pending() == AfterPoll::Requeue {
         // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
-        unsafe { cpu.ready.push_back(task, header.state.is_thread()) };
+        unsafe { cpu.ready.push_again(task, header.state.is_thread(), header.nice()) };
     }
 }
 

@@ -64,11 +64,15 @@ pub(crate) struct Fifo {
     head: *mut Header,
     tail: *mut Header,
     len: usize,
+    /// Who was taken out last, and how many slots in a row it has had.
+    last: *mut Header,
+    slots: u8,
 }
 
 impl Fifo {
     const fn new() -> Self {
-        Fifo { head: core::ptr::null_mut(), tail: core::ptr::null_mut(), len: 0 }
+        let none = core::ptr::null_mut();
+        Fifo { head: none, tail: none, len: 0, last: none, slots: 0 }
     }
 
     /// # Safety
@@ -88,6 +92,36 @@ impl Fifo {
         self.len += 1;
     }
 
+    /// Puts a task back: to the front while it has slots left, else to the end. True if to the front.
+    ///
+    /// # Safety
+    /// As for [`Stack::push`].
+    #[inline]
+    unsafe fn push_again(&mut self, task: *mut Header, nice: u8) -> bool {
+        let again = self.last == task && self.slots < nice;
+        // SAFETY: the caller's task.
+        unsafe {
+            if again {
+                self.push_front(task);
+            } else {
+                self.push_back(task);
+            }
+        }
+        again
+    }
+
+    /// # Safety
+    /// As for [`Stack::push`].
+    unsafe fn push_front(&mut self, task: *mut Header) {
+        // SAFETY: the caller owns the new task's link.
+        unsafe { (*task).link.store(self.head, Ordering::Relaxed) };
+        if self.head.is_null() {
+            self.tail = task;
+        }
+        self.head = task;
+        self.len += 1;
+    }
+
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<*mut Header> {
         let task = self.head;
@@ -97,6 +131,8 @@ impl Fifo {
         // SAFETY: a queued task lives (the executor's reference) and its link is the queue's.
         self.head = unsafe { (*task).link.load(Ordering::Relaxed) };
         self.len -= 1;
+        self.slots = if self.last == task { self.slots.saturating_add(1) } else { 1 };
+        self.last = task;
         Some(task)
     }
 
@@ -202,20 +238,23 @@ impl RunQueue {
         next
     }
 
-    /// Queues a task again whose wake came during its poll.
+    /// Queues a task again whose wake came during its poll: at the front while it has slots left of the *n* in
+    /// a row that its nice factor gives it in a round, else at the end.
     ///
     /// # Safety
     /// As for [`next`](RunQueue::next), and the task is in no queue.
     #[inline]
-    pub(crate) unsafe fn push_back(&self, task: *mut Header, is_thread: bool) {
+    pub(crate) unsafe fn push_again(&self, task: *mut Header, is_thread: bool, nice: u8) {
         // SAFETY: the caller is the only one here, and the task is free.
         unsafe {
             let queues = &mut *self.inner.get();
             if is_thread {
-                queues.threads.push_back(task);
+                queues.threads.push_again(task, nice);
                 self.threads.store(queues.threads.len(), Ordering::Relaxed);
             } else {
-                queues.tasks.push_back(task);
+                if queues.tasks.push_again(task, nice) {
+                    queues.left += 1;
+                }
                 self.tasks.store(queues.tasks.len(), Ordering::Relaxed);
             }
         }

@@ -111,6 +111,14 @@ impl Builder {
         self
     }
 
+    /// The nice factor: a task or thread that is ready again at once gets so many slots in a row in each round,
+    /// where others get one. 1 is usual; 0 counts as 1. The most, 255, still lets all others go once a round.
+    #[must_use]
+    pub const fn nice(mut self, nice: u8) -> Self {
+        self.nice = if nice == 0 { 1 } else { nice };
+        self
+    }
+
     /// Spawns. As [`spawn`].
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
