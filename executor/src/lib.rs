@@ -28,6 +28,12 @@
 //! The whole crate runs on the host, where each thread is a CPU with a clock of its own, real or simulated: see
 //! [`host`].
 //!
+//! # How it is tested
+//! `cargo test -p executor`: each part against its specification, the wait queue and the timers against models in
+//! random programs, and wakes from a signal handler at random instructions.
+//! `RUSTFLAGS="--cfg loom" cargo test -p executor --release --test models`: the protocols of wakes, joins, aborts,
+//! queues and channels in every order of their steps.
+//!
 //! # A round of waits
 //! ```
 //! use executor::sync::{Mutex, Signal};

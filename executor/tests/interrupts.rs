@@ -10,7 +10,7 @@ use executor::host::block_on;
 use executor::sync::{Mutex, Signal};
 use executor::{TaskRef, WaitReason, spawn, yield_now};
 
-const INTERRUPTS: usize = 3_000;
+const INTERRUPTS: usize = 1_000;
 
 static EVENT: Signal = Signal::new(WaitReason::Keyboard);
 static SENT: AtomicUsize = AtomicUsize::new(0);
