@@ -80,6 +80,7 @@ pub mod sync;
 mod task;
 pub mod time;
 mod wait_queue;
+mod waiter;
 
 pub use cpu::{CpuLocal, current_cpu};
 #[cfg(target_os = "none")]

@@ -9,7 +9,7 @@ use crate::atomic::const_unless_loom;
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
-use crate::wait_queue::{Batch, Rest, Stage, Waiter, Waiters};
+use crate::waiter::{Batch, Rest, Stage, Waiter, Waiters};
 
 struct State {
     /// Of this round, and those of earlier ones that are not woken yet, in front.

@@ -17,7 +17,7 @@ use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
-use crate::wait_queue::{Stage, Waiter, Waiters, give_first};
+use crate::waiter::{Stage, Waiter, Waiters, give_first};
 
 const UNLOCKED: u32 = 0;
 const LOCKED: u32 = 1;

@@ -9,7 +9,7 @@ use crate::atomic::const_unless_loom;
 use crate::list::List;
 use crate::lock::SpinLock;
 use crate::reason::{WaitReason, waits_for};
-use crate::wait_queue::{Batch, Rest, Stage, Waiter, Waiters, give_first};
+use crate::waiter::{Batch, Rest, Stage, Waiter, Waiters, give_first};
 
 struct State {
     waiters: Waiters,
