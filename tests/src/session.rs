@@ -34,12 +34,20 @@ impl Write for Captured {
     }
 }
 
+/// What a machine prints, kept beside the session: it must outlive a test that fails.
+#[derive(Clone, Default)]
+pub struct Output {
+    /// The console, and QEMU's own messages.
+    pub console: Captured,
+    /// What the one command prints.
+    pub exec: Captured,
+}
+
 /// A running machine under test. Dropping it ends the machine.
 pub struct Session {
     machine: Machine,
     input: ChildStdin,
-    console: Captured,
-    exec: Captured,
+    output: Output,
     heard: Vec<Control>,
     /// Up to here a wait for console text has found what it wanted.
     seen: usize,
@@ -61,8 +69,7 @@ pub struct Report {
 }
 
 impl Session {
-    /// Starts a machine whose disks' files are in `folder`. `console` gets what it prints, QEMU's own messages
-    /// too.
+    /// Starts a machine whose disks' files are in `folder`.
     ///
     /// # Errors
     /// As [`Machine::start`].
@@ -74,13 +81,13 @@ impl Session {
     ) -> Result<Self> {
         let exec = Captured::default();
         let sinks = Sinks {
-            console: Box::new(console.clone()),
-            exec: Box::new(exec.clone()),
-            messages: Box::new(console.clone()),
+            console: Box::new(output.console.clone()),
+            exec: Box::new(output.exec.clone()),
+            messages: Box::new(output.console.clone()),
         };
         let mut machine = Machine::start(config, sinks, Some(limit))?;
         let input = machine.console_input().context("the machine has no console input")?;
-        Ok(Self { machine, input, console, exec, heard: Vec::new(), seen: 0, folder })
+        Ok(Self { machine, input, output, heard: Vec::new(), seen: 0, folder })
     }
 
     /// The folder with the files of its disks, `disk0.img` and so on.
@@ -128,7 +135,7 @@ impl Session {
         let until = Instant::now() + patience;
         let mut ended = false;
         loop {
-            let printed = self.console.text();
+            let printed = self.output.console.text();
             if let Some(place) = printed[self.seen..].find(text) {
                 let between = printed[self.seen..self.seen + place].to_owned();
                 self.seen += place + text.len();
@@ -176,6 +183,6 @@ impl Session {
             _ => None,
         });
         let results = results.collect();
-        Ok(Report { outcome, console: self.console.text(), exec: self.exec.text(), results })
+        Ok(Report { outcome, console: self.output.console.text(), exec: self.output.exec.text(), results })
     }
 }

@@ -13,7 +13,7 @@ use faultline::{Firmware, MachineConfig, Profile, Workspace, image};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::case::{Case, Kernel};
-use crate::session::{Captured, Session};
+use crate::session::{Output, Session};
 
 /// More machines at a time than this would measure each other.
 const MACHINES_AT_A_TIME: usize = 2;
@@ -160,17 +160,25 @@ fn boot(case: &Case, built: &Built) -> Result<(), Failed> {
     } else {
         _shared = built.quiet.read();
     }
-    let console = Captured::default();
-    let result = start(case, built, console.clone()).and_then(|session| case.judge(session));
+    let output = Output::default();
+    let result = start(case, built, output.clone()).and_then(|session| case.judge(session));
     result.map_err(|why| {
-        let printed = console.text();
-        let lines: Vec<&str> = printed.lines().collect();
-        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-        Failed::from(format!("{why:#}\n---- console ----\n{shown}\n---- end of console ----"))
+        let console = end_of(&output.console.text());
+        let mut text = format!("{why:#}\n---- console ----\n{console}");
+        let exec = end_of(&output.exec.text());
+        if !exec.is_empty() {
+            text.push_str(&format!("\n---- output of the command ----\n{exec}"));
+        }
+        Failed::from(text + "\n---- end ----")
     })
 }
 
-fn start(case: &Case, built: &Built, console: Captured) -> Result<Session> {
+fn end_of(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+fn start(case: &Case, built: &Built, output: Output) -> Result<Session> {
     let setup = (case.setup)();
     let kernel =
         built.kernels.get(&case.kernel).with_context(|| format!("there is no kernel {:?}", case.kernel))?;
@@ -193,7 +201,7 @@ fn start(case: &Case, built: &Built, console: Captured) -> Result<Session> {
         console: setup.console,
         ..MachineConfig::new(boot)
     };
-    Session::start(&config, folder, console, case.limit * built.storm)
+    Session::start(&config, folder, output, case.limit * built.storm)
 }
 
 #[cfg(test)]
