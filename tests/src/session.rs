@@ -73,13 +73,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Machine::start`].
-    pub fn start(
-        config: &MachineConfig,
-        folder: TempDir,
-        console: Captured,
-        limit: Duration,
-    ) -> Result<Self> {
-        let exec = Captured::default();
+    pub fn start(config: &MachineConfig, folder: TempDir, output: Output, limit: Duration) -> Result<Self> {
         let sinks = Sinks {
             console: Box::new(output.console.clone()),
             exec: Box::new(output.exec.clone()),
