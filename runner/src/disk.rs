@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::image;
 use crate::workspace::{Program, Workspace};
 
 /// More rules than this make each request slow, as QEMU looks at them one by one.
@@ -117,7 +118,7 @@ pub fn demo_disk(workspace: &Workspace) -> Result<Disk> {
     Disk::check("disk0", DiskSpec::read_only(path))
 }
 
-/// The disk `programs`: a tar file with the user programs, without their symbols. None when there are none.
+/// The disk `programs`: a tar file with the user programs, stripped. None when there are none.
 ///
 /// # Errors
 /// When a program cannot be read or the file cannot be written.
@@ -126,15 +127,20 @@ pub fn programs_disk(workspace: &Workspace, programs: &[Program]) -> Result<Opti
         return Ok(None);
     }
     let path = workspace.target_folder("disks")?.join("programs.tar");
-    let newest = programs
-        .iter()
-        .map(|program| fs::metadata(&program.elf)?.modified())
-        .collect::<Result<Vec<_>, _>>()?;
-    let fresh = fs::metadata(&path)
-        .and_then(|about| about.modified())
-        .is_ok_and(|made| newest.iter().all(|elf| *elf < made));
+    let stamp_file = path.with_extension("stamp");
+    let stamps = programs.iter().map(|program| image::stamp_of(&program.elf)).collect::<Result<Vec<_>>>()?;
+    let stamp = stamps.join("\n");
+    let fresh = path.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp);
     if !fresh {
-        write_whole(&path, |file| pack_programs(programs, file))?;
+        let folder = tempfile::tempdir().context("cannot make a folder for stripped programs")?;
+        let strip = |program: &Program| {
+            let elf = folder.path().join(&program.name);
+            image::strip(workspace.toolchain(), &program.elf, &elf)?;
+            Ok(Program { name: program.name.clone(), elf })
+        };
+        let stripped = programs.iter().map(strip).collect::<Result<Vec<_>>>()?;
+        write_whole(&path, |file| pack_programs(&stripped, file))?;
+        fs::write(&stamp_file, stamp)?;
     }
     Ok(Some(Disk::check("programs", DiskSpec::read_only(path))?))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use crate::toolchain::Toolchain;
 use crate::workspace::{Profile, Program, Workspace};
 
 /// What starts the machine.
@@ -64,9 +65,7 @@ pub fn pack(
     let new_symbols = folder.join("kernel.elf.new");
     fs::copy(&kernel.elf, &new_symbols).with_context(|| format!("cannot copy {}", kernel.elf.display()))?;
     let stripped = folder.join("kernel.stripped");
-    let mut strip = Command::new(workspace.toolchain().objcopy()?);
-    strip.arg("--strip-all").arg(&new_symbols).arg(&stripped);
-    run(strip, "stripping the kernel")?;
+    strip(workspace.toolchain(), &new_symbols, &stripped)?;
     let new_image = folder.join("image.new");
     let mut make = Command::new(&tool);
     make.arg("--kernel").arg(&stripped).arg("--out").arg(&new_image).args(["--firmware", firmware.name()]);
@@ -75,6 +74,16 @@ pub fn pack(
     fs::rename(&new_image, &image)?;
     fs::write(&stamp_file, stamp)?;
     Ok(BootImage { image, symbols })
+}
+
+/// Copies an ELF file without what only people need.
+///
+/// # Errors
+/// When the toolchain's tool is missing or fails.
+pub fn strip(toolchain: &Toolchain, elf: &Path, stripped: &Path) -> Result<()> {
+    let mut strip = Command::new(toolchain.objcopy()?);
+    strip.arg("--strip-all").arg(elf).arg(stripped);
+    run(strip, &format!("stripping {}", elf.display()))
 }
 
 /// The image tool, built when it is not there or old.
@@ -128,7 +137,7 @@ fn run(mut command: Command, what: &str) -> Result<()> {
 }
 
 /// Changes whenever the file is made anew.
-fn stamp_of(file: &Path) -> Result<String> {
+pub(crate) fn stamp_of(file: &Path) -> Result<String> {
     let about = fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?;
     let age = about.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(format!("{} {} {}", file.display(), about.len(), age.as_nanos()))
