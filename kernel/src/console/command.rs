@@ -3,6 +3,8 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, future::Future, pin::Pin};
 
+use executor::{Builder, SpawnError};
+
 use super::{commands::COMMANDS, output::say};
 
 /// A command under way; its output is the status, 0 for success.
@@ -124,19 +126,35 @@ fn shown(word: &str) -> String {
 }
 
 /// Runs the commands that `line` names, with `;` between them. All are run, also after one that failed; the
-/// status is that of the first that failed, or 0. An empty command is a success.
+/// status is that of the first that failed, or 0. An empty command is a success, and so is one with `&`
+/// after it: the line does not wait for that.
 ///
 /// # Cancellation
 /// What a command has begun stays as it is: threads that it started go on.
 pub async fn execute(line: &str) -> u8 {
     let mut first_failure = 0;
-    for command in line.split(';') {
-        let status = execute_one(command).await;
+    for command in line.split_inclusive([';', '&']) {
+        let status = match command.strip_suffix('&') {
+            None => execute_one(command.trim_end_matches(';')).await,
+            Some(command) => execute_behind(String::from(command)),
+        };
         if first_failure == 0 {
             first_failure = status;
         }
     }
     first_failure
+}
+
+/// Runs a command in a task of its own.
+fn execute_behind(command: String) -> u8 {
+    if command.trim().is_empty() {
+        return 0;
+    }
+    let started = Builder::new().name("command").try_spawn(async move { execute_one(&command).await });
+    match started {
+        Ok(_detached) => 0,
+        Err(SpawnError::NoMemory) => STATUS_FAILED,
+    }
 }
 
 async fn execute_one(line: &str) -> u8 {
@@ -155,7 +173,7 @@ async fn execute_one(line: &str) -> u8 {
         }
         Err(CommandError::Usage(error)) => {
             let Command { name, usage, .. } = command;
-            say!("error: {error}; usage: {name} {usage}");
+            say!("error: {error}\nusage: {name} {usage}");
             STATUS_USAGE
         }
     }

@@ -7,8 +7,6 @@ use mm::{PageError, PageIndex, PageRequest, Pager};
 
 use crate::memory;
 
-/// Pages that are answered before others get a turn.
-const BATCH: usize = 16;
 /// What the pages hold: their number, scrambled, so that a page that was mistaken for another is found out.
 const SCRAMBLE: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -35,18 +33,17 @@ impl HeldPager {
         (page.as_u64() + 1).wrapping_mul(SCRAMBLE)
     }
 
-    /// Answers what is held back, the latest first, waiting for frames where there are none.
+    /// Answers what is held back, the latest first, waiting for frames where there are none. Whoever waited
+    /// for a page gets a turn before the next is answered, so that what they give back is there.
     ///
     /// # Cancellation
     /// A request that waits for a frame is abandoned; the rest stays held.
     pub(super) async fn release(&self) {
-        for count in 1.. {
+        loop {
             let next = self.held.lock().pop();
             let Some(request) = next else { return };
             answer(request).await;
-            if count % BATCH == 0 {
-                executor::yield_now().await;
-            }
+            executor::yield_now().await;
         }
     }
 }

@@ -47,6 +47,7 @@ pub async fn main() {
             power::exit_when_written(status).await;
         }
     }
+    say!("'help' lists the commands, 'exit' powers the machine off.");
     let mut line = String::new();
     loop {
         output().write("faultline> ").await;

@@ -1,29 +1,50 @@
 //! Room for what a command wants to allocate, which is refused in a sentence before the memory is gone; and
 //! giving it back without holding others up.
 
-use alloc::{string::String, sync::Arc};
+use alloc::sync::Arc;
+use core::fmt;
 
 use mm::{PageIndex, VmObject};
 
-use super::units::Bytes;
+use super::{CommandError, units::Bytes};
 use crate::memory;
 
-/// Frames that a command leaves to everybody else.
+/// Frames that a command leaves to everybody else, beside those that the reclaimer would want back at once.
 const RESERVE: usize = 256;
 /// Pages of an object that are dropped before others get a turn.
 const BATCH: u64 = 1024;
 
+/// There is not so much memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom {
+    needed: Bytes,
+    available: Bytes,
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of memory are needed, and {} can be had", self.needed, self.available)
+    }
+}
+
+impl From<NoRoom> for CommandError {
+    fn from(error: NoRoom) -> Self {
+        Self::Failed(alloc::format!("{error}"))
+    }
+}
+
 /// Makes sure that `frames` frames are free beside a reserve, giving clean pages back where needed.
 ///
 /// # Errors
-/// A clause for the user when so many cannot be had.
+/// [`NoRoom`] when so many cannot be had.
 ///
 /// # Cancellation
 /// Clean pages may have been given back.
-pub(super) async fn make_room(frames: usize) -> Result<(), String> {
-    let wanted = frames.saturating_add(RESERVE);
+pub(super) async fn make_room(frames: usize) -> Result<(), NoRoom> {
     let memory = memory::memory();
     let stats = memory.frames().stats();
+    let reserve = stats.high + RESERVE;
+    let wanted = frames.saturating_add(reserve);
     if stats.free + stats.clean >= wanted && stats.free < wanted {
         mm::reclaim(memory, wanted - stats.free).await;
     }
@@ -31,9 +52,8 @@ pub(super) async fn make_room(frames: usize) -> Result<(), String> {
     if free >= wanted {
         return Ok(());
     }
-    let needed = Bytes::of_pages(frames as u64);
-    let spare = Bytes::of_pages(free.saturating_sub(RESERVE) as u64);
-    Err(alloc::format!("that takes {needed} of memory, and {spare} can be had"))
+    let available = Bytes::of_pages(free.saturating_sub(reserve) as u64);
+    Err(NoRoom { needed: Bytes::of_pages(frames as u64), available })
 }
 
 /// Drops all pages of an object, some at a time.

@@ -12,7 +12,7 @@ impl fmt::Display for Time {
     }
 }
 
-/// A number of bytes, like `1.50 MiB`.
+/// A number of bytes, like `511 B` or `1.50 MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bytes(pub(super) u64);
 
@@ -25,11 +25,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        scaled(
-            f,
-            self.0,
-            &[(1, "bytes"), (1 << 10, "KiB"), (1 << 20, "MiB"), (1 << 30, "GiB"), (1 << 40, "TiB")],
-        )
+        scaled(f, self.0, &[(1, "B"), (1 << 10, "KiB"), (1 << 20, "MiB"), (1 << 30, "GiB"), (1 << 40, "TiB")])
     }
 }
 

@@ -68,6 +68,16 @@ impl Job {
 
     async fn run(self) -> Result<u8, CommandError> {
         let window = disks::map(self.disk)?;
+        let status = self.hash_twice(&window).await;
+        // The threads have ended, so nobody else has it.
+        if let Ok(window) = Arc::try_unwrap(window).map_err(drop) {
+            window.unmap().await;
+        }
+        status
+    }
+
+    /// First in slices, then as a whole.
+    async fn hash_twice(&self, window: &Arc<Window>) -> Result<u8, CommandError> {
         let name = &self.disk.name;
         let (first, last) = (self.region.start, self.region.end - 1);
         say!("{name}, bytes {first} to {last}: {}", Bytes(last - first + 1));
@@ -76,14 +86,14 @@ impl Job {
         let began = Instant::now();
         let slices = slices::cut(&self.region, self.threads);
         let count = slices.len();
-        let sums = self.hash(&window, slices, &mut table, "slice").await;
+        let sums = self.hash(window, slices, &mut table, "slice").await;
         let sliced = began.elapsed();
         if let Err(why) = sums {
             say!("{table}");
             return Err(CommandError::Failed(why));
         }
-        let whole = alloc::vec![self.region.clone()];
-        let sums = self.hash(&window, whole, &mut table, "whole").await;
+        let whole = Vec::from([self.region.clone()]);
+        let sums = self.hash(window, whole, &mut table, "whole").await;
         say!("{table}");
         let both = began.elapsed();
         let sum = sums.map_err(CommandError::Failed)?.pop();
@@ -140,7 +150,7 @@ impl Job {
 
 /// Starts a thread over some of the window's bytes.
 async fn start(window: &Arc<Window>, bytes: Range<u64>) -> Result<Worker, String> {
-    make_room(FRAMES_PER_THREAD).await?;
+    make_room(FRAMES_PER_THREAD).await.map_err(|why| why.to_string())?;
     let (sender, sum) = oneshot::channel();
     let (window, range) = (window.clone(), bytes.start as usize..bytes.end as usize);
     let mut sender = Some(sender);

@@ -16,7 +16,8 @@ pub(super) const HELP: Command = Command {
         Box::pin(async move {
             arguments.end()?;
             for Command { name, usage, help, .. } in COMMANDS {
-                say!("{name} {usage}\n    {help}");
+                let head = alloc::format!("{name} {usage}");
+                say!("{}\n    {help}", head.trim_end());
             }
             Ok(0)
         })

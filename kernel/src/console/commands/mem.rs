@@ -42,10 +42,8 @@ fn table_of_memory() -> Table {
     let frames = heap.claimed.div_ceil(PAGE_SIZE);
     line(frames, &format_args!("the heap's, {used} of it in use by {allocations} allocations"));
     let (pages, mappings) = (Bytes::of_pages(space.mapped_pages), space.mappings);
-    line(
-        space.resident_pages as usize,
-        &format_args!("shown in the window and as stacks, of {pages} mapped ({mappings} mappings)"),
-    );
+    let resident = space.resident_pages as usize;
+    line(resident, &format_args!("shown in the window and as stacks ({pages} in {mappings} mappings)"));
     line(stats.waiting, &"wanted by somebody who waits for one");
     table
 }

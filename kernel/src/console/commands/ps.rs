@@ -1,11 +1,12 @@
 //! `ps`: who is there, and what everybody waits for.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use executor::{Class, TaskRef, TaskState, WaitReason};
 
 use super::super::{Command, output::say, table::Table, units::Time};
 use crate::{
+    arch::cpu,
     clock,
     thread::{self, Thread},
 };
@@ -20,6 +21,7 @@ pub(super) const PS: Command = Command {
     run: |arguments| {
         Box::pin(async move {
             arguments.end()?;
+            say!("{}\n", summary());
             let threads = thread::all();
             if threads.is_empty() {
                 say!("no threads");
@@ -35,6 +37,18 @@ pub(super) const PS: Command = Command {
         })
     },
 };
+
+fn summary() -> String {
+    let counters = executor::cpu::counters();
+    alloc::format!(
+        "up {}, idle for {} of it; {} polls, a task's longest {}; {} timer interrupts",
+        Time(clock::now()),
+        Time(counters.idle_ns),
+        counters.polls,
+        Time(counters.longest_poll_ns),
+        cpu::counters().timer_interrupts,
+    )
+}
 
 async fn rest(rows: usize) {
     if rows > MAX_ROWS {
@@ -87,7 +101,7 @@ fn name(state: TaskState) -> &'static str {
 }
 
 /// What somebody waits for, and for how long already.
-fn wait(wait: Option<(WaitReason, u64)>) -> (alloc::string::String, alloc::string::String) {
+fn wait(wait: Option<(WaitReason, u64)>) -> (String, String) {
     wait.map_or_else(Default::default, |(reason, since)| {
         (alloc::format!("{reason}"), alloc::format!("{}", Time(clock::now().saturating_sub(since))))
     })

@@ -22,6 +22,8 @@ use crate::{
 const MAX_THREADS: u64 = 200_000;
 /// Frames that the next thread may take: its stack, a page table, and the heap's growth.
 const FRAMES_PER_THREAD: usize = 66;
+/// Threads whose ends are looked at before others get a turn.
+const BATCH: usize = 64;
 
 pub(super) const THREADS: Command = Command {
     name: "threads",
@@ -100,7 +102,10 @@ async fn run(count: usize) -> Result<u8, CommandError> {
     let began = Instant::now();
     pager.release().await;
     let mut ended = 0;
-    for handle in handles {
+    for (number, handle) in handles.into_iter().enumerate() {
+        if number % BATCH == 0 {
+            executor::yield_now().await;
+        }
         match handle.await {
             EndReason::Finished(_) => {}
             end => {
@@ -120,7 +125,7 @@ async fn run(count: usize) -> Result<u8, CommandError> {
         field.window.unmap().await;
     }
     let left = Usage::now().since(before);
-    say!("of all that, {} of heap are still in use", Bytes(left.heap as u64));
+    say!("{} of heap stay with lists that have grown", Bytes(left.heap as u64));
     match failure {
         Some(why) => Err(CommandError::Failed(why)),
         None if right != count as u64 || ended > 0 => {
@@ -138,15 +143,15 @@ async fn park(
 ) -> Option<alloc::string::String> {
     let mut failure = None;
     for page in 0..count {
-        if let Err(why) = make_room(FRAMES_PER_THREAD).await {
-            failure = Some(alloc::format!("after {page} threads, {why}"));
+        if make_room(FRAMES_PER_THREAD).await.is_err() {
+            failure = Some(alloc::format!("there is memory for {page} threads only"));
             break;
         }
         let field = field.clone();
         match thread::spawn("parked", move || read(&field, page)) {
             Ok(handle) => handles.push(handle),
             Err(why) => {
-                failure = Some(alloc::format!("after {page} threads: {why}"));
+                failure = Some(alloc::format!("after {page} threads, {why}"));
                 break;
             }
         }

@@ -22,6 +22,10 @@ pub(super) const TICKS: Command = Command {
             }
             time::sleep(Duration::from_secs(seconds)).await;
             let lateness = ticker::lateness();
+            if lateness.count() == 0 {
+                say!("no tick so far");
+                return Ok(0);
+            }
             let us = |ns: u64| ns.div_ceil(1000);
             say!("{} ticks since boot, one every {} ms", lateness.count(), ticker::PERIOD.as_millis());
             say!("median          {:>9} us late", us(lateness.percentile(50)));

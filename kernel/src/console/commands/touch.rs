@@ -50,7 +50,7 @@ struct Report {
 
 async fn run(pages: usize) -> Result<u8, CommandError> {
     // One of 32 for page tables, about as much for what is known about the pages.
-    make_room(pages + pages / 12).await.map_err(CommandError::Failed)?;
+    make_room(pages + pages / 12).await?;
     let object = VmObject::zero(memory::memory(), (pages * STRIDE) as u64);
     let window = Window::map(object.clone(), pages * STRIDE * PAGE_SIZE, Protection::READ_WRITE)
         .map_err(|why| CommandError::Failed(alloc::format!("the region cannot be mapped: {why}")))?;

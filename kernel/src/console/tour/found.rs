@@ -12,12 +12,12 @@ use crate::{arch::apic, boot, clock, machine, memory};
 /// CPUID leaves with the processor's name, 16 bytes each (Intel SDM vol. 2A, CPUID).
 const NAME_LEAVES: core::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
 
-pub(super) async fn tell(up_since: u64) {
+pub(super) async fn tell(up: u64) {
     let frames = memory::memory().frames().stats();
     let (all, free) = (Bytes::of_pages(frames.total as u64), Bytes::of_pages(frames.free as u64));
     say!("  firmware  {}", boot::firmware());
     say!("  memory    {all} in frames of 4 KiB, {free} free");
-    say!("  CPUs      {} found, 1 runs: {}", apic::cpus(), cpu_name());
+    say!("  CPUs      {} found, 1 in use: {}", apic::cpus(), cpu_name());
     let (counter, timer) = (Kilohertz(clock::tsc_khz().into()), Kilohertz(clock::timer_khz()));
     say!("  clocks    time stamps {counter}, timer {timer}, measured against the interval timer");
     for disk in machine::disks() {
@@ -29,7 +29,7 @@ pub(super) async fn tell(up_since: u64) {
             disk.device.address()
         );
     }
-    say!("  The kernel was up {} after its clocks had been measured.", Time(up_since));
+    say!("  up        {} so far, since the clocks were measured", Time(up));
 }
 
 fn cpu_name() -> String {

@@ -19,6 +19,7 @@ use crate::{
 
 const TOUCHED_MIB: u64 = 4;
 const THREADS: u64 = 8;
+const PARKED: u64 = 1000;
 /// Faults that are traced; the one of median duration is shown.
 const TRACED: u64 = 9;
 
@@ -38,12 +39,18 @@ pub(super) async fn give(input: &mut Input) -> u8 {
         return status;
     }
 
+    say!("\n3. Threads that wait for a device which does not answer: 'threads {PARKED}'\n");
+    let status = execute(&alloc::format!("threads {PARKED}")).await;
+    if status != 0 {
+        return status;
+    }
+
     let Some(disk) = machine::disks().iter().find(|disk| disk.name != machine::PROGRAMS) else {
         say!("\nThe rest of the tour reads a disk, and there is none: --disk FILE adds one.");
         return 0;
     };
     let command = alloc::format!("hash --threads {THREADS} --disk {}", disk.name);
-    say!("\n3. A library that knows nothing of faults hashes a disk through them:");
+    say!("\n4. A library that knows nothing of faults hashes a disk through them:");
     say!("   '{command}'\n");
     let before = ticker::lateness();
     let (status, typed) = while_typing(input, execute(&command)).await;
@@ -54,7 +61,7 @@ pub(super) async fn give(input: &mut Input) -> u8 {
     tell_ticks(&ticker::lateness().since(&before)).await;
     tell_typed(&typed).await;
 
-    say!("\n4. One of these faults, step by step\n");
+    say!("\n5. One of these faults, step by step\n");
     if !tell_fault(disk).await {
         say!("error: no fault could be traced");
         return 1;
