@@ -57,7 +57,7 @@ pub fn timer_khz() -> u64 {
 /// Nanoseconds since boot. May be called from anywhere, also from an interrupt handler.
 pub fn now() -> u64 {
     let ticks = registers::time_stamp().wrapping_sub(BOOT_TICKS.load(Relaxed));
-    (u128::from(ticks) * u128::from(TICK_MULT.load(Relaxed)) >> SHIFT) as u64
+    ((u128::from(ticks) * u128::from(TICK_MULT.load(Relaxed))) >> SHIFT) as u64
 }
 
 /// The executor's next deadline on this CPU; `u64::MAX`: none.
@@ -106,7 +106,7 @@ fn arm(cpu: &Cpu, deadline: u64) {
     // Further away than the timer can count: it fires early, and is set again.
     let wait = deadline.saturating_sub(now()).min(TIMER_REACH.load(Relaxed));
     // Rounded up, so that the timer does not fire just before the deadline and again just after it.
-    let ticks = (u128::from(wait) * u128::from(TIMER_MULT.load(Relaxed)) >> 32) as u32;
+    let ticks = ((u128::from(wait) * u128::from(TIMER_MULT.load(Relaxed))) >> 32) as u32;
     cpu.armed.store(deadline, Relaxed);
     apic::set_timer(ticks.saturating_add(1));
 }
