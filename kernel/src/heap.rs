@@ -4,6 +4,7 @@
 //! be preempted inside, and cannot fault inside. Interrupt handlers may not.
 #![allow(unsafe_code, reason = "implements the global allocator")]
 
+use alloc::boxed::Box;
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr,
@@ -72,6 +73,21 @@ unsafe impl GlobalAlloc for Heap {
             }
             moved
         }
+    }
+}
+
+/// Puts `value` on the heap; `None` when there is no memory, where `Box::new` would end the machine. For what
+/// a program of ring 3 can cause.
+pub fn try_box<T>(value: T) -> Option<Box<T>> {
+    const { assert!(size_of::<T>() > 0) };
+    // SAFETY: the layout is not empty; a box owns what the allocator gave out for its layout.
+    unsafe {
+        let place = alloc::alloc::alloc(Layout::new::<T>()).cast::<T>();
+        if place.is_null() {
+            return None;
+        }
+        place.write(value);
+        Some(Box::from_raw(place))
     }
 }
 

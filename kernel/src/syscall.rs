@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::{
     arch::context::Context,
-    console,
+    console, heap,
     memory::USER,
     thread::{EndReason, Thread},
 };
@@ -63,7 +63,10 @@ pub(crate) async fn serve(thread: &Thread) -> Option<EndReason> {
     let answer = match call as u32 {
         number::EXIT => return Some(EndReason::Finished(first as u8)),
         // Rare enough, and too large for every thread's future to have room for it.
-        number::WRITE => Box::pin(Write::from_registers([first, second, third]).serve(thread)).await,
+        number::WRITE => match heap::try_box(Write::from_registers([first, second, third]).serve(thread)) {
+            Some(write) => Box::into_pin(write).await,
+            None => Err(Errno::NoMemory),
+        },
         unknown => {
             unknown::log(unknown);
             Err(Errno::NoSuchCall)

@@ -47,8 +47,17 @@ impl End {
 
     /// What ended it; `None` when it ended itself.
     pub fn signal(&self) -> Option<Signal> {
-        Some(match self.0 {
-            EndReason::Finished(_) => return None,
+        self.outcome().err()
+    }
+
+    /// The status: what the program said, or 128 and the number of the signal, as shells have it.
+    pub fn status(&self) -> u8 {
+        self.outcome().unwrap_or_else(|signal| 128 + signal as u8)
+    }
+
+    fn outcome(&self) -> Result<u8, Signal> {
+        Err(match self.0 {
+            EndReason::Finished(status) => return Ok(status),
             EndReason::Killed => Signal::Kill,
             EndReason::Denied { why, .. } => match why {
                 Denial::Io { .. } => Signal::Bus,
@@ -58,20 +67,13 @@ impl End {
             EndReason::Raised(raised) => match raised.exception.vector {
                 0 | 16 | 19 => Signal::Arithmetic,
                 1 | 3 => Signal::Trap,
-                6 | 7 => Signal::Illegal,
+                6 => Signal::Illegal,
+                // Vector registers are there for everybody, unless there is no memory to keep them in.
+                7 => Signal::Kill,
                 11 | 12 | 17 => Signal::Bus,
                 _ => Signal::Segmentation,
             },
         })
-    }
-
-    /// The status: what the program said, or 128 and the number of the signal, as shells have it.
-    pub fn status(&self) -> u8 {
-        match (self.0, self.signal()) {
-            (EndReason::Finished(status), _) => status,
-            (_, Some(signal)) => 128 + signal as u8,
-            (_, None) => 0,
-        }
     }
 }
 

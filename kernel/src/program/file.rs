@@ -10,7 +10,7 @@
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use drivers::block::SECTOR_BYTES;
-use executor::{Builder, lock::SpinLock};
+use executor::{Builder, sync::Mutex};
 use mm::{PAGE_SIZE, PageError, PageRequest, Pager, VmObject};
 
 use super::archive::Found;
@@ -24,24 +24,24 @@ pub(super) struct File {
     object: Arc<VmObject>,
 }
 
-static FILES: SpinLock<Vec<&'static File>> = SpinLock::new("program files", Vec::new());
+static FILES: Mutex<Vec<&'static File>> = Mutex::new(Vec::new());
 
-/// The file that was found on `disk` under `name`.
-pub(super) fn open(disk: &Disk, name: &str, found: &Found) -> &'static File {
+/// The file that was found on `disk` under `name`: one, however many ask.
+///
+/// # Cancellation
+/// Nothing has happened.
+pub(super) async fn open(disk: &Disk, name: &str, found: &Found) -> &'static File {
     let first_sector = found.offset / SECTOR_BYTES;
-    if let Some(file) = known(&FILES.lock(), first_sector) {
+    let mut files = FILES.lock().await;
+    if let Some(file) = files.iter().find(|file| file.first_sector == first_sector) {
         return file;
     }
     let end_sector = (found.offset + found.bytes).div_ceil(SECTOR_BYTES);
     let pager = BlockPager::start(name.into(), disk.device.clone(), first_sector, end_sector);
     let object = VmObject::new(memory::memory(), pager, found.bytes.div_ceil(PAGE_SIZE as u64));
     let file: &'static File = Box::leak(Box::new(File { name: name.into(), first_sector, object }));
-    FILES.lock().push(file);
+    files.push(file);
     file
-}
-
-fn known(files: &[&'static File], first_sector: u64) -> Option<&'static File> {
-    files.iter().copied().find(|file| file.first_sector == first_sector)
 }
 
 impl File {

@@ -14,6 +14,7 @@ mod end;
 mod file;
 mod load;
 
+use alloc::sync::Arc;
 use core::fmt;
 
 use mm::{MapError, VirtAddr};
@@ -24,7 +25,7 @@ pub use end::{End, Signal};
 
 use crate::{
     machine, memory,
-    thread::{self, EndReason, SpawnError},
+    thread::{self, EndReason, SpawnError, Thread, ThreadHandle},
 };
 
 /// The disk that the programs are on, where the kernel's command line does not say `programs=DISK`.
@@ -90,22 +91,50 @@ impl From<SpawnError> for RunError {
     }
 }
 
-/// Runs the program `name` from the disk of programs to its end, and gives everything back that it had.
+/// A program that runs.
+pub struct Running(ThreadHandle);
+
+impl Running {
+    /// Its thread, which can be looked at and killed.
+    pub fn thread(&self) -> &Arc<Thread> {
+        self.0.thread()
+    }
+
+    /// Waits for its end; then everything that it had is given back.
+    ///
+    /// # Cancellation
+    /// The program goes on, and nobody learns how it ends.
+    pub async fn end(self) -> End {
+        End::of(self.0.await)
+    }
+}
+
+/// Starts the program `name` from the disk of programs.
 ///
 /// # Errors
 /// Why it did not begin. Anything that it does wrong itself is an [`End`].
 ///
 /// # Cancellation
-/// A program that has begun goes on.
-pub async fn run(name: &str) -> Result<End, RunError> {
+/// Nothing has begun yet, or the program goes on.
+pub async fn start(name: &str) -> Result<Running, RunError> {
     let disk = machine::options().value("programs").unwrap_or(DISK);
     let disk = machine::disk(disk).ok_or(RunError::NoDisk)?;
     let found = archive::find(disk, name, &load::SEGMENTS).await?;
     let image = found.image.map_err(RunError::BadImage)?;
-    let file = file::open(disk, name, &found);
+    let file = file::open(disk, name, &found).await;
     let space = memory::new_user_space().ok_or(RunError::NoMemory)?;
     load::map(&space, file, &image)?;
     let entry = VirtAddr::truncated(image.entry());
-    let end = thread::spawn_user(file.name(), space, entry, load::STACK_POINTER)?.await;
-    Ok(End::of(end))
+    Ok(Running(thread::spawn_user(file.name(), space, entry, load::STACK_POINTER)?))
+}
+
+/// Runs the program `name` from the disk of programs to its end.
+///
+/// # Errors
+/// As [`start`].
+///
+/// # Cancellation
+/// As [`start`].
+pub async fn run(name: &str) -> Result<End, RunError> {
+    Ok(start(name).await?.end().await)
 }
