@@ -59,8 +59,8 @@ pub struct Build<'a> {
     pub profile: Profile,
 }
 
-/// Backtraces follow frame pointers.
-const KERNEL_FLAGS: &[&str] = &["-Cforce-frame-pointers=yes"];
+/// Backtraces follow frame pointers. The kernel uses no vector registers, so `sha2` must not look for them.
+const KERNEL_FLAGS: &[&str] = &["-Cforce-frame-pointers=yes", "--cfg=sha2_backend=\"soft\""];
 /// A fixed place in the lower half, where a page fault shows the address that the ELF file names.
 const USER_FLAGS: &[&str] =
     &["-Crelocation-model=static", "-Ccode-model=small", "-Clink-arg=--image-base=0x400000"];
