@@ -1,7 +1,137 @@
-//! The test kernels: one line a test.
-use faultline_tests::Case;
+//! The test kernels: one line a test. What each does stands in the package `faultline-test-kernels`.
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use faultline::Outcome;
+use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
+use serde_json::json;
+
+const PAGE: u64 = 4096;
+const MIB: u64 = 1 << 20;
 
 /// Every test that a test kernel judges itself.
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    vec![
+        case("one_page_is_loaded_once"),
+        case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE))),
+        case("failed_load_reaches_everyone"),
+        case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
+        case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),
+        case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
+        case("unmap_during_a_load"),
+        case("unmap_storm"),
+        case("crawling_disk_delays_nobody")
+            .on(|| with(TestDisk::offsets(1000 * PAGE).limited(10)))
+            .driven(typist)
+            .alone()
+            .within(90),
+        case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1000 * PAGE).limited(1))),
+        case("killed_threads_leak_nothing"),
+        case("killed_before_the_first_instruction"),
+        case("nmi_storm").driven(interrupter),
+        case("denied_accesses_end_the_thread"),
+        case("exceptions_end_the_thread"),
+        case("denied_accesses_end_a_program"),
+        case("stacks_grow_as_they_are_touched"),
+        case("stack_overflow_is_a_clean_end"),
+        case("threads_wait_for_what_tasks_wait_for"),
+        case("kill_ends_a_wait"),
+        case("computing_threads_share_the_cpu"),
+        case("heap_storm"),
+        case("thread_storm"),
+        case("program_storm"),
+        case("readers_outgrow_memory")
+            .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
+            .within(120),
+        case("fault_with_a_guard_held").panics(&[
+            "thread \"guard holder\" trapped while it held the spin lock \"test guard\"",
+            "page fault: read at 0xffffc12345678000",
+            "tests/kernels/src/panics.rs",
+        ]),
+        case("wait_with_a_guard_held")
+            .panics(&["thread \"guard holder\" trapped while it held the spin lock \"test guard\""]),
+        case("fault_in_a_task").panics(&[
+            "page fault: read at 0xffffc12345678000, the page is not there",
+            "only threads may fault",
+            "\"careless\"",
+            "cr2 ffffc12345678000",
+            "tests/kernels/src/panics.rs",
+        ]),
+        case("panic_in_a_thread").panics(&[
+            "this is too much",
+            "\"desperate\"",
+            "thread 1 \"patient\" waits for notify",
+            "cr2 ",
+            "cr3 ",
+            "give_up_after",
+            "tests/kernels/src/panics.rs",
+        ]),
+        case("triple_fault").driven(|session| ends_as(session, Outcome::Reset)),
+        case("silence").driven(|session| ends_as(session, Outcome::TimedOut(15))).within(15),
+    ]
+}
+
+fn case(name: &'static str) -> Case {
+    Case::new(name, Kernel::Test("guest-tests"))
+}
+
+fn with(disk: TestDisk) -> Setup {
+    Setup { disks: vec![disk], ..Setup::default() }
+}
+
+/// A disk of one request a second, until [`disk_keeper`] lets it go, and a quick one.
+fn stalled() -> Setup {
+    let quick = TestDisk::offsets(80 * PAGE);
+    Setup { disks: vec![quick.clone().limited(1), quick], ..Setup::default() }
+}
+
+fn ends_as(session: Session, expected: Outcome) -> Result<()> {
+    let report = session.finish()?;
+    ensure!(report.outcome == expected, "{}", report.ending());
+    Ok(())
+}
+
+/// The one test of this machine has passed.
+fn passed(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    let name = report.results.first().map(|(name, _)| name.clone()).unwrap_or_default();
+    report.test_passed(&name)
+}
+
+/// Lets a stalled disk go when the kernel asks for it.
+fn disk_keeper(mut session: Session) -> Result<()> {
+    // If the machine ends before, its last word decides.
+    if session.wait_control("let the disk go").is_ok() {
+        let limits = json!({ "path": "group0", "property": "limits", "value": { "iops-total": 0 } });
+        session.qmp()?.call("qom-set", limits)?;
+        session.send(b"a")?;
+    }
+    passed(session)
+}
+
+/// Interrupts for as long as the machine runs.
+fn interrupter(mut session: Session) -> Result<()> {
+    session.wait_control("begin")?;
+    let mut qmp = session.qmp()?;
+    while qmp.inject_nmi().is_ok() {}
+    passed(session)
+}
+
+/// Types when asked to, each key when the kernel has heard of the one before.
+fn typist(mut session: Session) -> Result<()> {
+    /// A busy host delays a key by some 100 ms; a disk that delayed it would by seconds.
+    const SLOWEST: Duration = Duration::from_secs(1);
+    session.wait_control("type")?;
+    let mut qmp = session.qmp()?;
+    let mut times = Vec::new();
+    for key in "faultline".chars() {
+        let began = Instant::now();
+        qmp.type_keys(&key.to_string(), Duration::from_millis(10))?;
+        session.wait_control(&format!("typed {key}"))?;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    ensure!(median < SLOWEST, "a key took {} ms to arrive", median.as_millis());
+    passed(session)
 }

@@ -1,0 +1,93 @@
+//! What tests say, and how they wait.
+
+use alloc::string::String;
+use core::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use executor::time::{self, Instant};
+
+/// Why a test failed, in a sentence on one line.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a test went.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Ends the test as failed, with the sentence that follows, unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($sentence:tt)*) => {
+        if !$condition {
+            return Err($crate::check::Failure::new(alloc::format!($($sentence)*)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// An error of something that the test needs, as a failure.
+pub(crate) trait Needed<T> {
+    /// `what` names what is needed.
+    fn needed(self, what: &str) -> Result<T, Failure>;
+}
+
+impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
+    fn needed(self, what: &str) -> Result<T, Failure> {
+        self.map_err(|why| Failure::new(alloc::format!("{what}: {why}")))
+    }
+}
+
+/// After this time what a test waits for counts as never coming. Also on a host with other work.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a wait looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Waits until `condition` holds; fails with `what` when it does not within reason.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Outcome {
+    let began = Instant::now();
+    while !condition() {
+        ensure!(began.elapsed() < PATIENCE, "waited {} s in vain until {what}", PATIENCE.as_secs());
+        time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Waits for `future`, and fails when it takes longer than is reasonable.
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> Result<F::Output, Failure> {
+    time::timeout(PATIENCE, future)
+        .await
+        .map_err(|_| Failure::new(alloc::format!("waited {} s in vain until {what}", PATIENCE.as_secs())))
+}
+
+/// What [`ask_host`] has asked for so far.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Asks the host to do something, by a word on the control channel, and waits until it says on the console's
+/// line that it has: by the letter `a` the first time, then `b`, and so on.
+pub(crate) async fn ask_host(what: &str) -> Outcome {
+    let mut console = kernel::serial::CONSOLE
+        .reader()
+        .ok_or_else(|| Failure::new("somebody else reads the console".into()))?;
+    let answer = b'a' + (ASKED.fetch_add(1, Relaxed) % 26) as u8;
+    drivers::power::control(what);
+    let answered = async { while console.read_byte().await != answer {} };
+    in_time(&alloc::format!("the host does as it is told: {what}"), answered).await
+}
+
+/// How much longer storms are than in an ordinary run.
+pub(crate) fn storm() -> usize {
+    kernel::machine::options().value("storm").and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}

@@ -1,0 +1,71 @@
+//! Threads that are started, watched and joined together.
+
+use alloc::vec::Vec;
+
+use executor::WaitReason;
+use kernel::thread::{self, EndReason, ThreadHandle};
+
+use crate::check::{Failure, Needed, Outcome, ensure, eventually, in_time};
+
+/// Some threads.
+#[derive(Default)]
+pub(crate) struct Crew {
+    handles: Vec<ThreadHandle>,
+}
+
+impl Crew {
+    /// One kernel thread more.
+    pub(crate) fn add(&mut self, name: &'static str, run: impl FnMut() + Send + 'static) -> Outcome {
+        self.handles.push(thread::spawn(name, run).needed("a thread could not be started")?);
+        Ok(())
+    }
+
+    /// This thread, too.
+    pub(crate) fn adopt(&mut self, handle: ThreadHandle) {
+        self.handles.push(handle);
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// How many of them wait for this reason now.
+    pub(crate) fn waiting_for(&self, reason: WaitReason) -> usize {
+        let waits = |handle: &&ThreadHandle| {
+            let wait = handle.thread().task().and_then(|task| task.wait());
+            wait.is_some_and(|(why, _)| why == reason)
+        };
+        self.handles.iter().filter(waits).count()
+    }
+
+    /// Waits until all of them wait for this reason.
+    pub(crate) async fn all_wait_for(&self, reason: WaitReason) -> Outcome {
+        let all = self.len();
+        eventually(&alloc::format!("{all} threads wait for {reason}"), || self.waiting_for(reason) == all)
+            .await
+    }
+
+    /// Kills all of them.
+    pub(crate) fn kill(&self) {
+        self.handles.iter().for_each(|handle| handle.thread().kill());
+    }
+
+    /// Waits for their ends.
+    pub(crate) async fn join(self) -> Result<Vec<EndReason>, Failure> {
+        let mut ends = Vec::with_capacity(self.handles.len());
+        for handle in self.handles {
+            let name = handle.thread().name();
+            ends.push(in_time(&alloc::format!("a thread \"{name}\" ends"), handle).await?);
+        }
+        Ok(ends)
+    }
+
+    /// Waits for their ends, which must be good ones.
+    pub(crate) async fn finish(self) -> Outcome {
+        for end in self.join().await? {
+            ensure!(end == EndReason::Finished(0), "a thread was {end}");
+        }
+        Ok(())
+    }
+}

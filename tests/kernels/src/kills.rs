@@ -1,0 +1,85 @@
+//! Threads that are killed.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use executor::WaitReason;
+use kernel::thread::{self, EndReason};
+use mm::PAGE_SIZE;
+
+use crate::{
+    check::{Needed, Outcome, ensure, storm},
+    crew::Crew,
+    pages::{self, Tally},
+    usage, wild,
+};
+
+const THREADS: usize = 32;
+
+/// Threads are killed while they wait for a page: those that own nothing end, those that own something get a
+/// value and give it back, those that were not killed read what they should. No frame and no byte is lost.
+pub(crate) async fn killed_threads_leak_nothing() -> Outcome {
+    usage::stays_equal(4 * storm(), |_| async {
+        let (pager, object) = pages::test_object(4);
+        pager.hold();
+        let window = pages::window(&object, 4)?;
+        let [spared, killed] = [(); 2].map(|()| Arc::new(Tally::default()));
+        let owned = Arc::new(());
+        let [mut owners, mut slices, mut others] = [(); 3].map(|()| Crew::default());
+        for thread in 0..THREADS {
+            let page = thread % 4;
+            let (shown, noted, mine) = (window.clone(), killed.clone(), owned.clone());
+            owners.add("owner", move || {
+                let heap: Vec<u64> = (0..1000).collect();
+                pages::read(&shown, page, &noted);
+                assert!(heap.iter().copied().eq(0..1000), "what the thread owns was changed");
+                let _ = &mine;
+            })?;
+            let address = window.start().as_u64() + (page * PAGE_SIZE) as u64;
+            slices.add("slice reader", move || wild::touch(address))?;
+            let (shown, noted) = (window.clone(), spared.clone());
+            others.add("spared", move || pages::read(&shown, page, &noted))?;
+        }
+        for crew in [&owners, &slices, &others] {
+            crew.all_wait_for(WaitReason::Page).await?;
+        }
+        owners.kill();
+        slices.kill();
+        owners.finish().await?;
+        ensure!(killed.all() == [0, 0, 0, 0, THREADS], "killed threads that own something: {killed}");
+        ensure!(Arc::strong_count(&owned) == 1, "what killed threads owned is not given back");
+        for end in slices.join().await? {
+            ensure!(end == EndReason::Killed, "a killed thread that owns nothing was {end}");
+        }
+        ensure!(others.waiting_for(WaitReason::Page) == THREADS, "a thread that was not killed went on");
+        ensure!(pager.held() == 4, "{} loads are held back, not 4", pager.held());
+        pager.release_all().await;
+        others.finish().await?;
+        ensure!(spared.all() == [THREADS, 0, 0, 0, 0], "the others read: {spared}");
+        ensure!(pager.loads() == 4, "{} loads for 4 pages", pager.loads());
+        Ok(())
+    })
+    .await
+}
+
+/// A thread that is killed before it was ever entered never runs, and what it was to run is dropped.
+pub(crate) async fn killed_before_the_first_instruction() -> Outcome {
+    usage::stays_equal(4 * storm(), |_| async {
+        let owned = Arc::new(AtomicUsize::new(0));
+        for _ in 0..THREADS {
+            let mine = owned.clone();
+            let run = move || {
+                mine.fetch_add(1, Relaxed);
+            };
+            let handle = thread::spawn("never", run).needed("a thread could not be started")?;
+            handle.thread().kill();
+            let end = handle.await;
+            ensure!(end == EndReason::Killed, "a thread that was killed at once was {end}");
+        }
+        let ran = owned.load(Relaxed);
+        ensure!(ran == 0, "{ran} threads ran");
+        ensure!(Arc::strong_count(&owned) == 1, "what they were to run is not dropped");
+        Ok(())
+    })
+    .await
+}

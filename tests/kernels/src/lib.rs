@@ -1,2 +1,0 @@
-//! The guest side of the tests.
-#![no_std]

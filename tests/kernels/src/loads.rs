@@ -1,0 +1,141 @@
+//! One load for all who want a page, and one error.
+
+use alloc::sync::Arc;
+
+use executor::WaitReason;
+use kernel::{memory::memory, thread::EndReason, window::Window};
+use mm::{Denial, PAGE_SIZE, PageError, PageIndex, PageState, TestPager, VmObject};
+
+use crate::{
+    check::{Outcome, ensure, eventually},
+    crew::Crew,
+    pages::{self, Tally},
+    usage, wild,
+};
+
+/// Threads that want the same page.
+const THREADS: usize = 64;
+
+/// Threads that want one page of a pager that is held back make one load, and all of them get the page.
+pub(crate) async fn one_page_is_loaded_once() -> Outcome {
+    usage::stays_equal(3, |_| async {
+        let (pager, object) = pages::test_object(4);
+        pager.hold();
+        let window = pages::window(&object, 4)?;
+        let tally = Arc::new(Tally::default());
+        let crew = readers(&window, 2, THREADS, &tally)?;
+        crew.all_wait_for(WaitReason::Page).await?;
+        ensure!(pager.loads() == 1, "{} loads for one page", pager.loads());
+        ensure!(pager.release(PageIndex::new(2)), "the pager has no request");
+        crew.finish().await?;
+        ensure!(tally.all() == [THREADS, 0, 0, 0, 0], "{THREADS} threads read: {tally}");
+        ensure!(pager.loads() == 1, "{} loads for one page", pager.loads());
+        let stats = object.stats();
+        ensure!(stats.resident == 1 && stats.loading == 0, "the object has {stats:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Threads that want one page of a disk make one request to the device.
+pub(crate) async fn one_disk_page_is_read_once() -> Outcome {
+    let disk = pages::disk()?;
+    let window = pages::window(&disk.object, 4)?;
+    let before = disk.device.stats();
+    let tally = Arc::new(Tally::default());
+    readers(&window, 3, THREADS, &tally)?.finish().await?;
+    let after = disk.device.stats();
+    ensure!(tally.all() == [THREADS, 0, 0, 0, 0], "{THREADS} threads read: {tally}");
+    ensure!(after.requests == before.requests + 1, "{} requests", after.requests - before.requests);
+    ensure!(after.interrupts > before.interrupts, "no interrupt");
+    Ok(())
+}
+
+/// A load that fails gives each of its waiters the error; the next thread makes a new load.
+pub(crate) async fn failed_load_reaches_everyone() -> Outcome {
+    let failing = PageIndex::new(1);
+    usage::stays_equal(3, |_| async {
+        let (pager, object) = pages::test_object(2);
+        pager.hold();
+        pager.fail(Some(failing), 1, PageError::Corrupted);
+        let window = pages::window(&object, 2)?;
+        fail_together(&pager, &object, &window).await?;
+        // The next thread's load succeeds, and so does that of the page beside it.
+        let tally = Arc::new(Tally::default());
+        let mut crew = readers(&window, 1, 1, &tally)?;
+        crew.all_wait_for(WaitReason::Page).await?;
+        ensure!(pager.loads() == 2, "the next thread made no load of its own: {}", pager.loads());
+        pager.release_all().await;
+        let (beside, noted) = (window.clone(), tally.clone());
+        crew.add("beside", move || pages::read(&beside, 0, &noted))?;
+        crew.finish().await?;
+        ensure!(tally.all() == [2, 0, 0, 0, 0], "after the failure: {tally}");
+        Ok(())
+    })
+    .await
+}
+
+/// Half of the threads own something and get the error as a value, half of them own nothing and end.
+async fn fail_together(pager: &TestPager, object: &Arc<VmObject>, window: &Arc<Window>) -> Outcome {
+    let tally = Arc::new(Tally::default());
+    let owners = readers(window, 1, THREADS / 2, &tally)?;
+    let mut slices = Crew::default();
+    let address = window.start().as_u64() + PAGE_SIZE as u64;
+    for _ in 0..THREADS / 2 {
+        slices.add("slice reader", move || wild::touch(address))?;
+    }
+    owners.all_wait_for(WaitReason::Page).await?;
+    slices.all_wait_for(WaitReason::Page).await?;
+    ensure!(pager.loads() == 1, "{} loads for one page", pager.loads());
+    pager.release(PageIndex::new(1));
+    owners.finish().await?;
+    ensure!(tally.all() == [0, 0, THREADS / 2, 0, 0], "the load failed, and those who read it had: {tally}");
+    for end in slices.join().await? {
+        let expected = Denial::Io { page: PageIndex::new(1), error: PageError::Corrupted };
+        ensure!(
+            matches!(end, EndReason::Denied { address: at, why, .. } if at == address && why == expected),
+            "the load failed, and a thread was {end}"
+        );
+    }
+    let state = object.state(PageIndex::new(1));
+    ensure!(state == PageState::Failed, "the page is {state:?}");
+    Ok(())
+}
+
+/// A sector that cannot be read fails the page that it is in, for everyone, each time; other pages are fine.
+pub(crate) async fn failing_sector_reaches_everyone() -> Outcome {
+    const FAILING: usize = 3;
+    let disk = pages::disk()?;
+    let window = pages::window(&disk.object, 8)?;
+    for round in 1..=3 {
+        let before = disk.device.stats();
+        let tally = Arc::new(Tally::default());
+        readers(&window, FAILING, THREADS, &tally)?.finish().await?;
+        ensure!(tally.all() == [0, 0, THREADS, 0, 0], "round {round} at the failing sector: {tally}");
+        let after = disk.device.stats();
+        ensure!(after.errors > before.errors, "round {round} made no new try");
+    }
+    let tally = Arc::new(Tally::default());
+    for page in (0..8).filter(|&page| page != FAILING) {
+        readers(&window, page, 4, &tally)?.finish().await?;
+    }
+    ensure!(tally.all() == [28, 0, 0, 0, 0], "beside the failing sector: {tally}");
+    let failed = memory().stats().loads_failed;
+    ensure!(failed == disk.device.stats().errors, "{failed} loads failed");
+    eventually("nothing is in flight", || disk.device.stats().in_flight == 0).await
+}
+
+/// Threads that read a page each note what they find.
+fn readers(
+    window: &Arc<Window>,
+    page: usize,
+    count: usize,
+    tally: &Arc<Tally>,
+) -> Result<Crew, crate::check::Failure> {
+    let mut crew = Crew::default();
+    for _ in 0..count {
+        let (window, tally) = (window.clone(), tally.clone());
+        crew.add("reader", move || pages::read(&window, page, &tally))?;
+    }
+    Ok(crew)
+}

@@ -1,0 +1,96 @@
+//! A kernel that is a test: `test=NAME` on its command line says which, `storm=FACTOR` how much longer its
+//! storms are.
+//!
+//! A test returns what it found; a panic is found by the host. Where the host has to do something (type a
+//! key, let a disk go), the test says so by a word on the control channel and then waits for the effect.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod check;
+mod crawl;
+mod crew;
+mod denials;
+mod flight;
+mod kills;
+mod loads;
+mod nmi;
+mod pages;
+mod panics;
+mod quiet;
+mod reclaim;
+mod ring3;
+mod slots;
+mod stacks;
+mod storms;
+mod unmap;
+mod usage;
+mod waits;
+mod wild;
+
+use alloc::boxed::Box;
+use core::pin::Pin;
+
+use check::Outcome;
+
+kernel::entry!(main);
+
+type Run = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// A test's name, and how to begin it.
+type Test = (&'static str, fn() -> Run);
+
+/// A list of tests that are `async fn()`s.
+macro_rules! tests {
+    ($($module:ident::$test:ident),* $(,)?) => {
+        &[$((stringify!($test), || Box::pin($module::$test()))),*]
+    };
+}
+
+const TESTS: &[Test] = tests![
+    loads::one_page_is_loaded_once,
+    loads::one_disk_page_is_read_once,
+    loads::failed_load_reaches_everyone,
+    loads::failing_sector_reaches_everyone,
+    flight::loads_are_in_flight_together,
+    flight::killed_loads_are_finished,
+    unmap::unmap_during_a_load,
+    unmap::unmap_storm,
+    crawl::crawling_disk_delays_nobody,
+    quiet::parked_threads_poll_nothing,
+    kills::killed_threads_leak_nothing,
+    kills::killed_before_the_first_instruction,
+    nmi::nmi_storm,
+    denials::denied_accesses_end_the_thread,
+    denials::exceptions_end_the_thread,
+    denials::denied_accesses_end_a_program,
+    stacks::stacks_grow_as_they_are_touched,
+    stacks::stack_overflow_is_a_clean_end,
+    waits::threads_wait_for_what_tasks_wait_for,
+    waits::kill_ends_a_wait,
+    slots::computing_threads_share_the_cpu,
+    slots::heap_storm,
+    storms::thread_storm,
+    storms::program_storm,
+    reclaim::readers_outgrow_memory,
+    panics::fault_with_a_guard_held,
+    panics::wait_with_a_guard_held,
+    panics::fault_in_a_task,
+    panics::panic_in_a_thread,
+    panics::triple_fault,
+    panics::silence,
+];
+
+async fn main() {
+    let name = kernel::machine::options().value("test").unwrap_or("(none)");
+    let outcome = match TESTS.iter().find(|(test, _)| *test == name) {
+        Some((_, test)) => test().await,
+        None => Err(check::Failure::new("this kernel has no such test".into())),
+    };
+    match outcome {
+        Ok(()) => drivers::power::control(&alloc::format!("test {name} ok")),
+        Err(why) => drivers::power::control(&alloc::format!("test {name} failed: {why}")),
+    }
+    kernel::exit(0)
+}

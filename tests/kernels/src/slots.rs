@@ -1,0 +1,94 @@
+//! Preemption: time slots, and a heap that is used from the middle of everything.
+
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use core::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use executor::time::{self, Instant};
+
+use crate::{
+    check::{Outcome, ensure, storm},
+    crew::Crew,
+    usage,
+};
+
+/// Threads that only compute share the CPU about equally, and tasks run on time beside them.
+pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
+    const THREADS: usize = 3;
+    const TIME: Duration = Duration::from_millis(600);
+    let stop = Arc::new(AtomicBool::new(false));
+    let counters: Vec<Arc<AtomicU64>> = (0..THREADS).map(|_| Arc::default()).collect();
+    let mut crew = Crew::default();
+    for counter in &counters {
+        let (counter, stop) = (counter.clone(), stop.clone());
+        crew.add("computing", move || {
+            while !stop.load(Relaxed) {
+                counter.fetch_add(1, Relaxed);
+            }
+        })?;
+    }
+    let began = Instant::now();
+    let mut turns = 0;
+    while began.elapsed() < TIME {
+        time::sleep(Duration::from_millis(5)).await;
+        turns += 1;
+    }
+    let counts: Vec<u64> = counters.iter().map(|counter| counter.load(Relaxed)).collect();
+    stop.store(true, Relaxed);
+    crew.finish().await?;
+    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+    ensure!(*least > 0, "a computing thread never ran: {counts:?}");
+    ensure!(*most < least * 3, "the threads' shares differ much: {counts:?}");
+    ensure!(turns >= 20, "a task that sleeps for 5 ms had {turns} turns in {} ms", TIME.as_millis());
+    Ok(())
+}
+
+/// Threads that are preempted anywhere allocate and free things of many sizes, and nobody finds anything
+/// changed.
+pub(crate) async fn heap_storm() -> Outcome {
+    const THREADS: u64 = 24;
+    let turns = 400 * storm() as u64;
+    let ticks = Arc::new(AtomicBool::new(false));
+    let end = ticks.clone();
+    // Tasks allocate, too.
+    let task = executor::spawn(async move {
+        while !end.load(Relaxed) {
+            drop(alloc::vec![1_u8; 300]);
+            time::sleep(Duration::from_micros(150)).await;
+        }
+    });
+    let outcome = usage::stays_equal(2, |_| async {
+        let mut crew = Crew::default();
+        for thread in 0..THREADS {
+            crew.add("allocating", move || allocate(thread, turns))?;
+        }
+        crew.finish().await
+    });
+    let outcome = outcome.await;
+    ticks.store(true, Relaxed);
+    let _ = task.await;
+    outcome
+}
+
+/// Keeps up to 16 things, each filled with what only this thread would write.
+fn allocate(thread: u64, turns: u64) {
+    let mut random = thread << 32 | 1;
+    let mut kept: [Option<Box<[u64]>>; 16] = Default::default();
+    for turn in 0..turns {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (slot, words) = ((random >> 60) as usize, (random >> 33) % 200 + 1);
+        if let Some(old) = kept[slot].take() {
+            let first = old[0];
+            assert_eq!(first >> 48, thread, "somebody else's memory");
+            assert!(old.iter().all(|&word| word == first), "memory of thread {thread} was changed");
+        }
+        kept[slot] = Some(alloc::vec![thread << 48 | turn; words as usize].into());
+        if turn % 64 == 0 {
+            let text: String =
+                (0..words as u32).map(|number| char::from(b'a' + (number % 26) as u8)).collect();
+            assert!(text.starts_with('a'), "a string was changed");
+        }
+    }
+}
