@@ -158,20 +158,32 @@ fn two_wakers_meet_take_all() {
 }
 
 #[test]
-fn two_wakers_of_one_task_push_it_once() {
+fn two_wakers_of_one_task_push_it_once_and_both_are_seen() {
     bounded_model(2, || {
-        let (flag, handle, waker) = flag_task();
-        let threads = [waker.clone(), waker].map(|waker| {
-            let flag = Arc::clone(&flag);
+        let flags = [false, false].map(|flag| Arc::new(AtomicBool::new(flag)));
+        let looks = flags.clone();
+        let waker = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let gives = std::sync::Arc::clone(&waker);
+        let handle = spawn(poll_fn(move |context| {
+            gives.lock().unwrap().get_or_insert_with(|| context.waker().clone());
+            // What a waker wrote before its wake is seen, though it found the task scheduled by the other one.
+            let seen = looks.iter().all(|flag| flag.load(Ordering::Relaxed));
+            if seen { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        run_ready();
+        let waker: Waker = waker.lock().unwrap().take().unwrap();
+        let threads = flags.map(|flag| {
+            let waker = waker.clone();
             thread::spawn(move || {
                 flag.store(true, Ordering::Relaxed);
-                waker.wake();
+                waker.wake_by_ref();
             })
         });
         run_until(|| handle.is_finished());
         for thread in threads {
             thread.join().unwrap();
         }
+        drop(waker);
         run_ready();
     });
 }
