@@ -40,7 +40,8 @@ pub(crate) fn init() {
     BOOT_TICKS.store(registers::time_stamp(), Relaxed);
     TICK_MULT.store(((1_000_000_000_u128 << SHIFT) / u128::from(rates.tsc_hz)) as u64, Relaxed);
     TIMER_MULT.store(((u128::from(rates.apic_timer_hz) << 32) / 1_000_000_000) as u64, Relaxed);
-    TIMER_REACH.store((u128::from(u32::MAX) * 1_000_000_000 / u128::from(rates.apic_timer_hz)) as u64, Relaxed);
+    TIMER_REACH
+        .store((u128::from(u32::MAX) * 1_000_000_000 / u128::from(rates.apic_timer_hz)) as u64, Relaxed);
     TSC_KHZ.store((rates.tsc_hz / 1000) as u32, Relaxed);
 }
 

@@ -31,9 +31,7 @@ pub fn on_isa(irq: u8, handler: Handler) {
 
 /// A vector of its own for a device with message-signalled interrupts; `None` when all are taken.
 pub fn allocate_vector() -> Option<u8> {
-    NEXT_MSI
-        .fetch_update(Relaxed, Relaxed, |vector| (vector < idt::DEVICES_END).then_some(vector + 1))
-        .ok()
+    NEXT_MSI.fetch_update(Relaxed, Relaxed, |vector| (vector < idt::DEVICES_END).then_some(vector + 1)).ok()
 }
 
 /// The handler of a vector from [`allocate_vector`].

@@ -6,8 +6,6 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::ptr::NonNull;
-
 use conquer_once::spin::OnceCell;
 use drivers::{
     block::SECTOR_BYTES,
@@ -107,7 +105,12 @@ pub fn disk(name: &str) -> Option<&'static Disk> {
 
 /// Finds and starts the devices. Once at boot, interrupts off; the tasks that it spawns run later.
 pub(crate) fn init() {
-    arch::dma::init(DmaMemory { phys_offset: PHYSICAL_MEMORY, alloc: dma_alloc, free: dma_free, map_device });
+    arch::dma::init(DmaMemory {
+        phys_offset: PHYSICAL_MEMORY,
+        alloc: dma_alloc,
+        free: dma_free,
+        map_device: arch::device_memory::map,
+    });
     if KEYBOARD.init() {
         interrupt::on_isa(keyboard::IRQ, &|| KEYBOARD.interrupt());
         KEYBOARD.start();
@@ -162,11 +165,4 @@ fn dma_alloc(pages: usize) -> Option<u64> {
 
 fn dma_free(address: u64, pages: usize) {
     drop(memory::memory().frames().take_back(PhysAddr::new(address), pages));
-}
-
-/// The boot loader maps the first 4 GiB at least, which is where firmware puts the devices that we use.
-fn map_device(address: u64, bytes: u64) -> Option<NonNull<u8>> {
-    let end = address.checked_add(bytes)?;
-    let mapped = (address..end).step_by(PAGE_SIZE).all(|page| arch::paging::is_mapped(memory::phys_to_virt(page)));
-    NonNull::new(memory::phys_to_virt(address) as *mut u8).filter(|_| mapped)
 }

@@ -105,7 +105,8 @@ impl fmt::Display for KernelTrap {
                     error if error & 0x2 != 0 => "write",
                     _ => "read",
                 };
-                let reason = if self.error & 1 == 0 { "the page is not there" } else { "the page forbids it" };
+                let reason =
+                    if self.error & 1 == 0 { "the page is not there" } else { "the page forbids it" };
                 write!(f, "page fault: {access} at {:#x}, {reason}", self.address)?;
                 if thread::current().is_none() {
                     f.write_str("; only threads may fault, not tasks, drivers or interrupt handlers")?;
@@ -199,7 +200,9 @@ fn write_parked(out: &mut Now) -> fmt::Result {
 
 fn write_wait(out: &mut Now, wait: Option<(executor::WaitReason, u64)>, now: u64) -> fmt::Result {
     match wait {
-        Some((reason, since)) => writeln!(out, "waits for {reason} since {} us", now.saturating_sub(since) / 1000),
+        Some((reason, since)) => {
+            writeln!(out, "waits for {reason} since {} us", now.saturating_sub(since) / 1000)
+        }
         None => writeln!(out, "is ready or runs"),
     }
 }

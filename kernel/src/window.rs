@@ -11,11 +11,7 @@ use core::{fmt, ops::Range, slice};
 use executor::{Builder, JoinHandle};
 use mm::{Denial, MapError, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
-use crate::{
-    arch::copy,
-    memory,
-    thread,
-};
+use crate::{arch::copy, memory, thread};
 
 /// An object, or a part of one, in the kernel's window. Dropping it unmaps it.
 pub struct Window {

@@ -17,9 +17,6 @@ const SLOT_SIZE: u64 = SLOT_PAGES * PAGE_SIZE as u64;
 /// How many threads can have a stack at once: 2 GiB of addresses for each 32,768.
 const SLOTS: u64 = 1 << 18;
 
-
-
-
 static OBJECT: OnceCell<Arc<VmObject>> = OnceCell::uninit();
 static FREE: SpinLock<FreeSlots> = SpinLock::new("stack slots", FreeSlots { used: Vec::new(), fresh: 0 });
 
