@@ -4,7 +4,11 @@ use alloc::string::String;
 
 use drivers::serial::Serial;
 
+use super::table::Table;
 use crate::{machine, serial};
+
+/// Lines of a table that are written before others get a turn.
+const BATCH: usize = 16;
 
 /// What commands and programs print to: the console, or the runner's standard output under `--exec`.
 #[derive(Clone, Copy)]
@@ -46,6 +50,19 @@ impl Output {
                     self.port.write_all(b"\r\n").await;
                 }
                 None => self.port.write_all(line).await,
+            }
+        }
+    }
+
+    /// Writes a table, some lines at a time.
+    ///
+    /// # Cancellation
+    /// A part of the table may have been written.
+    pub(super) async fn table(&self, table: &Table) {
+        for (number, line) in table.lines().enumerate() {
+            self.line(line).await;
+            if number % BATCH == 0 {
+                executor::yield_now().await;
             }
         }
     }

@@ -32,22 +32,16 @@ impl Table {
     }
 }
 
-impl fmt::Display for Table {
-    /// Lines without a line feed after the last one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: Vec<usize> = (0..self.heads.len()).map(|column| self.width(column)).collect();
-        let heads: Vec<&str> = self.heads.iter().map(|head| head.trim_start_matches('>')).collect();
-        f.write_str(&self.line(&heads, &widths))?;
-        for row in &self.rows {
-            let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-            write!(f, "\n{}", self.line(&cells, &widths))?;
-        }
-        Ok(())
-    }
-}
-
 impl Table {
-    fn line(&self, cells: &[&str], widths: &[usize]) -> String {
+    /// The head and the rows.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let widths: Vec<usize> = (0..self.heads.len()).map(|column| self.width(column)).collect();
+        let head: Vec<String> = self.heads.iter().map(|head| head.trim_start_matches('>').into()).collect();
+        let head = self.line(&head, &widths);
+        core::iter::once(head).chain(self.rows.iter().map(move |row| self.line(row, &widths)))
+    }
+
+    fn line(&self, cells: &[String], widths: &[usize]) -> String {
         let mut line = String::new();
         for ((cell, &width), head) in cells.iter().zip(widths).zip(self.heads) {
             if !line.is_empty() {

@@ -2,7 +2,12 @@
 
 use alloc::boxed::Box;
 
-use super::super::{Command, output::say, table::Table, units::Time};
+use super::super::{
+    Command,
+    output::{output, say},
+    table::Table,
+    units::Time,
+};
 use crate::{arch::cpu, fault_stats, memory};
 
 pub(super) const FAULTS: Command = Command {
@@ -26,7 +31,7 @@ pub(super) const FAULTS: Command = Command {
             table.row(&[&mm.loads_invalidated, &"  thrown away, as the page was dropped meanwhile"]);
             table.row(&[&mm.retries, &"faults that started over, as the mapping changed meanwhile"]);
             table.row(&[&mm.evictions, &"clean pages given back"]);
-            say!("{table}");
+            output().table(&table).await;
             match times.shortest {
                 None => say!("no thread has been parked in a fault"),
                 Some(shortest) => say!(

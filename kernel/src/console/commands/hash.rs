@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::{
     Arguments, Command, CommandError, disks,
-    output::say,
+    output::{output, say},
     room::make_room,
     slices,
     table::Table,
@@ -30,6 +30,8 @@ const DEFAULT_THREADS: u64 = 8;
 const MAX_THREADS: u64 = 4096;
 /// Frames that a thread's stack takes while it hashes, and what the kernel needs to park it.
 const FRAMES_PER_THREAD: usize = 4;
+/// Threads that are started, or whose ends are looked at, before others get a turn.
+const BATCH: usize = 16;
 
 pub(super) const HASH: Command = Command {
     name: "hash",
@@ -89,12 +91,12 @@ impl Job {
         let sums = self.hash(window, slices, &mut table, "slice").await;
         let sliced = began.elapsed();
         if let Err(why) = sums {
-            say!("{table}");
+            output().table(&table).await;
             return Err(CommandError::Failed(why));
         }
         let whole = Vec::from([self.region.clone()]);
         let sums = self.hash(window, whole, &mut table, "whole").await;
-        say!("{table}");
+        output().table(&table).await;
         let both = began.elapsed();
         let sum = sums.map_err(CommandError::Failed)?.pop();
         let sum = sum.ok_or_else(|| CommandError::Failed("the hash was lost".to_string()))?;
@@ -117,7 +119,12 @@ impl Job {
         let mut failure = None;
         for bytes in slices {
             match start(window, bytes).await {
-                Ok(worker) => workers.push(worker),
+                Ok(worker) => {
+                    workers.push(worker);
+                    if workers.len().is_multiple_of(BATCH) {
+                        executor::yield_now().await;
+                    }
+                }
                 Err(why) => {
                     failure = Some(why);
                     break;
@@ -125,7 +132,10 @@ impl Job {
             }
         }
         let mut sums = Vec::new();
-        for Worker { bytes, mut handle, sum } in workers {
+        for (number, Worker { bytes, mut handle, sum }) in workers.into_iter().enumerate() {
+            if number % BATCH == 0 {
+                executor::yield_now().await;
+            }
             let end = (&mut handle).await;
             let sum = sum.await.ok();
             let stats = handle.thread().stats();

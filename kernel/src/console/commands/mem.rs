@@ -5,7 +5,12 @@ use core::fmt;
 
 use mm::PAGE_SIZE;
 
-use super::super::{Command, output::say, table::Table, units::Bytes};
+use super::super::{
+    Command,
+    output::{output, say},
+    table::Table,
+    units::Bytes,
+};
 use crate::{heap, machine, memory};
 
 pub(super) const MEM: Command = Command {
@@ -15,9 +20,10 @@ pub(super) const MEM: Command = Command {
     run: |arguments| {
         Box::pin(async move {
             arguments.end()?;
-            say!("{}", table_of_memory());
+            output().table(&table_of_memory()).await;
             if !machine::disks().is_empty() {
-                say!("\n{}", table_of_disks());
+                say!("");
+                output().table(&table_of_disks()).await;
             }
             Ok(0)
         })

@@ -4,7 +4,12 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use executor::{Class, TaskRef, TaskState, WaitReason};
 
-use super::super::{Command, output::say, table::Table, units::Time};
+use super::super::{
+    Command,
+    output::{output, say},
+    table::Table,
+    units::Time,
+};
 use crate::{
     arch::cpu,
     clock,
@@ -26,12 +31,13 @@ pub(super) const PS: Command = Command {
             if threads.is_empty() {
                 say!("no threads");
             } else {
-                say!("{}", table_of_threads(&threads));
+                output().table(&table_of_threads(&threads)).await;
                 rest(threads.len()).await;
             }
             drop(threads);
             let tasks: Vec<TaskRef> = executor::tasks().filter(|task| task.class() == Class::Task).collect();
-            say!("\n{}", table_of_tasks(&tasks));
+            say!("");
+            output().table(&table_of_tasks(&tasks)).await;
             rest(tasks.len()).await;
             Ok(0)
         })
