@@ -13,7 +13,7 @@ use crate::{arch::cpu, fault_stats, memory};
 pub(super) const FAULTS: Command = Command {
     name: "faults",
     usage: "",
-    help: "page faults since boot by kind, and the shortest, mean and longest time parked",
+    help: "page faults since boot by kind; shortest, mean and longest time parked",
     run: |arguments| {
         Box::pin(async move {
             arguments.end()?;

@@ -36,7 +36,7 @@ const BATCH: usize = 16;
 pub(super) const HASH: Command = Command {
     name: "hash",
     usage: "[--threads N] [--disk NAME] [--offset BYTES] [--length BYTES]",
-    help: "SHA-256 of a disk or a part of it, read by N kernel threads through page faults",
+    help: "SHA-256 of a disk, or of a part, that N threads read through page faults",
     run: |arguments| Box::pin(async move { Job::parse(arguments)?.run().await }),
 };
 

@@ -22,7 +22,7 @@ const MAX_ROWS: usize = 200;
 pub(super) const PS: Command = Command {
     name: "ps",
     usage: "",
-    help: "threads and tasks: what each waits for, since when, and what it has been through",
+    help: "threads and tasks: state, what each waits for and since when, faults, parks",
     run: |arguments| {
         Box::pin(async move {
             arguments.end()?;
@@ -47,12 +47,12 @@ pub(super) const PS: Command = Command {
 fn summary() -> String {
     let counters = executor::cpu::counters();
     alloc::format!(
-        "up {}, idle for {} of it; {} polls, a task's longest {}; {} timer interrupts",
+        "up {}, idle for {} of it, {} timer interrupts\n{} polls, a task's longest {}",
         Time(clock::now()),
         Time(counters.idle_ns),
+        cpu::counters().timer_interrupts,
         counters.polls,
         Time(counters.longest_poll_ns),
-        cpu::counters().timer_interrupts,
     )
 }
 

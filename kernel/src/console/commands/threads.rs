@@ -117,9 +117,7 @@ async fn run(count: usize) -> Result<u8, CommandError> {
     let took = Time(began.elapsed().as_nanos() as u64);
     let Seen { right, wrong, refused } = &field.seen;
     let (right, wrong, refused) = (right.load(Relaxed), wrong.load(Relaxed), refused.load(Relaxed));
-    say!(
-        "all went on within {took}: {right} read what they should, {wrong} something else, {refused} nothing"
-    );
+    say!("all went on within {took}: {right} read the right page, {wrong} a wrong one, {refused} none");
     drop_pages(object).await;
     if let Ok(field) = Arc::try_unwrap(field).map_err(drop) {
         field.window.unmap().await;

@@ -12,7 +12,7 @@ const MAX_SECONDS: u64 = 3600;
 pub(super) const TICKS: Command = Command {
     name: "ticks",
     usage: "[SECONDS]",
-    help: "how late a task was that wants to run every 10 ms, since boot; waits SECONDS first",
+    help: "how late a task was that runs every 10 ms, since boot; waits SECONDS first",
     run: |mut arguments| {
         Box::pin(async move {
             let seconds = arguments.number("SECONDS", 0, MAX_SECONDS)?.unwrap_or(0);

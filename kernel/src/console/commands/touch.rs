@@ -29,7 +29,7 @@ const PAGES_PER_MIB: usize = (1 << 20) / PAGE_SIZE;
 pub(super) const TOUCH: Command = Command {
     name: "touch",
     usage: "MIB",
-    help: "writes MIB of pages here and there in a region 16 times as large, and reads them back",
+    help: "writes MIB of pages, spread over 16 times as much, and reads them back",
     run: |mut arguments| {
         Box::pin(async move {
             let mib = arguments.needed_number("MIB", 1, MAX_MIB)?;

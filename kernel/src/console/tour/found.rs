@@ -19,7 +19,7 @@ pub(super) async fn tell(up: u64) {
     say!("  memory    {all} in frames of 4 KiB, {free} free");
     say!("  CPUs      {} found, 1 in use: {}", apic::cpus(), cpu_name());
     let (counter, timer) = (Kilohertz(clock::tsc_khz().into()), Kilohertz(clock::timer_khz()));
-    say!("  clocks    time stamps {counter}, timer {timer}, measured against the interval timer");
+    say!("  clocks    time stamps {counter}, timer {timer}, measured against the PIT");
     for disk in machine::disks() {
         let rights = if disk.device.read_only() { ", read-only" } else { "" };
         say!(

@@ -20,6 +20,8 @@ use crate::{
 const TOUCHED_MIB: u64 = 4;
 const THREADS: u64 = 8;
 const PARKED: u64 = 1000;
+/// Keys that are shown of those that were pressed.
+const MAX_TYPED: usize = 20;
 /// Faults that are traced; the one of median duration is shown.
 const TRACED: u64 = 9;
 
@@ -70,14 +72,26 @@ pub(super) async fn give(input: &mut Input) -> u8 {
     0
 }
 
+/// The keys that were pressed.
+#[derive(Default)]
+struct Typed {
+    count: usize,
+    first: String,
+}
+
 /// Waits for `work`, and reads what is typed meanwhile.
-async fn while_typing<F: Future>(input: &mut Input, work: F) -> (F::Output, String) {
+async fn while_typing<F: Future>(input: &mut Input, work: F) -> (F::Output, Typed) {
     let mut work = pin!(work.fuse());
-    let mut typed = String::new();
+    let mut typed = Typed::default();
     loop {
         select_biased! {
             output = work => return (output, typed),
-            character = input.next().fuse() => typed.push(character),
+            character = input.next().fuse() => {
+                if typed.count < MAX_TYPED {
+                    typed.first.extend(character.escape_default());
+                }
+                typed.count += 1;
+            }
         }
     }
 }
@@ -92,10 +106,10 @@ async fn tell_ticks(lateness: &Histogram) {
     say!("     median, {} in 99 of 100 cases at most, {worst} at worst;", Time(lateness.percentile(99)));
 }
 
-async fn tell_typed(typed: &str) {
-    match typed.chars().count() {
-        0 => say!("   - the keyboard was read; nobody pressed a key."),
-        count => say!("   - the keyboard was read: {count} keys, \"{}\".", typed.escape_default()),
+async fn tell_typed(typed: &Typed) {
+    match typed {
+        Typed { count: 0, .. } => say!("   - keyboard and serial line were read; nobody pressed a key."),
+        Typed { count, first } => say!("   - keyboard and serial line were read: {count} keys, \"{first}\"."),
     }
 }
 
