@@ -13,8 +13,8 @@ pub const PHYSICAL_MEMORY: u64 = 0xffff_8000_0000_0000;
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// What the boot loader may place as it likes: boot information, frame buffer, stack.
 const DYNAMIC: core::ops::Range<u64> = 0xffff_f000_0000_0000..0xffff_f800_0000_0000;
-/// The executor's stack on the boot CPU.
-const STACK_SIZE: u64 = 256 * 1024;
+/// The executor's stack on the boot CPU. An unoptimised kernel moves large futures through it.
+const STACK_SIZE: u64 = 1024 * 1024;
 
 /// What is asked of the boot loader: everything in the upper half.
 pub const CONFIG: BootloaderConfig = {
