@@ -61,7 +61,10 @@ impl Job {
     fn parse(mut arguments: Arguments) -> Result<Self, CommandError> {
         let threads = arguments.option("--threads", 1, MAX_THREADS)?.unwrap_or(DEFAULT_THREADS);
         let disk = disks::choose(arguments.text_option("--disk")?.as_deref())?;
-        let offset = arguments.option("--offset", 0, disk.bytes.saturating_sub(1))?.unwrap_or(0);
+        if disk.bytes == 0 {
+            return Err(CommandError::Failed(alloc::format!("{} is empty", disk.name)));
+        }
+        let offset = arguments.option("--offset", 0, disk.bytes - 1)?.unwrap_or(0);
         let left = disk.bytes - offset;
         let length = arguments.option("--length", 1, left)?.unwrap_or(left);
         arguments.end()?;

@@ -19,6 +19,7 @@ pub(super) const HELP: Command = Command {
                 let head = alloc::format!("{name} {usage}");
                 say!("{}\n    {help}", head.trim_end());
             }
+            say!("Commands are separated by ';'; one with '&' after it runs behind the next.");
             Ok(0)
         })
     },

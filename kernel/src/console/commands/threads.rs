@@ -1,6 +1,11 @@
 //! `threads`: what a parked thread costs.
 
-use alloc::{boxed::Box, string::ToString, sync::Arc, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use executor::{TaskState, time::Instant};
@@ -134,11 +139,7 @@ async fn run(count: usize) -> Result<u8, CommandError> {
 }
 
 /// Starts the threads and lets each run until it is parked. Returns why they are fewer than they should be.
-async fn park(
-    count: usize,
-    field: &Arc<Field>,
-    handles: &mut Vec<ThreadHandle>,
-) -> Option<alloc::string::String> {
+async fn park(count: usize, field: &Arc<Field>, handles: &mut Vec<ThreadHandle>) -> Option<String> {
     let mut failure = None;
     for page in 0..count {
         if make_room(FRAMES_PER_THREAD).await.is_err() {
