@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("one_page_is_loaded_once"),
-        case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE))),
+        case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE).limited(1))),
         case("failed_load_reaches_everyone"),
         case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
         case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),

@@ -8,6 +8,7 @@ use faultline_tests::Suite;
 mod console;
 mod hash;
 mod kernels;
+mod programs;
 mod runner;
 
 fn main() -> ExitCode {
@@ -15,5 +16,6 @@ fn main() -> ExitCode {
     let mut cases = kernels::cases();
     cases.extend(console::cases());
     cases.extend(hash::cases());
+    cases.extend(programs::cases());
     Suite::new(cases, runner::tests()).run()
 }
