@@ -51,6 +51,9 @@ impl Bystander {
     }
 }
 
+/// What is done, the access, where, and why it is denied.
+type Offence = (&'static str, fn(u64), u64, Denial);
+
 /// What a kernel thread may not do to memory.
 pub(crate) async fn denied_accesses_end_the_thread() -> Outcome {
     usage::stays_equal(3, |_| async {
@@ -61,7 +64,7 @@ pub(crate) async fn denied_accesses_end_the_thread() -> Outcome {
         let writable = Window::map(zero, PAGE_SIZE, Protection::READ_WRITE).needed("map")?;
         let (page, data) = (readable.start().as_u64(), writable.start().as_u64());
         let after = page + 2 * PAGE_SIZE as u64;
-        let cases: [(&str, fn(u64), u64, Denial); 9] = [
+        let cases: [Offence; 9] = [
             ("a read beside a mapping", wild::touch, after, Denial::NoMapping),
             ("a write beside a mapping", write, after, Denial::NoMapping),
             ("a call of what is not there", wild::execute, after, Denial::NoMapping),
