@@ -17,7 +17,7 @@ use crate::{
 /// Threads that only compute share the CPU about equally, and tasks run on time beside them.
 pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
     const THREADS: usize = 3;
-    const TIME: Duration = Duration::from_millis(600);
+    const TIME: Duration = Duration::from_millis(400);
     let stop = Arc::new(AtomicBool::new(false));
     let counters: Vec<Arc<AtomicU64>> = (0..THREADS).map(|_| Arc::default()).collect();
     let mut crew = Crew::default();
@@ -29,19 +29,21 @@ pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
             }
         })?;
     }
+    // Nothing but the ends of their slots takes the CPU from them.
+    time::sleep(TIME).await;
+    let counts: Vec<u64> = counters.iter().map(|counter| counter.load(Relaxed)).collect();
     let began = Instant::now();
     let mut turns = 0;
     while began.elapsed() < TIME {
         time::sleep(Duration::from_millis(5)).await;
         turns += 1;
     }
-    let counts: Vec<u64> = counters.iter().map(|counter| counter.load(Relaxed)).collect();
     stop.store(true, Relaxed);
     crew.finish().await?;
     let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
     ensure!(*least > 0, "a computing thread never ran: {counts:?}");
     ensure!(*most < least * 3, "the threads' shares differ much: {counts:?}");
-    ensure!(turns >= 20, "a task that sleeps for 5 ms had {turns} turns in {} ms", TIME.as_millis());
+    ensure!(turns >= 14, "a task that sleeps for 5 ms had {turns} turns in {} ms", TIME.as_millis());
     Ok(())
 }
 
