@@ -9,13 +9,17 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
 use crate::host::AcceleratorChoice;
 
+const ENVIRONMENT: &str = "Environment:
+  FAULTLINE_QEMU  QEMU's program, if it is not qemu-system-x86_64 in PATH
+  FAULTLINE_OVMF  the firmware for --uefi, if it is in none of the usual places";
+
 /// Builds the Faultline kernel and runs it in QEMU.
 ///
 /// Without --exec the kernel gives a tour of what it does; the console follows where standard input is a
 /// terminal. The exit status is the kernel's own, or 101 after a kernel panic, 102 after a triple fault or an
 /// unexpected reset, 103 after the time limit, 104 when the run could not be set up.
 #[derive(Debug, Parser)]
-#[command(name = "faultline", args_conflicts_with_subcommands = true)]
+#[command(name = "faultline", args_conflicts_with_subcommands = true, after_help = ENVIRONMENT)]
 pub struct Cli {
     /// What to do instead of running the kernel.
     #[command(subcommand)]

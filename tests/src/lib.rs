@@ -5,6 +5,9 @@
 //! captured console output of a test that fails, and a time limit for each. A kernel that ends without saying
 //! how its test went has failed it.
 //!
+//! `cargo guest-tests [FILTER]` runs these tests only. With `--storm` at its end, or `FAULTLINE_STORM=1` in the
+//! environment, the tests that repeat something do so for much longer.
+//!
 //! What a test kernel does: it reads `test=NAME` and `storm=FACTOR` from its command line, runs the test, sends
 //! `test NAME ok` or `test NAME failed: WHY` on the control channel and powers off with status 0.
 pub mod case;

@@ -1,8 +1,9 @@
 //! The runner's own program where it takes a machine: statuses, channels, locks.
 use std::io::Read as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use faultline_tests::suite::{Built, RunnerTest};
 
 /// The tests of the runner's program.
@@ -16,6 +17,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("runner_gives_the_tour_without_a_terminal", tour),
         ("runner_refuses_a_disk_in_use", locked_disk),
         ("runner_is_outlived_by_no_machine", orphan),
+        ("runner_ends_its_machine_when_interrupted", interrupt),
     ]
 }
 
@@ -91,9 +93,7 @@ fn locked_disk(built: &Built) -> Result<()> {
     let file = folder.path().join("disk.img");
     std::fs::write(&file, [0; 4096])?;
     let path = file.to_str().context("a path that is no text")?;
-    let mut first = Command::new(&built.runner);
-    first.args(["--console", "--no-tour", "--disk", path, "--timeout", "100"]);
-    let mut first = first.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut first = with_console(built, &["--disk", path])?;
     // Where the kernel prints, QEMU has the disk.
     let printed = first.stdout.as_mut().context("it is piped")?.read_exact(&mut [0]);
     let refused = run(built, &["--disk", path, "--exec", "exit 0"]);
@@ -110,35 +110,52 @@ fn locked_disk(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A runner that is killed outright takes its QEMU along: the lock on the disk is free.
+/// A runner that is killed outright takes its QEMU along.
 fn orphan(built: &Built) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("disk.img");
-    std::fs::write(&file, [0; 4096])?;
-    let path = file.to_str().context("a path that is no text")?;
-    let mut runner = Command::new(&built.runner);
-    runner.args(["--console", "--no-tour", "--disk", path, "--timeout", "100"]);
-    let mut runner = runner.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let qemu = children_of(runner.id(), 200).context("the runner started no QEMU")?;
+    let mut runner = with_console(built, &[])?;
+    let qemu = qemu_of(runner.id()).context("the runner started no QEMU")?;
     runner.kill()?;
     runner.wait()?;
-    for _ in 0..250 {
-        if !is_alive(qemu) {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    anyhow::bail!("QEMU, process {qemu}, outlives its runner")
+    ends(qemu)
 }
 
-/// The QEMU of a runner, which takes a while to start.
-fn children_of(parent: u32, tries: u32) -> Option<u32> {
-    (0..tries).find_map(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+/// What Ctrl-C sends ends the machine, not only the runner.
+fn interrupt(built: &Built) -> Result<()> {
+    let mut runner = with_console(built, &[])?;
+    let qemu = qemu_of(runner.id()).context("the runner started no QEMU")?;
+    let sent = Command::new("kill").args(["-INT", &runner.id().to_string()]).status()?;
+    ensure!(sent.success(), "the signal could not be sent");
+    let status = runner.wait()?;
+    ensure!(status.code() == Some(130), "{status}, not 130");
+    ends(qemu)
+}
+
+/// A runner whose machine goes on until it is told to end.
+fn with_console(built: &Built, args: &[&str]) -> Result<Child> {
+    let mut command = Command::new(&built.runner);
+    command.args(["--console", "--no-tour", "--timeout", "100"]).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().context("the runner does not start")
+}
+
+fn ends(process: u32) -> Result<()> {
+    for _ in 0..500 {
+        if !is_alive(process) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("QEMU, process {process}, outlives its runner")
+}
+
+/// The QEMU of a runner, which looks after its builds first.
+fn qemu_of(runner: u32) -> Option<u32> {
+    (0..1000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
         std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let (name, fields) = stat(pid)?;
-            (name.starts_with("qemu") && fields.get(1)?.parse() == Ok(parent)).then_some(pid)
+            (name.starts_with("qemu") && fields.get(1)?.parse() == Ok(runner)).then_some(pid)
         })
     })
 }
