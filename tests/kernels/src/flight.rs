@@ -19,6 +19,8 @@ use crate::{
 
 /// The first of them is answered before the disk stalls, and one more each second.
 const THREADS: usize = 80;
+/// Every second page is read: the device's backend makes one of requests for neighbours, and would answer many at once.
+const STRIDE: usize = 2;
 /// So many must be there together.
 const TOGETHER: usize = 64;
 
@@ -78,10 +80,10 @@ async fn many_stacks() -> Outcome {
 async fn read_and_kill(disk: &Disk, together: usize) -> Result<u64, Failure> {
     let tally = Arc::new(Tally::default());
     let crew = pile_up(disk, together, &tally).await?;
-    let window = pages::window(&disk.object, THREADS)?;
+    let window = pages::window(&disk.object, STRIDE * THREADS)?;
     let mut slices = Crew::default();
     for page in 0..THREADS {
-        let address = window.start().as_u64() + (page * PAGE_SIZE) as u64;
+        let address = window.start().as_u64() + (STRIDE * page * PAGE_SIZE) as u64;
         slices.add("slice reader", move || wild::touch(address))?;
     }
     eventually("they wait", || slices.waiting_for(WaitReason::Page) >= together / 2).await?;
@@ -108,13 +110,13 @@ fn forget(disk: &Disk) {
 
 /// Threads that want a page each; so many of them wait, and their requests are at the device together.
 async fn pile_up(disk: &Disk, together: usize, tally: &Arc<Tally>) -> Result<Crew, Failure> {
-    let window = pages::window(&disk.object, THREADS)?;
+    let window = pages::window(&disk.object, STRIDE * THREADS)?;
     let device = &disk.device;
     let before = device.stats().requests;
     let mut crew = Crew::default();
     for page in 0..THREADS {
         let (window, tally) = (window.clone(), tally.clone());
-        crew.add("reader", move || pages::read(&window, page, &tally))?;
+        crew.add("reader", move || pages::read(&window, STRIDE * page, &tally))?;
     }
     let together = eventually("the requests are at the device together", || {
         let stats = device.stats();

@@ -83,7 +83,7 @@ fn with(disk: TestDisk) -> Setup {
 
 /// A disk of one request a second, until [`disk_keeper`] lets it go, and a quick one.
 fn stalled() -> Setup {
-    let quick = TestDisk::offsets(80 * PAGE);
+    let quick = TestDisk::offsets(160 * PAGE);
     Setup { disks: vec![quick.clone().limited(1), quick], ..Setup::default() }
 }
 
