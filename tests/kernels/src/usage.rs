@@ -17,7 +17,8 @@ pub(crate) struct Usage {
 impl Usage {
     pub(crate) fn now() -> Self {
         let (frames, heap) = (memory().frames().stats(), heap::stats());
-        Self { frames: frames.total - frames.free - heap.claimed / PAGE_SIZE, heap: heap.used }
+        // The heap does not count the few bytes that it needs itself of each run of frames.
+        Self { frames: frames.total - frames.free - heap.claimed.div_ceil(PAGE_SIZE), heap: heap.used }
     }
 }
 
