@@ -94,12 +94,9 @@ fn locked_disk(built: &Built) -> Result<()> {
     std::fs::write(&file, [0; 4096])?;
     let path = file.to_str().context("a path that is no text")?;
     let mut first = with_console(built, &["--disk", path])?;
-    // Where the kernel prints, QEMU has the disk.
-    let printed = first.stdout.as_mut().context("it is piped")?.read_exact(&mut [0]);
     let refused = run(built, &["--disk", path, "--exec", "exit 0"]);
     first.kill()?;
     first.wait()?;
-    printed?;
     let refused = refused?;
     ends_with(&refused, 104)?;
     let errors = String::from_utf8_lossy(&refused.stderr);
@@ -130,12 +127,17 @@ fn interrupt(built: &Built) -> Result<()> {
     ends(qemu)
 }
 
-/// A runner whose machine goes on until it is told to end.
+/// A runner whose machine waits for commands: QEMU has its disks, and has no more to print.
 fn with_console(built: &Built, args: &[&str]) -> Result<Child> {
     let mut command = Command::new(&built.runner);
     command.args(["--console", "--no-tour", "--timeout", "100"]).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command.spawn().context("the runner does not start")
+    let mut runner = command.spawn().context("the runner does not start")?;
+    let mut byte = [0];
+    while byte != *b">" {
+        runner.stdout.as_mut().context("it is piped")?.read_exact(&mut byte).context("there is no prompt")?;
+    }
+    Ok(runner)
 }
 
 fn ends(process: u32) -> Result<()> {
@@ -148,15 +150,12 @@ fn ends(process: u32) -> Result<()> {
     bail!("QEMU, process {process}, outlives its runner")
 }
 
-/// The QEMU of a runner, which looks after its builds first.
+/// The QEMU of a runner that has started one.
 fn qemu_of(runner: u32) -> Option<u32> {
-    (0..1000).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let (name, fields) = stat(pid)?;
-            (name.starts_with("qemu") && fields.get(1)?.parse() == Ok(runner)).then_some(pid)
-        })
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let (name, fields) = stat(pid)?;
+        (name.starts_with("qemu") && fields.get(1)?.parse() == Ok(runner)).then_some(pid)
     })
 }
 
