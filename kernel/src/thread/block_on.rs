@@ -67,7 +67,8 @@ fn wait<F: Future>(future: F, give_up: impl Fn(&Thread) -> bool) -> Result<F::Ou
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        // A wake since the poll is not lost: it marks the task, which is running this thread.
+        // A wake since the poll is not lost: it marks the task, which is running this thread. If the thread was
+        // preempted in between, or faulted, this returns at once, and it polls again.
         call::call(Call::Park);
     }
 }

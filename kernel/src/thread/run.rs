@@ -38,6 +38,9 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         if let Some(task) = executor::current_task() {
             thread.task.init_once(|| task);
         }
+        // A wake for the future that `block_on` polls on the thread is a wake of this task. What the task awaits
+        // in between, because of a fault or the end of a slot, takes it for its own.
+        let mut wake_may_be_spent = false;
         let reason = loop {
             if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
                 break EndReason::Killed;
@@ -46,19 +49,30 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
             thread.begun.store(true, Relaxed);
             match trap::enter(&thread) {
                 Trap::PageFault(fault) => {
+                    wake_may_be_spent = true;
                     if let Some(end) = serve_fault(&thread, fault).await {
                         break end;
                     }
                 }
-                Trap::SlotOver | Trap::Interrupted => executor::yield_now().await,
+                Trap::SlotOver | Trap::Interrupted => {
+                    wake_may_be_spent = true;
+                    executor::yield_now().await;
+                }
                 Trap::Syscall => {
                     if let Some(end) = syscall::serve(&thread).await {
                         break end;
                     }
                 }
                 Trap::Call => match Call::from_number(thread.with_context(|context| context.rax)) {
-                    Some(Call::Yield) => executor::yield_now().await,
-                    Some(Call::Park) => parked_once().await,
+                    Some(Call::Yield) => {
+                        wake_may_be_spent = true;
+                        executor::yield_now().await;
+                    }
+                    Some(Call::Park) => {
+                        if !core::mem::take(&mut wake_may_be_spent) {
+                            parked_once().await;
+                        }
+                    }
                     Some(Call::Exit) => break EndReason::Finished(0),
                     None => break raised(&thread, Exception { vector: 13, error: 0 }),
                 },
