@@ -28,15 +28,32 @@ pub(crate) fn interrupts_on() {
     }
 }
 
-/// Writes to the next 8 KiB of stack, so that whatever follows on it does not fault.
+/// As [`interrupts_off`], but where they were on, the next 8 KiB of stack are there for what follows. Where they
+/// were off, who turned them off has seen to that.
 #[inline]
-pub(crate) fn touch_stack() {
+pub(crate) fn interrupts_off_on_stack() -> bool {
     #[cfg(target_os = "none")]
-    // SAFETY: a locked OR with zero changes nothing; there is no red zone, so the words are free. Where the
-    // stack is not there yet the fault comes now, with interrupts as they were.
-    unsafe {
-        core::arch::asm!("lock or qword ptr [rsp - 4096], 0", "lock or qword ptr [rsp - 8192], 0");
-    };
+    {
+        let flags: u64;
+        // SAFETY: as in `interrupts_off`. A locked OR with zero changes nothing; there is no red zone, so the
+        // words are free. Where the stack is not there yet the fault comes now, while interrupts are still on.
+        unsafe {
+            core::arch::asm!(
+                "pushfq",
+                "pop {flags}",
+                "test {flags:h}, 2",
+                "jz 2f",
+                "lock or qword ptr [rsp - 4096], 0",
+                "lock or qword ptr [rsp - 8192], 0",
+                "cli",
+                "2:",
+                flags = out(reg_abcd) flags,
+            );
+        }
+        flags & 1 << 9 != 0
+    }
+    #[cfg(not(target_os = "none"))]
+    false
 }
 
 /// This CPU's own data. A caller that may be preempted can find itself on another CPU right after.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | holder, other CPU | the other one spins; every section is short and never waits |
 //! | holder, interrupt handler on its CPU | interrupts are off while a guard lives, so the handler comes later |
-//! | holder, its own stack's page fault | `lock` touches the next 8 KiB of stack before interrupts go off |
+//! | holder, its own stack's page fault | `lock` touches the next 8 KiB of stack before it turns interrupts off |
 //! | guards dropped out of order | interrupts come back with the last one; the names stay harmless |
 //!
 //! Interrupt handlers take no lock that other code takes. No guard lives across an `await`: clippy knows the
@@ -53,7 +53,6 @@ impl<T: ?Sized> SpinLock<T> {
     /// by another CPU for as long as that CPU likes.
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        arch::touch_stack();
         let previous = enter(&self.name);
         while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             while self.locked.load(Ordering::Relaxed) {
@@ -66,7 +65,6 @@ impl<T: ?Sized> SpinLock<T> {
     /// Takes the lock if nobody holds it. Never waits; may be used by a panic report.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        arch::touch_stack();
         let previous = enter(&self.name);
         if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             Some(SpinGuard { lock: self, previous, not_send: PhantomData })
@@ -135,6 +133,18 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
 /// anywhere, also nested and under a guard.
 #[inline]
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+    section(arch::interrupts_off(), f)
+}
+
+/// As [`without_interrupts`], but the next 8 KiB of stack are there for `f`.
+#[inline]
+pub(crate) fn without_interrupts_on_stack<R>(f: impl FnOnce() -> R) -> R {
+    section(arch::interrupts_off_on_stack(), f)
+}
+
+/// Interrupts are off already, `were_on` before.
+#[inline]
+fn section<R>(were_on: bool, f: impl FnOnce() -> R) -> R {
     struct Restore;
     impl Drop for Restore {
         #[inline]
@@ -145,17 +155,9 @@ pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
             }
         }
     }
-    let were_on = arch::interrupts_off();
     arch::local().push_interrupts_off(were_on);
     let _restore = Restore;
     f()
-}
-
-/// As [`without_interrupts`], but the next 8 KiB of stack are there for `f`.
-#[inline]
-pub(crate) fn without_interrupts_on_stack<R>(f: impl FnOnce() -> R) -> R {
-    arch::touch_stack();
-    without_interrupts(f)
 }
 
 /// The name of the innermost spin lock that this CPU holds, for the report of a fault that should not have been.
@@ -174,7 +176,7 @@ static OUT_OF_ORDER: &str = "(guards were dropped out of order)";
 
 #[inline]
 fn enter(name: &&'static str) -> *mut &'static str {
-    let were_on = arch::interrupts_off();
+    let were_on = arch::interrupts_off_on_stack();
     let cpu = arch::local();
     cpu.push_interrupts_off(were_on);
     let previous = cpu.held.load(Ordering::Relaxed);

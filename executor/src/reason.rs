@@ -89,8 +89,8 @@ impl fmt::Display for WaitReason {
 
 /// Notes what the current task waits for. A leaf future calls it when it returns `Pending`.
 ///
-/// The first reason noted in a poll is the one shown; the time beside it is when the wait for this reason
-/// began, not when it was last polled. Outside a task it does nothing.
+/// The first reason noted in a poll is the one shown; the time beside it is when that poll ended. Outside a task
+/// it does nothing.
 #[inline]
 pub fn waits_for(reason: WaitReason) {
     if let Some(header) = task::current_header() {

@@ -127,13 +127,14 @@ unsafe fn poll(cpu: &'static CpuLocal, task: *mut Header) {
         }
     };
     drop(current);
-    count(cpu, header, platform().now().saturating_sub(began));
+    let now = platform().now();
+    count(cpu, header, now.saturating_sub(began));
     if done {
         // SAFETY: the future is gone, and the output there unless cancelled.
         unsafe { finish(cpu, task, cancelled) };
         return;
     }
-    header.end_notes();
+    header.end_notes(now);
     if header.state.end_pending() == AfterPoll::Requeue {
         // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
         unsafe { cpu.ready.push_again(task, header.state.is_thread(), header.nice()) };

@@ -173,6 +173,7 @@ fn a_waiting_task_shows_why_and_since_when() {
     clock.advance(Duration::from_micros(1024));
     let handle = spawn(async {
         QUEUE.wait().await;
+        QUEUE.wait().await;
         sleep(Duration::from_secs(1)).await;
     });
     let task = handle.task();
@@ -180,9 +181,9 @@ fn a_waiting_task_shows_why_and_since_when() {
     run_until_idle();
     assert_eq!(task.wait(), Some((WaitReason::Page, 1_024_000)));
     clock.advance(Duration::from_micros(1024));
-    task.wake();
+    QUEUE.wake_one();
     run_until_idle();
-    assert_eq!(task.wait(), Some((WaitReason::Page, 1_024_000)), "polled in vain, it still waits since then");
+    assert_eq!(task.wait(), Some((WaitReason::Page, 2_048_000)), "the next wait for the same");
     QUEUE.wake_one();
     run_until_idle();
     assert_eq!(task.wait(), Some((WaitReason::Timer, 2_048_000)));

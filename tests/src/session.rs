@@ -116,9 +116,18 @@ impl Session {
                     }
                 }
                 Heard::Nothing => {}
-                Heard::End => bail!("the machine ended before it said `{what}`"),
+                Heard::End => bail!("the machine ended before it said `{what}`{}", self.failures()),
             }
         }
+    }
+
+    /// What the kernel has said about a failed test, as the reason for what follows from it.
+    fn failures(&self) -> String {
+        let failures = self.heard.iter().filter_map(|line| match line {
+            Control::Test { name, result: Err(why) } => Some(format!("; {name} failed: {why}")),
+            _ => None,
+        });
+        failures.collect()
     }
 
     /// Waits until the console shows `text`, behind what an earlier wait has found, and returns what is between.
@@ -136,7 +145,7 @@ impl Session {
                 return Ok(between);
             }
             if ended {
-                bail!("the machine ended before it printed `{text}`");
+                bail!("the machine ended before it printed `{text}`{}", self.failures());
             }
             if Instant::now() >= until {
                 bail!("`{text}` was not printed within {} s", patience.as_secs());

@@ -47,10 +47,9 @@ unsafe impl Sync for Header {}
 #[cfg(all(target_pointer_width = "64", not(loom)))]
 const _: () = assert!(size_of::<Header>() == 64);
 
-/// The info word: `since:40 | nice:8 | name:8 | noted:1 | reason:7`. Only the CPU that polls the task writes it.
+/// The info word: `since:40 | nice:8 | name:8 | reason:8`. Only the CPU that polls the task writes it.
 /// `since` counts units of 1,024 ns, so it is good for 35 years.
-const REASON: u64 = 0x7f;
-const NOTED: u64 = 0x80;
+const REASON: u64 = 0xff;
 const NAME_SHIFT: u32 = 8;
 const NICE_SHIFT: u32 = 16;
 const SINCE_SHIFT: u32 = 24;
@@ -86,45 +85,33 @@ impl Header {
         (self.info.load(Ordering::Relaxed) >> NICE_SHIFT) as u8
     }
 
-    /// The reason noted last, and since when in nanoseconds since boot.
+    /// The reason noted in the last poll, and when that ended in nanoseconds since boot.
     pub(crate) fn reason(&self) -> Option<(WaitReason, u64)> {
         let info = self.info.load(Ordering::Relaxed);
         let reason = WaitReason::from_number((info & REASON) as u8)?;
         Some((reason, info >> SINCE_SHIFT << SINCE_UNIT_SHIFT))
     }
 
-    /// Called in the task's own poll.
+    /// Called in the task's own poll. The first reason of a poll stays.
     #[inline]
     pub(crate) fn note_reason(&self, reason: WaitReason) {
         let info = self.info.load(Ordering::Relaxed);
-        if info & NOTED != 0 {
-            return;
+        if info & REASON == 0 {
+            self.info.store(info | reason as u64, Ordering::Relaxed);
         }
-        let info = if info & REASON == reason as u64 {
-            info | NOTED
-        } else {
-            let since = platform::platform().now() >> SINCE_UNIT_SHIFT << SINCE_SHIFT;
-            info & CONSTANT | since | NOTED | reason as u64
-        };
-        self.info.store(info, Ordering::Relaxed);
     }
 
-    /// Before a poll: nothing is noted yet in it. What was noted in the last one stays for comparison.
+    /// Before a poll: nothing is noted yet in it.
     #[inline]
     pub(crate) fn begin_notes(&self) {
-        let info = self.info.load(Ordering::Relaxed);
-        if info & NOTED != 0 {
-            self.info.store(info & !NOTED, Ordering::Relaxed);
-        }
+        self.info.store(self.info.load(Ordering::Relaxed) & CONSTANT, Ordering::Relaxed);
     }
 
-    /// After a poll that noted nothing, what was noted before is over.
+    /// After a poll that ended at `now` and was pending: what was noted is waited for from here on.
     #[inline]
-    pub(crate) fn end_notes(&self) {
-        let info = self.info.load(Ordering::Relaxed);
-        if info & NOTED == 0 && info & REASON != 0 {
-            self.info.store(info & CONSTANT, Ordering::Relaxed);
-        }
+    pub(crate) fn end_notes(&self, now: u64) {
+        let info = self.info.load(Ordering::Relaxed) & (CONSTANT | REASON);
+        self.info.store(info | now >> SINCE_UNIT_SHIFT << SINCE_SHIFT, Ordering::Relaxed);
     }
 }
 
