@@ -12,8 +12,11 @@ use crate::vm_object::Eviction;
 
 /// Pages that are looked at before others get a turn.
 const BATCH: usize = 32;
-/// How long the victim of an empty memory has to give its frames back before the next is named.
+/// How long the victim of an empty memory has to give its frames back before the next is named, and a page
+/// that was just loaded has to be used.
 const GRACE: Duration = Duration::from_millis(10);
+/// After so many looks at all pages, a grace period after each, one that is in use must go.
+const PATIENCE: u32 = 3;
 
 /// The background task that keeps frames free: spawned once for each [`Memory`]. It sleeps until the free
 /// frames fall below the low mark, gives clean pages back until the high mark is reached, and names a victim
@@ -24,12 +27,21 @@ const GRACE: Duration = Duration::from_millis(10);
 pub async fn reclaimer(memory: &'static Memory) -> ! {
     loop {
         memory.frames().wait_until_short().await;
+        let mut fruitless = 0;
         loop {
             let stats = memory.frames().stats();
             if stats.free >= stats.high {
                 break;
             }
-            if reclaim(memory, stats.high - stats.free).await > 0 {
+            // Each page is looked at once: one that was just loaded stays until its thread had a chance to run.
+            let looks = if fruitless < PATIENCE { stats.clean } else { stats.clean * 2 };
+            if give_back(memory, stats.high - stats.free, looks).await > 0 {
+                fruitless = 0;
+                continue;
+            }
+            if stats.clean > 0 && fruitless < PATIENCE {
+                fruitless += 1;
+                executor::time::sleep(GRACE).await;
                 continue;
             }
             // A frame that is being filled will be clean or free soon, and says so.
@@ -47,7 +59,10 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
 /// # Cancellation
 /// Dropping the future keeps what was given back.
 pub async fn reclaim(memory: &'static Memory, target: usize) -> usize {
-    let looks = memory.frames().stats().clean * 2;
+    give_back(memory, target, memory.frames().stats().clean * 2).await
+}
+
+async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usize {
     let mut freed = 0;
     for look in 0..looks {
         if freed == target {

@@ -106,7 +106,7 @@ fn protecting_among_faults() {
     let (storm, free) = Storm::new();
     storm.run(free, |storm| {
         let all = range(address(BASE), PAGES);
-        block_on(storm.space.protect(all.clone(), Protection::default())).unwrap();
+        block_on(storm.space.protect(all.clone(), Protection::default().for_user())).unwrap();
         assert!((0..PAGES).all(|index| storm.space.walk(address(BASE + index * PAGE)).is_none()));
         block_on(storm.space.protect(all, RW)).unwrap();
     });
