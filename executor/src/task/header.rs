@@ -5,10 +5,10 @@ use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::{Context, Waker};
 
 use super::state::{State, Wake};
+use crate::arch;
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell};
 use crate::cpu::CpuLocal;
 use crate::reason::WaitReason;
-use crate::{arch, platform};
 
 /// What the run loop does with a future whose type it does not know.
 pub(crate) struct Vtable {
