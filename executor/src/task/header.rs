@@ -149,7 +149,7 @@ pub(crate) fn notify(home: &'static CpuLocal) {
 #[cold]
 fn kick(home: &'static CpuLocal) {
     #[cfg(target_os = "none")]
-    platform::platform().kick(home.id());
+    crate::platform::platform().kick(home.id());
     #[cfg(not(target_os = "none"))]
     home.host.kick_this();
 }
