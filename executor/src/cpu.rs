@@ -3,14 +3,14 @@
 //! On the bare machine the GS base points at this CPU's [`CpuLocal`]; on the host each thread is a CPU of its
 //! own. Fields stand grouped by who may touch them.
 
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch;
-use crate::atomic::{AtomicBool as ModelledBool, const_unless_loom};
+use crate::atomic::{AtomicBool as ModelledBool, AtomicU64 as ModelledU64, const_unless_loom};
 use crate::lock::SpinLock;
 use crate::run_queue::{RunQueue, Stack};
-use crate::task::Header;
 use crate::task::registry::Registry;
+use crate::task::{Header, names};
 use crate::time::wheel::Wheel;
 
 /// One CPU's data. The kernel makes it the first field of its own block for the CPU.
@@ -21,6 +21,11 @@ pub struct CpuLocal {
     /// The task that is polled here; null between polls.
     pub(crate) current: AtomicPtr<Header>,
     id: u32,
+    /// The next in the list of CPUs.
+    next: AtomicPtr<CpuLocal>,
+    /// CPUs of one machine steal from each other, and wait for each other's grace periods. On the bare machine
+    /// there is only one; on the host each thread is one, unless it was started as part of another.
+    pub(crate) machine: AtomicU32,
 
     // This CPU only, with interrupts off.
     /// How many guards and `without_interrupts` are open, and whether interrupts come back after the last.
@@ -33,24 +38,31 @@ pub struct CpuLocal {
     // Any CPU and any interrupt handler.
     /// The timer interrupt came; the run loop has not looked yet.
     pub(crate) alarm: ModelledBool,
-    /// The CPU is idle or about to be: who pushes work must kick it.
+    /// The CPU is idle or about to be: who pushes work must rouse it.
     pub(crate) sleeping: ModelledBool,
+    /// The latest grace period that this CPU has passed. Written by its run loop.
+    pub(crate) passed: ModelledU64,
+    /// It looks for something to steal.
+    pub(crate) searching: AtomicBool,
     pub(crate) woken_tasks: Stack,
     pub(crate) woken_threads: Stack,
     /// Tasks whose last reference was dropped where freeing is not allowed.
     pub(crate) dead: Stack,
 
-    // Only the run loop, between polls.
-    pub(crate) ready: RunQueue,
-
     // Any CPU, under their own locks.
+    pub(crate) ready: RunQueue,
     pub(crate) wheel: SpinLock<Wheel>,
     pub(crate) registry: SpinLock<Registry>,
 
     // Counters, written by this CPU only.
     pub(crate) polls: AtomicU64,
     pub(crate) idle_ns: AtomicU64,
+    pub(crate) steals: AtomicU64,
     pub(crate) longest_poll_ns: AtomicU64,
+    /// The number of the name of the task that it was.
+    pub(crate) longest_poll: AtomicU8,
+    // Written by anybody.
+    kicks: AtomicU64,
 
     #[cfg(not(target_os = "none"))]
     pub(crate) host: crate::host::HostPlatform,
@@ -62,19 +74,23 @@ impl CpuLocal {
     pub(crate) const CURRENT_OFFSET: usize = core::mem::offset_of!(CpuLocal, current);
 
     const_unless_loom! {
-        /// The data of CPU `id` (0 is the one that booted; at most 255).
+        /// The data of CPU `id` (0 is the one that booted; below [`MAX_CPUS`]).
         pub fn new(id: u32) -> Self {
-            assert!(id < 256, "a CPU's number fits into eight bits of a task's number");
+            assert!(id < MAX_CPUS, "a CPU's number fits into ten bits of a task's number");
             CpuLocal {
                 this: AtomicPtr::new(core::ptr::null_mut()),
                 current: AtomicPtr::new(core::ptr::null_mut()),
                 id,
+                next: AtomicPtr::new(core::ptr::null_mut()),
+                machine: AtomicU32::new(0),
                 off_depth: AtomicU32::new(0),
                 were_on: AtomicBool::new(false),
                 held: AtomicPtr::new(core::ptr::null_mut()),
                 guards: AtomicU32::new(0),
                 alarm: ModelledBool::new(false),
                 sleeping: ModelledBool::new(false),
+                passed: ModelledU64::new(0),
+                searching: AtomicBool::new(false),
                 woken_tasks: Stack::new(),
                 woken_threads: Stack::new(),
                 dead: Stack::new(),
@@ -83,17 +99,45 @@ impl CpuLocal {
                 registry: SpinLock::new("task registry", Registry::new()),
                 polls: AtomicU64::new(0),
                 idle_ns: AtomicU64::new(0),
+                steals: AtomicU64::new(0),
                 longest_poll_ns: AtomicU64::new(0),
+                longest_poll: AtomicU8::new(0),
+                kicks: AtomicU64::new(0),
                 #[cfg(not(target_os = "none"))]
                 host: crate::host::HostPlatform::new(),
             }
         }
     }
 
-    /// Notes its own address. On the bare machine: call it, then point this CPU's GS base (and the kernel's
-    /// half of `swapgs`) at it, before the first lock is taken on this CPU.
+    /// Notes its own address, and enters it in the list of CPUs. On the bare machine: call it, then point this
+    /// CPU's GS base (and the kernel's half of `swapgs`) at it, before the first lock is taken on this CPU; its
+    /// run loop must follow, since grace periods wait for it. Once.
     pub fn bind(&'static self) {
-        self.this.store(core::ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+        let this = core::ptr::from_ref(self).cast_mut();
+        self.this.store(this, Ordering::Relaxed);
+        list::enter(self, this);
+    }
+
+    /// Makes the CPU leave idle, if it is there or about to be. One of those who call at the same time sends
+    /// the kick. Any context.
+    pub(crate) fn rouse(&'static self) {
+        if self.sleeping.swap(false, Ordering::Relaxed) {
+            self.kick();
+        }
+    }
+
+    /// Sends an interrupt to this CPU. Any context.
+    pub(crate) fn kick(&'static self) {
+        self.kicks.fetch_add(1, Ordering::Relaxed);
+        #[cfg(target_os = "none")]
+        crate::platform::platform().kick(self.id);
+        #[cfg(not(target_os = "none"))]
+        self.host.kick_this();
+    }
+
+    /// Whether `other` is of the same machine.
+    fn is_beside(&self, other: &CpuLocal) -> bool {
+        self.machine.load(Ordering::Relaxed) == other.machine.load(Ordering::Relaxed)
     }
 
     /// The CPU's number.
@@ -101,12 +145,16 @@ impl CpuLocal {
         self.id
     }
 
-    /// Counters of this CPU: polls, nanoseconds spent idle, longest poll in nanoseconds.
+    /// What this CPU's run loop has counted so far.
     pub fn counters(&self) -> CpuCounters {
+        let longest = self.longest_poll_ns.load(Ordering::Relaxed);
         CpuCounters {
             polls: self.polls.load(Ordering::Relaxed),
             idle_ns: self.idle_ns.load(Ordering::Relaxed),
-            longest_poll_ns: self.longest_poll_ns.load(Ordering::Relaxed),
+            longest_poll_ns: longest,
+            longest_poll: (longest > 0).then(|| names::name(self.longest_poll.load(Ordering::Relaxed))),
+            steals: self.steals.load(Ordering::Relaxed),
+            kicks: self.kicks.load(Ordering::Relaxed),
         }
     }
 
@@ -137,12 +185,66 @@ pub struct CpuCounters {
     pub idle_ns: u64,
     /// The longest poll of a task (not of a thread), in nanoseconds.
     pub longest_poll_ns: u64,
+    /// The name of that task.
+    pub longest_poll: Option<&'static str>,
+    /// Tasks and threads that it took from other CPUs.
+    pub steals: u64,
+    /// How often it was roused from idle, or interrupted for a grace period.
+    pub kicks: u64,
 }
+
+/// CPUs have numbers below this.
+pub const MAX_CPUS: u32 = 1 << 10;
 
 /// The number of the CPU that executes this: exact with interrupts off, else a hint. Any context.
 pub fn current_cpu() -> u32 {
     arch::local().id
 }
+
+/// The CPUs of this machine that were bound, newest first. Any context.
+pub fn cpus() -> impl Iterator<Item = &'static CpuLocal> {
+    let own = arch::local();
+    list::all().filter(move |cpu| cpu.is_beside(own))
+}
+
+/// The CPU with this number, if it was bound.
+pub(crate) fn by_id(id: u32) -> Option<&'static CpuLocal> {
+    cpus().find(|cpu| cpu.id == id)
+}
+
+/// The list of CPUs: push-only, so that it is walked without a lock.
+#[cfg(not(loom))]
+mod list {
+    #![allow(unsafe_code, reason = "CPUs are never freed, so the list's pointers are good for ever")]
+    use super::{AtomicPtr, CpuLocal, Ordering};
+
+    static FIRST: AtomicPtr<CpuLocal> = AtomicPtr::new(core::ptr::null_mut());
+
+    pub(super) fn enter(cpu: &'static CpuLocal, this: *mut CpuLocal) {
+        let mut first = FIRST.load(Ordering::Relaxed);
+        loop {
+            cpu.next.store(first, Ordering::Relaxed);
+            match FIRST.compare_exchange_weak(first, this, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = &'static CpuLocal> {
+        // SAFETY: only `bind` writes to the list, and it has a reference for ever.
+        let mut at = unsafe { FIRST.load(Ordering::Acquire).as_ref() };
+        core::iter::from_fn(move || {
+            let cpu = at?;
+            // SAFETY: as above; what is behind an entry does not change once it is in the list.
+            at = unsafe { cpu.next.load(Ordering::Acquire).as_ref() };
+            Some(cpu)
+        })
+    }
+}
+/// In models CPUs come and go with the threads of a run.
+#[cfg(loom)]
+use crate::host::list;
 
 /// The counters of the CPU that executes this.
 pub fn counters() -> CpuCounters {

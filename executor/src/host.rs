@@ -17,30 +17,90 @@
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::boxed::Box;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Wake;
 use std::time::{Duration, Instant as HostInstant};
+use std::vec::Vec;
 
-use crate::cpu::CpuLocal;
+use crate::cpu::{CpuLocal, MAX_CPUS};
 use crate::platform::{Platform, alarm_fired, platform};
-use crate::run::{idle, poll_one, reap};
+use crate::run::{idle, poll_one, reap, steal};
 use crate::time::Instant;
+use crate::time::wheel::Wheel;
 
 std::thread_local! {
-    /// Never freed: wakers on other threads may still point to it.
-    static LOCAL: &'static CpuLocal = {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let local = Box::leak(Box::new(CpuLocal::new(NEXT.fetch_add(1, Ordering::Relaxed) % 256)));
-        local.bind();
-        local
-    };
+    static LOCAL: &'static CpuLocal = new_local();
+    static RETURN: Return = const { Return };
 }
 
-use std::boxed::Box;
+/// CPUs of threads that are over. They are never freed, as wakers on other threads may still point to them.
+static UNUSED: Mutex<Vec<&'static CpuLocal>> = Mutex::new(Vec::new());
+
+/// Gives the thread's CPU to a later thread, when all numbers are used up, unless tasks or timers were left on it.
+struct Return;
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        let cpu = local();
+        let mut wheel = cpu.wheel.lock();
+        if wheel.is_empty() && cpu.registry.lock().live() == 0 {
+            // The next thread's clock may begin at zero.
+            *wheel = Wheel::new();
+            drop(wheel);
+            cpu.host.reset();
+            leave_machine(cpu);
+            UNUSED.lock().unwrap_or_else(PoisonError::into_inner).push(cpu);
+        }
+    }
+}
+
+fn new_local() -> &'static CpuLocal {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Used CPUs are as good as new ones, but not quite the same: the order in which they number tasks differs.
+    if id >= MAX_CPUS
+        && let Some(unused) = UNUSED.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    {
+        return unused;
+    }
+    let local: &CpuLocal = Box::leak(Box::new(CpuLocal::new(id)));
+    local.sleeping.store(true, Ordering::Relaxed);
+    leave_machine(local);
+    local.bind();
+    local
+}
+
+/// Each thread is a machine of its own, unless it is started as part of another.
+fn leave_machine(cpu: &CpuLocal) {
+    cpu.machine.store(cpu.id() + 1, Ordering::Relaxed);
+}
 
 pub(crate) fn local() -> &'static CpuLocal {
     LOCAL.with(|local| *local)
+}
+
+/// The thread runs its CPU's loop: until this is dropped it does not count as idle.
+struct Awake {
+    cpu: &'static CpuLocal,
+    before: bool,
+}
+
+impl Awake {
+    fn new() -> Self {
+        RETURN.with(|_| ());
+        let cpu = local();
+        let before = cpu.sleeping.swap(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Awake { cpu, before }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.cpu.sleeping.store(self.before, Ordering::SeqCst);
+    }
 }
 
 /// A thread's clock, alarm and idle state.
@@ -62,6 +122,13 @@ impl HostPlatform {
             simulated: AtomicBool::new(false),
             clock: AtomicU64::new(0),
         }
+    }
+
+    /// As it was made.
+    fn reset(&self) {
+        self.simulated.store(false, Ordering::Relaxed);
+        self.alarm.store(u64::MAX, Ordering::Relaxed);
+        *self.kicked.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     pub(crate) fn kick_this(&self) {
@@ -164,6 +231,7 @@ impl Clock {
 /// # Panics
 /// After ten million polls: then a task wakes itself for ever.
 pub fn run_until_idle() -> usize {
+    let _awake = Awake::new();
     let mut polls = 0;
     while poll_one() {
         polls += 1;
@@ -198,6 +266,7 @@ impl Wake for Flag {
 /// Inside a task; and with simulated time, when everything waits for ever.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
+    let _awake = Awake::new();
     let cpu = local();
     let flag = Arc::new(Flag { woken: AtomicBool::new(true), cpu });
     let waker = Waker::from(Arc::clone(&flag));
@@ -208,8 +277,53 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             reap(cpu);
             return output;
         }
-        if !poll_one() && !flag.woken.load(Ordering::Acquire) {
+        // Before the future is polled again the CPU may have to pass a grace period, as between two tasks.
+        if !poll_one() && !flag.woken.load(Ordering::Acquire) && !steal() {
             idle();
         }
     }
+}
+
+/// As [`block_on`], while `cpus - 1` further threads run as CPUs of the same machine, which steal each other's
+/// tasks. For tests of what happens on several CPUs at once; the clock is the real one.
+///
+/// Tasks that are not done when the future is are not run any more.
+///
+/// # Panics
+/// With simulated time, and as [`block_on`].
+pub fn block_on_cpus<F: Future>(cpus: u32, future: F) -> F::Output {
+    /// Also when the future panics.
+    struct Stop<'a>(&'a AtomicBool, Vec<&'static CpuLocal>);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+            self.1.iter().for_each(|cpu| cpu.host.kick_this());
+        }
+    }
+    let own = local();
+    assert!(!own.host.simulated.load(Ordering::Relaxed), "several CPUs cannot share a simulated clock");
+    let machine = own.machine.load(Ordering::Relaxed);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut others = Stop(&stop, Vec::new());
+        for _ in 1..cpus {
+            let (tell, told) = std::sync::mpsc::channel();
+            let stop = &stop;
+            scope.spawn(move || {
+                let _awake = Awake::new();
+                let cpu = local();
+                cpu.machine.store(machine, Ordering::Relaxed);
+                let _ = tell.send(cpu);
+                while !stop.load(Ordering::SeqCst) {
+                    if !poll_one() && !steal() {
+                        idle();
+                    }
+                }
+            });
+            others.1.extend(told.recv());
+        }
+        let output = block_on(future);
+        drop(others);
+        output
+    })
 }

@@ -1,11 +1,13 @@
 //! The host of loom's models: every loom thread is a CPU for one run of a model.
 #![allow(unsafe_code, reason = "a model's CPUs are freed at its end")]
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::boxed::Box;
+use std::vec::Vec;
 
 use loom::sync::Notify;
 
+use crate::atomic::{Ordering, fence};
 use crate::cpu::CpuLocal;
 use crate::platform::{Platform, alarm_fired};
 
@@ -13,6 +15,8 @@ use crate::platform::{Platform, alarm_fired};
 std::thread_local! {
     /// Task cells that are allocated.
     static CELLS: Cell<isize> = const { Cell::new(0) };
+    /// The CPUs of the run, newest first.
+    static CPUS: RefCell<Vec<&'static CpuLocal>> = const { RefCell::new(Vec::new()) };
     /// The clock of all CPUs.
     static CLOCK: Cell<u64> = const { Cell::new(0) };
 }
@@ -21,6 +25,7 @@ struct Owned(*mut CpuLocal);
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        CPUS.with_borrow_mut(|cpus| cpus.retain(|cpu| !core::ptr::eq(*cpu, self.0)));
         // SAFETY: made by `Box::into_raw`; models join their threads before the CPU that they wake goes.
         drop(unsafe { Box::from_raw(self.0) });
     }
@@ -28,11 +33,38 @@ impl Drop for Owned {
 
 loom::thread_local! {
     static LOCAL: Owned = {
-        let local = Box::into_raw(Box::new(CpuLocal::new(0)));
+        let id = CPUS.with_borrow(|cpus| cpus.first().map_or(0, |cpu| cpu.id() + 1));
+        let local = Box::into_raw(Box::new(CpuLocal::new(id)));
         // SAFETY: freed by `Owned`, after its last use.
-        unsafe { (*local).bind() };
+        unsafe {
+            (*local).sleeping.store(true, Ordering::Relaxed);
+            (*local).bind();
+        }
         Owned(local)
     };
+}
+
+/// The list of CPUs, in place of the one that never forgets any.
+pub(crate) mod list {
+    use super::{CPUS, CpuLocal};
+
+    pub(crate) fn enter(cpu: &'static CpuLocal, _this: *mut CpuLocal) {
+        CPUS.with_borrow_mut(|cpus| cpus.insert(0, cpu));
+    }
+
+    pub(crate) fn all() -> impl Iterator<Item = &'static CpuLocal> {
+        CPUS.with_borrow(Clone::clone).into_iter()
+    }
+}
+
+/// Runs `f` with this CPU awake.
+fn awake<R>(f: impl FnOnce() -> R) -> R {
+    let cpu = local();
+    cpu.sleeping.store(false, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    let result = f();
+    cpu.sleeping.store(true, Ordering::SeqCst);
+    result
 }
 
 pub(crate) fn local() -> &'static CpuLocal {
@@ -91,15 +123,28 @@ pub fn set_clock(nanos: u64) {
 
 /// Runs this CPU until `done`, idling where nothing is ready.
 pub fn run_until(mut done: impl FnMut() -> bool) {
-    while !done() {
-        if !crate::poll_one() {
-            crate::run::idle();
+    awake(|| {
+        while !done() {
+            if !crate::poll_one() {
+                crate::run::idle();
+            }
         }
-    }
+    });
+}
+
+/// Takes over half of what is ready on other CPUs, then runs what is ready. Returns the number of polls.
+pub fn steal_and_run() -> usize {
+    awake(|| {
+        let mut polls = 0;
+        while crate::poll_one() || crate::run::steal() {
+            polls += 1;
+        }
+        polls
+    })
 }
 
 /// Runs what is ready, then frees what is dead.
 pub fn run_ready() {
-    while crate::poll_one() {}
+    awake(|| while crate::poll_one() {});
     crate::run::reap(local());
 }

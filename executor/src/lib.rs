@@ -65,6 +65,7 @@ extern crate std;
 mod arch;
 mod atomic;
 pub mod cpu;
+mod grace;
 #[cfg(not(any(target_os = "none", loom)))]
 pub mod host;
 #[cfg(loom)]
@@ -82,7 +83,8 @@ pub mod time;
 mod wait_queue;
 mod waiter;
 
-pub use cpu::{CpuLocal, current_cpu};
+pub use cpu::{CpuLocal, cpus, current_cpu};
+pub use grace::grace_period;
 #[cfg(target_os = "none")]
 pub use platform::init;
 pub use platform::{Platform, alarm_fired};
@@ -90,6 +92,6 @@ pub use reason::{WaitReason, waits_for};
 pub use run::{has_ready_thread, has_work, poll_one, run};
 pub use task::{
     AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, TaskId, TaskRef, TaskState,
-    Tasks, YieldNow, current_task, live_tasks, spawn, tasks, try_for_each_task, yield_now,
+    YieldNow, current_task, live_tasks, spawn, spawn_pinned, tasks, try_for_each_task, yield_now,
 };
 pub use wait_queue::{Wait, WaitFor, WaitQueue};

@@ -206,7 +206,7 @@ fn leave(name: &&'static str, previous: *mut &'static str) {
 }
 
 #[inline]
-fn relax() {
+pub(crate) fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
     #[cfg(all(not(loom), not(target_os = "none")))]

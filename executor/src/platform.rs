@@ -1,10 +1,14 @@
 //! What the executor needs from the machine.
 
 use crate::arch;
+use crate::task::TaskRef;
 
 use core::sync::atomic::Ordering;
 #[cfg(target_os = "none")]
 use core::sync::atomic::{AtomicBool, AtomicPtr};
+
+/// A task that polls for longer than this, in nanoseconds, is reported by [`Platform::hogged`].
+pub const HOG_NS: u64 = 10_000_000;
 
 /// Clock, alarm, idle state and the interrupt between CPUs.
 pub trait Platform: Sync {
@@ -19,8 +23,17 @@ pub trait Platform: Sync {
     fn kick(&self, cpu: u32);
 
     /// Called with interrupts off after the last look at the queues: enables them and halts as one step, and
-    /// returns with interrupts on after some interrupt.
+    /// returns with interrupts on after some interrupt. An idle CPU holds up no grace period, so before it halts
+    /// it must let go of what [`quiesce`](Platform::quiesce) lets go of, as far as the CPU might use it by itself.
     fn idle(&self);
+
+    /// A grace period is asked for, and this CPU is between two polls: whatever it believes beyond that (its TLB,
+    /// the address space that is loaded) is to be forgotten here. Interrupts are on.
+    fn quiesce(&self) {}
+
+    /// A task's poll, not a thread's, took longer than [`HOG_NS`]: nothing else could run on this CPU. Called by
+    /// the run loop after the poll.
+    fn hogged(&self, _task: &TaskRef, _nanos: u64) {}
 }
 
 #[cfg(target_os = "none")]

@@ -4,29 +4,30 @@
 //! alarm fired? -> fire timers      (time::advance)
 //! take what was woken, pick one    (run_queue)
 //! poll it                          (poll)
-//! nothing there -> idle            (idle)
+//! nothing there -> steal           (steal)
+//! nothing there either -> idle     (idle)
 //! ```
 //! Going idle: publish 'sleeping', a sequentially consistent fence, look at everything again with interrupts
 //! off, then enable interrupts and halt as one step. A waker pushes, a fence, reads 'sleeping'. One of the two
 //! sees the other. With acquire and release alone both may miss, and the CPU sleeps on ready work.
 #![allow(unsafe_code, reason = "polls tasks through their headers, and owns the CPU's run queue")]
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::task::Context;
 
 use crate::atomic::fence;
-use crate::cpu::CpuLocal;
-use crate::platform::platform;
+use crate::cpu::{CpuLocal, cpus};
+use crate::platform::{HOG_NS, platform};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, HANDLE, JOINER};
-use crate::task::{registry, waker};
-use crate::{arch, time};
+use crate::task::{TaskRef, registry, waker};
+use crate::{arch, grace, time};
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
 /// [`Platform::idle`](crate::platform::Platform::idle). Called once per CPU, with interrupts on.
 pub fn run() -> ! {
     loop {
-        if !poll_one() {
+        if !poll_one() && !steal() {
             idle();
         }
     }
@@ -42,6 +43,7 @@ pub fn poll_one() -> bool {
     #[cfg(not(target_os = "none"))]
     cpu.host.check_alarm();
     reap(cpu);
+    grace::pass(cpu);
     if cpu.alarm.load(Ordering::Relaxed) && cpu.alarm.swap(false, Ordering::Acquire) {
         time::advance(cpu);
     }
@@ -59,7 +61,10 @@ pub fn poll_one() -> bool {
 #[inline]
 pub fn has_work() -> bool {
     let cpu = arch::local();
-    cpu.alarm.load(Ordering::Relaxed) || cpu.ready.has_tasks() || !cpu.woken_tasks.is_empty()
+    cpu.alarm.load(Ordering::Relaxed)
+        || cpu.ready.has_tasks()
+        || !cpu.woken_tasks.is_empty()
+        || grace::is_due(cpu)
 }
 
 /// Whether a thread, other than the one that runs, is ready on this CPU: for the end of a time slot. With
@@ -69,20 +74,74 @@ pub fn has_ready_thread() -> bool {
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()
 }
 
+/// CPUs that are idle, as a hint.
+static SLEEPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// The other CPUs.
+fn victims(cpu: &CpuLocal) -> impl Iterator<Item = &'static CpuLocal> {
+    cpus().filter(move |other| !core::ptr::eq(*other, cpu))
+}
+
+/// Looks for ready tasks on the other CPUs, beginning with those of higher numbers. True if it took some. Half of
+/// the CPUs may search at a time, or they would only meet each other.
+pub(crate) fn steal() -> bool {
+    let cpu = arch::local();
+    let (others, thieves) = victims(cpu).fold((0, 0), |(others, thieves), other| {
+        (others + 1, thieves + usize::from(other.searching.load(Ordering::Relaxed)))
+    });
+    if thieves * 2 >= others {
+        return false;
+    }
+    cpu.searching.store(true, Ordering::Relaxed);
+    let behind = victims(cpu).filter(|victim| victim.id() > cpu.id());
+    let stolen = behind
+        .chain(victims(cpu).filter(|victim| victim.id() < cpu.id()))
+        .filter(|victim| has_surplus(victim))
+        // SAFETY: this is the thief's run loop, between polls.
+        .map(|victim| unsafe { cpu.ready.steal(cpu, victim) })
+        .find(|&stolen| stolen > 0);
+    // Whoever saw this and roused nobody has left its surplus where `idle` looks once more.
+    cpu.searching.store(false, Ordering::SeqCst);
+    add(&cpu.steals, stolen.unwrap_or(0) as u64);
+    stolen.is_some()
+}
+
+/// Whether a CPU has ready tasks beside one that it polls, as far as can be told from outside. One that sleeps was just roused for what it has.
+fn has_surplus(cpu: &'static CpuLocal) -> bool {
+    !cpu.sleeping.load(Ordering::Relaxed)
+        && !cpu.current.load(Ordering::Relaxed).is_null()
+        && (cpu.ready.has_movable() || !cpu.woken_tasks.is_empty() || !cpu.woken_threads.is_empty())
+}
+
+/// Makes an idle CPU look for something to steal, unless one is looking already.
+#[cold]
+fn rouse_thief() {
+    if cpus().any(|cpu| cpu.searching.load(Ordering::SeqCst)) {
+        return;
+    }
+    if let Some(idle) = cpus().find(|cpu| cpu.sleeping.load(Ordering::Relaxed)) {
+        idle.rouse();
+    }
+}
+
 /// Waits on this CPU until there may be something to do.
 pub(crate) fn idle() {
     let cpu = arch::local();
     let before = platform().now();
     arch::interrupts_off();
+    SLEEPERS.fetch_add(1, Ordering::Relaxed);
     cpu.sleeping.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let nothing = !has_work() && !has_ready_thread() && cpu.dead.is_empty();
+    let nothing = !has_work() && !has_ready_thread() && cpu.dead.is_empty() && !victims(cpu).any(has_surplus);
     if nothing {
         platform().idle();
     } else {
         arch::interrupts_on();
     }
     cpu.sleeping.store(false, Ordering::Relaxed);
+    // Pairs with the one in `grace_period`: it sees that we are awake, or we see it before the next poll.
+    fence(Ordering::SeqCst);
+    SLEEPERS.fetch_sub(1, Ordering::Relaxed);
     add(&cpu.idle_ns, platform().now().saturating_sub(before));
 }
 
@@ -111,11 +170,16 @@ unsafe fn poll(cpu: &'static CpuLocal, task: *mut Header) {
     }
     // SAFETY: the executor's reference keeps it until it is done, below.
     let header = unsafe { &*task };
-    let cancelled = header.state.start();
-    header.begin_notes();
-    let began = platform().now();
     cpu.current.store(task, Ordering::Relaxed);
     let current = Current(cpu);
+    let cancelled = header.state.start();
+    // The change of the state stands between what a thief looks at and this look at whether there are any, as the
+    // fence in `idle` does: either it sees what is left here, or we see that it sleeps.
+    if cpu.ready.has_movable() && SLEEPERS.load(Ordering::Relaxed) > 0 {
+        rouse_thief();
+    }
+    header.begin_notes();
+    let began = platform().now();
     // SAFETY: RUNNING, so the stage is ours and holds the future.
     let done = unsafe {
         if cancelled {
@@ -128,7 +192,12 @@ unsafe fn poll(cpu: &'static CpuLocal, task: *mut Header) {
     };
     drop(current);
     let now = platform().now();
-    count(cpu, header, now.saturating_sub(began));
+    let took = now.saturating_sub(began);
+    count(cpu, header, took);
+    if took > HOG_NS && !header.state.is_thread() {
+        // SAFETY: the executor's reference keeps it until `finish`.
+        platform().hogged(&unsafe { TaskRef::borrow(task) }, took);
+    }
     if done {
         // SAFETY: the future is gone, and the output there unless cancelled.
         unsafe { finish(cpu, task, cancelled) };
@@ -174,6 +243,7 @@ fn count(cpu: &CpuLocal, header: &Header, took: u64) {
     }
     if took > cpu.longest_poll_ns.load(Ordering::Relaxed) && !header.state.is_thread() {
         cpu.longest_poll_ns.store(took, Ordering::Relaxed);
+        cpu.longest_poll.store(header.name(), Ordering::Relaxed);
     }
 }
 

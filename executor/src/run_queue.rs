@@ -1,10 +1,14 @@
-//! Where ready tasks stand: stacks that anybody may push to, and queues that only the run loop touches.
+//! Where ready tasks stand: stacks that anybody may push to, and queues that run loops take from: their own CPU's,
+//! or another's, to steal half of it.
 //!
 //! | who meets whom | what resolves it |
 //! | --- | --- |
 //! | push, push (other CPU, or interrupt in the middle of a push) | compare-and-swap on the head, tried again |
 //! | push, take | the whole chain goes at once: there is no pop, so no head can come back unnoticed (ABA) |
-//! | queue, anybody | the queues belong to the run loop alone, between polls |
+//! | take, take | who swaps gets the chain, the other one nothing |
+//! | run loop, thief | a lock of the queue's own, which only run loops take, between polls: no interrupt handler and no thread, so interrupts may stay on, and the holder is never preempted |
+//! | thief, thief of the thief | nobody holds two of these locks: what is stolen is out of one queue before it is put into the other |
+//! | steal, wake | a task in a queue is SCHEDULED, so a wake pushes nothing; its home is changed before the next poll, which publishes it |
 //!
 //! A task is in at most one stack or queue: its state bits decide who pushes it (see `task::state`), so one link
 //! in its header is enough.
@@ -12,8 +16,12 @@
 
 use core::cell::UnsafeCell;
 
-use crate::atomic::{AtomicPtr, Ordering, const_unless_loom};
+use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom};
+use crate::cpu::CpuLocal;
 use crate::task::Header;
+
+/// One theft takes no more than this, as the victim's run loop waits meanwhile.
+const MOST_STOLEN: usize = 128;
 
 /// A push-only stack of tasks, taken as a whole. Safe from interrupt handlers and other CPUs.
 pub(crate) struct Stack {
@@ -60,10 +68,12 @@ impl Stack {
 }
 
 /// First in, first out, through the links.
-pub(crate) struct Fifo {
+struct Fifo {
     head: *mut Header,
     tail: *mut Header,
     len: usize,
+    /// How many of them are pinned.
+    pinned: usize,
     /// Who was taken out last, and how many slots in a row it has had.
     last: *mut Header,
     slots: u8,
@@ -72,13 +82,13 @@ pub(crate) struct Fifo {
 impl Fifo {
     const fn new() -> Self {
         let none = core::ptr::null_mut();
-        Fifo { head: none, tail: none, len: 0, last: none, slots: 0 }
+        Fifo { head: none, tail: none, len: 0, pinned: 0, last: none, slots: 0 }
     }
 
     /// # Safety
     /// As for [`Stack::push`].
     #[inline]
-    pub(crate) unsafe fn push_back(&mut self, task: *mut Header) {
+    unsafe fn push_back(&mut self, task: *mut Header) {
         // SAFETY: the caller owns the new task's link; the tail is in this queue, so its link is ours.
         unsafe {
             (*task).link.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -89,7 +99,17 @@ impl Fifo {
             }
         }
         self.tail = task;
+        // SAFETY: the caller's task.
+        unsafe { self.count_in(task) };
+    }
+
+    /// # Safety
+    /// The task is alive.
+    #[inline]
+    unsafe fn count_in(&mut self, task: *mut Header) {
         self.len += 1;
+        // SAFETY: the caller's promise.
+        self.pinned += usize::from(unsafe { (*task).state.is_pinned() });
     }
 
     /// Puts a task back: to the front while it has slots left, else to the end. True if to the front.
@@ -119,11 +139,12 @@ impl Fifo {
             self.tail = task;
         }
         self.head = task;
-        self.len += 1;
+        // SAFETY: the caller's task.
+        unsafe { self.count_in(task) };
     }
 
     #[inline]
-    pub(crate) fn pop_front(&mut self) -> Option<*mut Header> {
+    fn pop(&mut self) -> Option<*mut Header> {
         let task = self.head;
         if task.is_null() {
             return None;
@@ -131,6 +152,15 @@ impl Fifo {
         // SAFETY: a queued task lives (the executor's reference) and its link is the queue's.
         self.head = unsafe { (*task).link.load(Ordering::Relaxed) };
         self.len -= 1;
+        // SAFETY: as above.
+        self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
+        Some(task)
+    }
+
+    /// Takes out the first one, and counts its slots.
+    #[inline]
+    fn pop_front(&mut self) -> Option<*mut Header> {
+        let task = self.pop()?;
         self.slots = if self.last == task { self.slots.saturating_add(1) } else { 1 };
         self.last = task;
         Some(task)
@@ -151,10 +181,12 @@ impl Fifo {
             // SAFETY: the tasks of the chain live and their links belong to who took the chain.
             let next = unsafe { (*chain).link.load(Ordering::Relaxed) };
             // SAFETY: as above.
-            unsafe { (*chain).link.store(first, Ordering::Relaxed) };
+            unsafe {
+                (*chain).link.store(first, Ordering::Relaxed);
+                self.count_in(chain);
+            }
             first = chain;
             chain = next;
-            self.len += 1;
         }
         if self.head.is_null() {
             self.head = first;
@@ -165,28 +197,81 @@ impl Fifo {
         self.tail = last;
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    /// How many may be stolen.
+    #[inline]
+    fn movable(&self) -> usize {
+        self.len - self.pinned
+    }
+
+    /// Takes out half of the tasks that are not pinned, at least one, from the front.
+    fn take_half(&mut self) -> Fifo {
+        let (mut taken, mut kept) = (Fifo::new(), Fifo::new());
+        let wanted = self.movable().div_ceil(2).min(MOST_STOLEN);
+        while taken.len < wanted
+            && let Some(task) = self.pop()
+        {
+            // SAFETY: a queued task lives, and is now in no queue.
+            unsafe {
+                let to = if (*task).state.is_pinned() { &mut kept } else { &mut taken };
+                to.push_back(task);
+            }
+        }
+        if kept.len > 0 {
+            kept.append(core::mem::replace(self, Fifo::new()));
+            *self = kept;
+        }
+        taken
+    }
+
+    /// Makes another CPU the home of all.
+    fn move_to(&mut self, home: &'static CpuLocal) {
+        let mut task = self.head;
+        while !task.is_null() {
+            // SAFETY: queued tasks live, and their homes and links are the queue's.
+            unsafe {
+                (*task).home.store(core::ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
+                task = (*task).link.load(Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Appends another queue.
+    fn append(&mut self, other: Fifo) {
+        if other.head.is_null() {
+            return;
+        }
+        if self.head.is_null() {
+            self.head = other.head;
+        } else {
+            // SAFETY: the tail is in this queue.
+            unsafe { (*self.tail).link.store(other.head, Ordering::Relaxed) };
+        }
+        self.tail = other.tail;
+        self.len += other.len;
+        self.pinned += other.pinned;
     }
 }
 
-/// The run loop's own queues.
+/// A CPU's queues.
 pub(crate) struct RunQueue {
+    locked: AtomicBool,
     inner: UnsafeCell<Queues>,
     /// How many tasks and threads stand in the queues, for who may not look into them.
     tasks: core::sync::atomic::AtomicUsize,
     threads: core::sync::atomic::AtomicUsize,
+    /// How many of both are not pinned.
+    movable: core::sync::atomic::AtomicUsize,
 }
 
-// SAFETY: only the CPU's run loop calls `with`, between polls; the counter is atomic.
+// SAFETY: the queues are reached through the lock only; the counters are atomic.
 unsafe impl Sync for RunQueue {}
 // SAFETY: the queues hold tasks, which may be polled on any CPU.
 unsafe impl Send for RunQueue {}
 
 /// Tasks before threads, round by round: a round is the tasks that were ready at its start, then one thread.
-pub(crate) struct Queues {
-    pub(crate) tasks: Fifo,
-    pub(crate) threads: Fifo,
+struct Queues {
+    tasks: Fifo,
+    threads: Fifo,
     /// Tasks left of this round.
     left: usize,
     /// One thread is due at the end of this round.
@@ -197,6 +282,7 @@ impl RunQueue {
     const_unless_loom! {
         pub(crate) fn new() -> Self {
             RunQueue {
+                locked: AtomicBool::new(false),
                 inner: UnsafeCell::new(Queues {
                     tasks: Fifo::new(),
                     threads: Fifo::new(),
@@ -205,6 +291,7 @@ impl RunQueue {
                 }),
                 tasks: core::sync::atomic::AtomicUsize::new(0),
                 threads: core::sync::atomic::AtomicUsize::new(0),
+                movable: core::sync::atomic::AtomicUsize::new(0),
             }
         }
     }
@@ -219,23 +306,45 @@ impl RunQueue {
         self.threads.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether there is something to steal, as a hint. Any context.
+    #[inline]
+    pub(crate) fn has_movable(&self) -> bool {
+        self.movable.load(Ordering::Relaxed) != 0
+    }
+
+    /// Calls `f` with the queues, and notes how long they are then.
+    ///
+    /// # Safety
+    /// Only for run loops, between polls, and not inside another call.
+    #[inline]
+    unsafe fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
+        while self.locked.swap(true, Ordering::Acquire) {
+            crate::lock::relax();
+        }
+        // SAFETY: the lock is ours, and the caller in no other call.
+        let queues = unsafe { &mut *self.inner.get() };
+        let result = f(queues);
+        self.tasks.store(queues.tasks.len, Ordering::Relaxed);
+        self.threads.store(queues.threads.len, Ordering::Relaxed);
+        let movable = queues.tasks.movable() + queues.threads.movable();
+        self.movable.store(movable, Ordering::Relaxed);
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+
     /// Takes what was woken, then says who is next.
     ///
     /// # Safety
     /// Only for the run loop of the CPU that owns the queue and the stacks, between polls.
     #[inline]
     pub(crate) unsafe fn next(&self, woken_tasks: &Stack, woken_threads: &Stack) -> Option<*mut Header> {
-        // SAFETY: the caller is the only one here.
-        let queues = unsafe { &mut *self.inner.get() };
-        // SAFETY: the chains were just taken.
+        // SAFETY: the caller is this CPU's run loop.
         unsafe {
-            queues.tasks.append_taken(woken_tasks.take());
-            queues.threads.append_taken(woken_threads.take());
+            self.with(|queues| {
+                queues.take_woken(woken_tasks, woken_threads);
+                queues.next()
+            })
         }
-        let next = queues.next();
-        self.tasks.store(queues.tasks.len(), Ordering::Relaxed);
-        self.threads.store(queues.threads.len(), Ordering::Relaxed);
-        next
     }
 
     /// Queues a task again whose wake came during its poll: at the front while it has slots left of the *n* in
@@ -245,23 +354,56 @@ impl RunQueue {
     /// As for [`next`](RunQueue::next), and the task is in no queue.
     #[inline]
     pub(crate) unsafe fn push_again(&self, task: *mut Header, is_thread: bool, nice: u8) {
-        // SAFETY: the caller is the only one here, and the task is free.
+        // SAFETY: the caller is this CPU's run loop, and the task is free.
         unsafe {
-            let queues = &mut *self.inner.get();
-            if is_thread {
-                queues.threads.push_again(task, nice);
-                self.threads.store(queues.threads.len(), Ordering::Relaxed);
-            } else {
-                if queues.tasks.push_again(task, nice) {
+            self.with(|queues| {
+                if is_thread {
+                    queues.threads.push_again(task, nice);
+                } else if queues.tasks.push_again(task, nice) {
                     queues.left += 1;
                 }
-                self.tasks.store(queues.tasks.len(), Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// Takes half of what is ready on `victim`, the longest ready first, for `thief`, whose queue this is. Returns
+    /// how many.
+    ///
+    /// # Safety
+    /// Only for the thief's run loop, between polls.
+    pub(crate) unsafe fn steal(&self, thief: &'static CpuLocal, victim: &CpuLocal) -> usize {
+        // SAFETY: the caller is a run loop; the two queues are reached one after the other.
+        unsafe {
+            let mut loot = victim.ready.with(|queues| {
+                queues.take_woken(&victim.woken_tasks, &victim.woken_threads);
+                let tasks = queues.tasks.take_half();
+                queues.left = queues.left.saturating_sub(tasks.len);
+                (tasks, queues.threads.take_half())
+            });
+            let stolen = loot.0.len + loot.1.len;
+            if stolen > 0 {
+                loot.0.move_to(thief);
+                loot.1.move_to(thief);
+                self.with(|queues| {
+                    queues.tasks.append(loot.0);
+                    queues.threads.append(loot.1);
+                });
             }
+            stolen
         }
     }
 }
 
 impl Queues {
+    #[inline]
+    fn take_woken(&mut self, tasks: &Stack, threads: &Stack) {
+        // SAFETY: the chains were just taken.
+        unsafe {
+            self.tasks.append_taken(tasks.take());
+            self.threads.append_taken(threads.take());
+        }
+    }
+
     #[inline]
     fn next(&mut self) -> Option<*mut Header> {
         if self.left == 0 {
@@ -270,7 +412,7 @@ impl Queues {
             {
                 return Some(thread);
             }
-            self.left = self.tasks.len();
+            self.left = self.tasks.len;
             self.thread_due = true;
         }
         match self.tasks.pop_front() {

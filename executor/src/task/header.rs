@@ -31,7 +31,7 @@ pub(crate) struct Header {
     /// The next in the one stack or queue that the task is in; owned by who put it there.
     pub(crate) link: AtomicPtr<Header>,
     pub(crate) vtable: &'static Vtable,
-    /// The CPU that polls it.
+    /// The CPU that polls it. Changed by who owns the queue that it stands in, when it is stolen.
     pub(crate) home: core::sync::atomic::AtomicPtr<CpuLocal>,
     /// The handle's while JOINER is clear and the task not DONE; else `finish`'s.
     pub(crate) joiner: UnsafeCell<Option<Waker>>,
@@ -60,12 +60,12 @@ impl Header {
     pub(crate) fn new(
         vtable: &'static Vtable,
         home: &'static CpuLocal,
-        thread: bool,
+        kind: u32,
         name: u8,
         nice: u8,
     ) -> Self {
         Header {
-            state: State::new(thread),
+            state: State::new(kind),
             id: Counter::new(0),
             link: AtomicPtr::new(core::ptr::null_mut()),
             vtable,
@@ -142,16 +142,8 @@ pub(crate) fn notify(home: &'static CpuLocal) {
     // Pairs with the fence in `run::idle`: either we see that it sleeps, or it sees what we pushed.
     crate::atomic::fence(Ordering::SeqCst);
     if home.sleeping.load(Ordering::Relaxed) {
-        kick(home);
+        home.rouse();
     }
-}
-
-#[cold]
-fn kick(home: &'static CpuLocal) {
-    #[cfg(target_os = "none")]
-    crate::platform::platform().kick(home.id());
-    #[cfg(not(target_os = "none"))]
-    home.host.kick_this();
 }
 
 /// Wakes a task. Any context.

@@ -16,10 +16,10 @@ pub(crate) mod header;
 mod join;
 mod join_set;
 #[cfg(not(loom))]
-mod names;
+pub(crate) mod names;
 /// Models have no names: a static lock would outlive the run that it belongs to.
 #[cfg(loom)]
-mod names {
+pub(crate) mod names {
     pub(crate) fn number(_name: &'static str) -> u8 {
         0
     }
@@ -33,11 +33,12 @@ pub(crate) mod registry;
 pub(crate) mod state;
 pub(crate) mod waker;
 
-use crate::arch;
+use crate::{arch, cpu};
 pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
-pub use reference::{TaskId, TaskRef, TaskState, Tasks, live_tasks, tasks, try_for_each_task};
+pub use reference::{TaskId, TaskRef, TaskState, live_tasks, tasks, try_for_each_task};
+use state::{PINNED, THREAD};
 
 /// In which order ready work is polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,11 +56,16 @@ pub enum Class {
 pub enum SpawnError {
     /// There is no memory for it. The future was dropped.
     NoMemory,
+    /// The builder names a CPU that does not exist or is not up. The future was dropped.
+    NoSuchCpu,
 }
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no memory for another task")
+        f.write_str(match self {
+            SpawnError::NoMemory => "no memory for another task",
+            SpawnError::NoSuchCpu => "there is no such CPU",
+        })
     }
 }
 
@@ -77,12 +83,22 @@ where
     Builder::new().spawn(future)
 }
 
+/// Spawns a task that stays on this CPU. As [`spawn`].
+pub fn spawn_pinned<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Builder::new().cpu(arch::local().id()).spawn(future)
+}
+
 /// Says how a task is spawned.
 #[derive(Clone, Copy, Debug)]
 pub struct Builder {
     name: Option<&'static str>,
     class: Class,
     nice: u8,
+    cpu: Option<u32>,
 }
 
 impl Default for Builder {
@@ -94,7 +110,7 @@ impl Default for Builder {
 impl Builder {
     /// A task of class [`Class::Task`] without a name.
     pub const fn new() -> Self {
-        Builder { name: None, class: Class::Task, nice: 1 }
+        Builder { name: None, class: Class::Task, nice: 1, cpu: None }
     }
 
     /// The name that `ps` shows. 255 different names are remembered; later ones are shown as `task`.
@@ -119,7 +135,18 @@ impl Builder {
         self
     }
 
+    /// Polls it on this CPU and nowhere else. Without, it starts on the CPU that spawns it, and moves when
+    /// another one is idle.
+    #[must_use]
+    pub const fn cpu(mut self, id: u32) -> Self {
+        self.cpu = Some(id);
+        self
+    }
+
     /// Spawns. As [`spawn`].
+    ///
+    /// # Panics
+    /// When [`cpu`](Builder::cpu) names a CPU that is not there.
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -128,13 +155,14 @@ impl Builder {
         match self.try_spawn(future) {
             Ok(handle) => handle,
             Err(SpawnError::NoMemory) => handle_alloc_error(Layout::new::<(Header, F)>()),
+            Err(SpawnError::NoSuchCpu) => panic!("there is no CPU {:?} to spawn on", self.cpu),
         }
     }
 
     /// Spawns, unless there is no memory.
     ///
     /// # Errors
-    /// [`SpawnError::NoMemory`]; the future is dropped.
+    /// See [`SpawnError`]; the future is dropped.
     pub fn try_spawn<F>(self, future: F) -> Result<JoinHandle<F::Output>, SpawnError>
     where
         F: Future + Send + 'static,
@@ -143,8 +171,12 @@ impl Builder {
         let room = cell::Room::<F>::new().ok_or(SpawnError::NoMemory)?;
         let name = self.name.map_or(0, names::number);
         let cpu = arch::local();
-        let thread = self.class == Class::Thread;
-        let header = Header::new(cell::Room::<F>::vtable(), cpu, thread, name, self.nice);
+        let (home, pinned) = match self.cpu {
+            None => (cpu, 0),
+            Some(id) => (cpu::by_id(id).ok_or(SpawnError::NoSuchCpu)?, PINNED),
+        };
+        let class = if self.class == Class::Thread { THREAD } else { 0 };
+        let header = Header::new(cell::Room::<F>::vtable(), home, class | pinned, name, self.nice);
         let task = room.fill(header, future);
         // SAFETY: the task is complete; the run loop unregisters it before it gives its reference back.
         if !unsafe { registry::register(cpu, task) } {

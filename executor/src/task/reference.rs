@@ -9,7 +9,7 @@ use core::task::Waker;
 use super::header::{self, Header};
 use super::state::{DONE, RUNNING, SCHEDULED};
 use super::{Class, names, waker};
-use crate::arch;
+use crate::cpu::cpus;
 use crate::reason::WaitReason;
 
 /// A task's number: unique among the tasks that are not done; numbers are used again.
@@ -83,6 +83,17 @@ impl TaskRef {
     /// The class.
     pub fn class(&self) -> Class {
         if self.header().state.is_thread() { Class::Thread } else { Class::Task }
+    }
+
+    /// Whether it stays on one CPU.
+    pub fn is_pinned(&self) -> bool {
+        self.header().state.is_pinned()
+    }
+
+    /// The number of the CPU that polls it, or is to poll it next, at this moment.
+    pub fn cpu(&self) -> u32 {
+        // SAFETY: CPUs are never freed.
+        unsafe { (*self.header().home.load(Ordering::Relaxed)).id() }
     }
 
     /// The nice factor.
@@ -165,43 +176,42 @@ impl fmt::Debug for TaskRef {
     }
 }
 
-/// All tasks that are not done, by number. Allocates nothing; the lock is held from one task to the next only,
-/// so tasks that come and go meanwhile may or may not be seen. Not for interrupt handlers.
-pub fn tasks() -> Tasks {
-    Tasks { slot: 0 }
-}
-
-/// See [`tasks`].
-#[derive(Debug)]
-pub struct Tasks {
-    slot: u32,
-}
-
-impl Iterator for Tasks {
-    type Item = TaskRef;
-
-    fn next(&mut self) -> Option<TaskRef> {
-        let (slot, task) = arch::local().registry.lock().next(self.slot)?;
-        self.slot = slot + 1;
-        Some(task)
-    }
+/// All tasks of this machine that are not done, CPU by CPU as they were spawned. Allocates nothing; a lock is
+/// held from one task to the next only, so tasks that come and go meanwhile may or may not be seen. Not for
+/// interrupt handlers.
+pub fn tasks() -> impl Iterator<Item = TaskRef> {
+    cpus().flat_map(|cpu| {
+        let mut slot = 0;
+        core::iter::from_fn(move || {
+            let (at, task) = cpu.registry.lock().next(slot)?;
+            slot = at + 1;
+            Some(task)
+        })
+    })
 }
 
 /// How many tasks are not done.
 pub fn live_tasks() -> usize {
-    arch::local().registry.lock().live()
+    cpus().map(|cpu| cpu.registry.lock().live()).sum()
 }
 
-/// Calls `visit` for all tasks that are not done without ever waiting: for a panic report. False if the list
-/// was locked and therefore is incomplete.
+/// Calls `visit` for all tasks that are not done without ever waiting: for a panic report. False if a list was
+/// locked and therefore is incomplete.
 pub fn try_for_each_task(visit: &mut dyn FnMut(&TaskRef)) -> bool {
-    let mut slot = 0;
-    loop {
-        let Some(mut registry) = arch::local().registry.try_lock() else { return false };
-        let next = registry.next(slot);
-        drop(registry);
-        let Some((at, task)) = next else { return true };
-        visit(&task);
-        slot = at + 1;
+    let mut complete = true;
+    for cpu in cpus() {
+        let mut slot = 0;
+        loop {
+            let Some(mut registry) = cpu.registry.try_lock() else {
+                complete = false;
+                break;
+            };
+            let next = registry.next(slot);
+            drop(registry);
+            let Some((at, task)) = next else { break };
+            visit(&task);
+            slot = at + 1;
+        }
     }
+    complete
 }

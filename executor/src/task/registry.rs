@@ -9,12 +9,12 @@ use core::sync::atomic::Ordering;
 
 use super::TaskRef;
 use super::header::Header;
-use crate::cpu::CpuLocal;
+use crate::cpu::{self, CpuLocal};
 
 const FIRST_CHUNK: usize = 64;
-const CHUNKS: usize = 18;
+const CHUNKS: usize = 16;
 /// How far the CPU's number is shifted in a task's number.
-const CPU_SHIFT: u32 = 24;
+const CPU_SHIFT: u32 = 22;
 const SLOT_MASK: u32 = (1 << CPU_SHIFT) - 1;
 /// No free slot was given back.
 const NONE: u32 = u32::MAX;
@@ -131,8 +131,11 @@ pub(crate) unsafe fn register(cpu: &'static CpuLocal, task: *mut Header) -> bool
     }
 }
 
-/// Takes a task out that is done. `cpu` is the one that registered it.
+/// Takes a task out that is done. `cpu` is where it ended, which need not be where it was spawned.
 pub(crate) fn unregister(cpu: &'static CpuLocal, id: u32) {
+    let spawned_by = id >> CPU_SHIFT;
+    let cpu = if cpu.id() == spawned_by { Some(cpu) } else { cpu::by_id(spawned_by) };
+    let Some(cpu) = cpu else { unreachable!("a task was spawned by a CPU that was never bound") };
     cpu.registry.lock().remove((id & SLOT_MASK) - 1);
 }
 

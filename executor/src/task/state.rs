@@ -40,8 +40,10 @@ pub(crate) const HANDLE: u32 = 1 << 5;
 pub(crate) const JOINER: u32 = 1 << 6;
 /// The task is a thread's run loop. Constant.
 pub(crate) const THREAD: u32 = 1 << 7;
+/// Polled on its home CPU only: never stolen. Constant.
+pub(crate) const PINNED: u32 = 1 << 8;
 /// One reference.
-pub(crate) const REFERENCE: u32 = 1 << 8;
+pub(crate) const REFERENCE: u32 = 1 << 9;
 /// More references than this are a leak that would overflow the word.
 const TOO_MANY: u32 = u32::MAX / 2;
 
@@ -67,10 +69,10 @@ pub(crate) enum AfterPoll {
 }
 
 impl State {
-    /// Queued, with the executor's and the handle's reference.
-    pub(crate) fn new(thread: bool) -> Self {
-        let class = if thread { THREAD } else { 0 };
-        State(AtomicU32::new(SCHEDULED | HANDLE | class | (2 * REFERENCE)))
+    /// Queued, with the executor's and the handle's reference. `kind` is of THREAD and PINNED.
+    pub(crate) fn new(kind: u32) -> Self {
+        debug_assert!(kind & !(THREAD | PINNED) == 0);
+        State(AtomicU32::new(SCHEDULED | HANDLE | kind | (2 * REFERENCE)))
     }
 
     pub(crate) fn load(&self) -> u32 {
@@ -80,6 +82,11 @@ impl State {
     #[inline]
     pub(crate) fn is_thread(&self) -> bool {
         self.0.load(Ordering::Relaxed) & THREAD != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & PINNED != 0
     }
 
     /// Any context. The OR happens even where SCHEDULED is set: it publishes what the waker wrote before to
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_wake_pushes_an_idle_task_once() {
-        let state = State::new(false);
+        let state = State::new(0);
         assert_eq!(state.wake(), Wake::Nothing);
         assert!(!state.start());
         assert_eq!(state.end_pending(), AfterPoll::Idle);
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_wake_during_the_poll_queues_again_at_its_end() {
-        let state = State::new(false);
+        let state = State::new(0);
         state.start();
         assert_eq!(state.wake(), Wake::Nothing);
         assert_eq!(state.end_pending(), AfterPoll::Requeue);
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_abort_is_seen_by_the_next_start() {
-        let state = State::new(true);
+        let state = State::new(THREAD);
         assert!(state.is_thread());
         state.start();
         assert_eq!(state.abort(), Wake::Nothing);
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_join_waker_belongs_to_the_end_once_done() {
-        let state = State::new(false);
+        let state = State::new(0);
         assert!(state.set_joiner());
         assert!(state.clear_joiner());
         assert!(state.set_joiner());

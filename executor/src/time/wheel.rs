@@ -97,6 +97,12 @@ impl Wheel {
         }
     }
 
+    /// Whether there are no timers.
+    #[cfg(not(any(target_os = "none", loom)))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.occupied == [0; LEVELS]
+    }
+
     fn place(&self, deadline: u64) -> (u8, u8) {
         let tick = tick_of(deadline).max(self.tick);
         let level = (63 - ((tick ^ self.tick) | 1).leading_zeros()) / SLOT_BITS;

@@ -1,0 +1,195 @@
+//! Several CPUs: stealing, pinned tasks, wakes from one to another, grace periods.
+#![cfg(not(loom))]
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::task::Poll;
+
+use executor::host::{block_on, block_on_cpus};
+use executor::sync::AtomicWaker;
+use executor::time::{Duration, sleep};
+use executor::{
+    Builder, CpuLocal, JoinHandle, SpawnError, cpus, current_cpu, grace_period, live_tasks, spawn,
+    spawn_pinned, tasks, yield_now,
+};
+
+const CPUS: u32 = 4;
+
+/// Spins inside a poll, as a task does that hogs its CPU.
+fn hog_until(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// A CPU that is not this one.
+fn another_cpu() -> u32 {
+    cpus().map(CpuLocal::id).find(|&id| id != current_cpu()).unwrap()
+}
+
+#[test]
+fn tasks_behind_a_hog_are_stolen() {
+    block_on_cpus(CPUS, async {
+        let released = Arc::new(AtomicBool::new(false));
+        let (waits, releases) = (Arc::clone(&released), Arc::clone(&released));
+        // The hog waits in its poll for what stands behind it in the same queue.
+        let hog = spawn(async move { hog_until(&waits) });
+        let behind = spawn(async move { releases.store(true, Ordering::SeqCst) });
+        hog.await.unwrap();
+        behind.await.unwrap();
+    });
+}
+
+#[test]
+fn all_tasks_are_done_once_wherever_they_run() {
+    static POLLS: AtomicUsize = AtomicUsize::new(0);
+    const TASKS: usize = 2000;
+    block_on_cpus(CPUS, async {
+        let handles: Vec<JoinHandle<usize>> = (0..TASKS)
+            .map(|number| {
+                spawn(async move {
+                    for _ in 0..20 {
+                        POLLS.fetch_add(1, Ordering::Relaxed);
+                        yield_now().await;
+                    }
+                    number
+                })
+            })
+            .collect();
+        for (number, handle) in handles.into_iter().enumerate() {
+            assert_eq!(handle.await, Ok(number));
+        }
+        assert_eq!(live_tasks(), 0);
+    });
+    assert_eq!(POLLS.load(Ordering::Relaxed), TASKS * 20);
+}
+
+#[test]
+fn pinned_tasks_stay() {
+    block_on_cpus(CPUS, async {
+        let there = another_cpu();
+        let stay = |cpu: u32| async move {
+            for _ in 0..2000 {
+                assert_eq!(current_cpu(), cpu);
+                yield_now().await;
+            }
+        };
+        let here = current_cpu();
+        let pinned: Vec<_> = (0..8).map(|_| spawn_pinned(stay(here))).collect();
+        let sent: Vec<_> = (0..8).map(|_| Builder::new().cpu(there).spawn(stay(there))).collect();
+        assert!(sent[0].task().is_pinned() && sent[0].task().cpu() == there);
+        for handle in pinned.into_iter().chain(sent) {
+            handle.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_an_error() {
+    let nowhere = Builder::new().cpu(executor::cpu::MAX_CPUS + 7).try_spawn(async {});
+    assert_eq!(nowhere.err(), Some(SpawnError::NoSuchCpu));
+    assert_eq!(live_tasks(), 0);
+}
+
+#[test]
+fn no_wake_from_one_cpu_to_another_is_lost() {
+    const ROUNDS: usize = 50_000;
+    struct Side {
+        ball: AtomicBool,
+        waker: AtomicWaker,
+    }
+    async fn play(own: Arc<Side>, other: Arc<Side>) {
+        for _ in 0..ROUNDS {
+            poll_fn(|context| {
+                own.waker.register(context.waker());
+                if own.ball.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            other.ball.store(true, Ordering::Release);
+            other.waker.wake();
+        }
+    }
+    block_on_cpus(2, async {
+        let there = another_cpu();
+        let [a, b] = [true, false]
+            .map(|ball| Arc::new(Side { ball: AtomicBool::new(ball), waker: AtomicWaker::new() }));
+        let first = spawn_pinned(play(Arc::clone(&a), Arc::clone(&b)));
+        let second = Builder::new().cpu(there).spawn(play(b, a));
+        first.await.unwrap();
+        second.await.unwrap();
+    });
+}
+
+#[test]
+fn tasks_of_all_cpus_are_listed() {
+    block_on_cpus(2, async {
+        let there = another_cpu();
+        let far = Builder::new().name("far").cpu(there).spawn(sleep(Duration::from_secs(3600)));
+        let near = spawn_pinned(sleep(Duration::from_secs(3600)));
+        assert_eq!(tasks().count(), 2);
+        assert!(tasks().any(|task| task.name() == "far" && task.cpu() == there));
+        far.abort();
+        near.abort();
+        assert!(far.await.is_err() && near.await.is_err());
+        assert_eq!(live_tasks(), 0);
+    });
+}
+
+#[test]
+fn a_grace_period_outlasts_polls_that_had_begun() {
+    block_on_cpus(CPUS, async {
+        for _ in 0..20 {
+            let (reading, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let (begins, ends) = (Arc::clone(&reading), Arc::clone(&done));
+            let there = another_cpu();
+            let reader = Builder::new().cpu(there).spawn(async move {
+                begins.store(true, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(2));
+                ends.store(true, Ordering::SeqCst);
+            });
+            hog_until(&reading);
+            grace_period().await;
+            assert!(done.load(Ordering::SeqCst), "a poll that had begun was not waited for");
+            reader.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_grace_period_waits_for_no_idle_cpu() {
+    block_on_cpus(CPUS, async {
+        for _ in 0..1000 {
+            grace_period().await;
+        }
+    });
+}
+
+#[test]
+fn grace_periods_end_while_everybody_asks() {
+    static ENDED: AtomicU32 = AtomicU32::new(0);
+    block_on_cpus(CPUS, async {
+        let handles: Vec<_> = (0..64)
+            .map(|_| {
+                spawn(async {
+                    for _ in 0..50 {
+                        grace_period().await;
+                        yield_now().await;
+                    }
+                    ENDED.fetch_add(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        for handle in handles {
+            handle.await.unwrap();
+        }
+    });
+    assert_eq!(ENDED.load(Ordering::Relaxed), 64);
+}
+
+#[test]
+fn a_thread_without_a_run_loop_holds_up_no_grace_period() {
+    // This thread is a CPU of its own, outside of any loop once this is over.
+    block_on(async {});
+    block_on_cpus(2, grace_period());
+}
