@@ -199,6 +199,12 @@ impl<R: Registers> Serial<R> {
         });
     }
 
+    /// For a panic, when every other CPU stands still for good: whoever was writing never goes on, so nobody waits for
+    /// it any more.
+    pub fn take_over(&self) {
+        self.sending.store(false, Ordering::SeqCst);
+    }
+
     /// Writes bytes as fast as the line takes them; false if it takes nothing any more.
     fn send_now(&self, bytes: &mut Peekable<impl Iterator<Item = u8>>) -> bool {
         loop {

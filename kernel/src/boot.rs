@@ -5,6 +5,8 @@ use core::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use executor::Builder;
+
 use bootloader_api::{BootInfo, BootloaderConfig, config::Mapping, info::MemoryRegionKind};
 
 /// Where physical address 0 is mapped; all physical memory follows.
@@ -13,8 +15,8 @@ pub const PHYSICAL_MEMORY: u64 = 0xffff_8000_0000_0000;
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// What the boot loader may place as it likes: boot information, frame buffer, stack.
 const DYNAMIC: core::ops::Range<u64> = 0xffff_f000_0000_0000..0xffff_f800_0000_0000;
-/// The executor's stack on the boot CPU. An unoptimised kernel moves large futures through it.
-const STACK_SIZE: u64 = 1024 * 1024;
+/// The executor's stack on each CPU. An unoptimised kernel moves large futures through it.
+pub(crate) const STACK_SIZE: u64 = 1024 * 1024;
 
 /// What is asked of the boot loader: everything in the upper half.
 pub const CONFIG: BootloaderConfig = {
@@ -33,6 +35,7 @@ pub const CONFIG: BootloaderConfig = {
 /// #![no_std]
 /// #![no_main]
 /// kernel::entry!(main);
+/// // All CPUs are up by now.
 /// async fn main() {
 ///     kernel::println!("hello");
 ///     kernel::exit(0)
@@ -42,9 +45,7 @@ pub const CONFIG: BootloaderConfig = {
 macro_rules! entry {
     ($main:path) => {
         fn kernel_main(info: &'static mut $crate::boot::Info) -> ! {
-            $crate::boot::start(info, || {
-                drop(executor::Builder::new().name("main").spawn($main()));
-            })
+            $crate::boot::start(info, $main)
         }
         const CONFIG: $crate::boot::Config = $crate::boot::CONFIG;
         bootloader_api::entry_point!(kernel_main, config = &CONFIG);
@@ -84,8 +85,12 @@ fn note_firmware(info: &BootInfo) {
     IS_UEFI.store(info.memory_regions.iter().any(|region| is_uefi(region.kind)), Relaxed);
 }
 
-/// Brings the machine up, calls `spawn_first` for the first task, and runs the executor on this CPU.
-pub fn start(info: &'static mut BootInfo, spawn_first: impl FnOnce()) -> ! {
+/// Brings the machine up, runs the executor on this CPU, starts the others, and then makes `main` the first task of
+/// what this kernel is for.
+pub fn start<F>(info: &'static mut BootInfo, main: impl FnOnce() -> F + Send + 'static) -> !
+where
+    F: Future<Output: Send> + Send + 'static,
+{
     crate::arch::init();
     crate::serial::init();
     crate::memory::init(info);
@@ -97,6 +102,10 @@ pub fn start(info: &'static mut BootInfo, spawn_first: impl FnOnce()) -> ! {
     crate::thread::init();
     crate::machine::init();
     x86_64::instructions::interrupts::enable();
-    spawn_first();
+    let first = async move {
+        crate::cpus::start_all().await;
+        drop(Builder::new().name("main").spawn(main()));
+    };
+    drop(Builder::new().name("start").spawn(first));
     executor::run()
 }

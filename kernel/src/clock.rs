@@ -5,7 +5,11 @@
 //! anything is due, the handler sets it again. So entering a thread a thousand times within one slot
 //! costs no write to the timer, and an idle CPU without an alarm gets no interrupt at all.
 
+mod comparison;
+
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+pub(crate) use comparison::Comparison;
 
 use crate::arch::{
     apic,
@@ -55,7 +59,7 @@ pub fn timer_khz() -> u64 {
     ((u128::from(TIMER_MULT.load(Relaxed)) * 1_000_000) >> 32) as u64
 }
 
-/// Nanoseconds since boot. May be called from anywhere, also from an interrupt handler.
+/// Nanoseconds since boot, the same on all CPUs. May be called from anywhere, also from an interrupt handler.
 pub fn now() -> u64 {
     let ticks = registers::time_stamp().wrapping_sub(BOOT_TICKS.load(Relaxed));
     ((u128::from(ticks) * u128::from(TICK_MULT.load(Relaxed))) >> SHIFT) as u64

@@ -24,6 +24,7 @@ pub mod block_pager;
 pub mod boot;
 pub mod clock;
 pub mod console;
+pub mod cpus;
 pub mod fault_stats;
 pub mod heap;
 pub mod interrupt;

@@ -6,6 +6,7 @@
 //! | `0xffff_c000_0000_0000`     | the window: objects that kernel threads map       |
 //! | `0xffff_d000_0000_0000`     | stacks of kernel threads, slots of one object     |
 //! | `0xffff_e000_0000_0000`     | devices' registers, uncached                      |
+//! | `0xffff_e080_0000_0000`     | the executors' stacks of the other CPUs           |
 //! | `0xffff_f000_0000_0000`     | boot information, frame buffer, the boot stack    |
 //! | `0xffff_ffff_8000_0000`     | the kernel                                        |
 
@@ -31,6 +32,10 @@ pub(crate) const USER: Range<u64> = 0x1_0000..0x0000_7fff_ffff_f000;
 /// More usable regions than this are not taken (UEFI gives some 125).
 const MAX_REGIONS: usize = 256;
 
+/// How many pages below 1 MiB starting the other CPUs takes: see [`crate::arch::trampoline`].
+pub(crate) const LOW_PAGES: usize = 5;
+
+static LOW_PAGES_AT: OnceCell<PhysAddr> = OnceCell::uninit();
 static MEMORY: OnceCell<Memory> = OnceCell::uninit();
 static KERNEL_SPACE: OnceCell<KernelSpace> = OnceCell::uninit();
 
@@ -64,6 +69,7 @@ pub(crate) fn init(info: &BootInfo) {
         *slot = region.start..region.end;
         count += 1;
     }
+    keep_low_pages(&mut regions[..count]);
     // SAFETY: the boot loader maps all physical memory there (`boot::CONFIG`), and nothing else uses
     // what it calls usable.
     let window = unsafe { PhysWindow::new(PHYSICAL_MEMORY as *mut u8) };
@@ -102,7 +108,27 @@ pub fn new_user_space() -> Option<Arc<AddressSpace>> {
     Some(AddressSpace::new(memory(), table, VirtAddr::truncated(USER.start)..VirtAddr::truncated(USER.end)))
 }
 
-/// Leaves whatever address space is loaded, so that it can be destroyed.
-pub(crate) fn leave_user_space() {
-    paging::activate(KERNEL_SPACE.get().expect("memory is set up at boot").root);
+/// The root of the kernel's own page tables, without a lower half.
+pub(crate) fn kernel_root() -> PhysAddr {
+    KERNEL_SPACE.get().expect("memory is set up at boot").root
+}
+
+/// Pages below 1 MiB that are kept for starting CPUs; `None` where the machine has none to spare.
+pub(crate) fn low_pages() -> Option<PhysAddr> {
+    LOW_PAGES_AT.get().copied()
+}
+
+/// Takes [`LOW_PAGES`] pages below 1 MiB out of the usable regions.
+fn keep_low_pages(regions: &mut [Range<u64>]) {
+    const PAGE: u64 = mm::PAGE_SIZE as u64;
+    const BYTES: u64 = LOW_PAGES as u64 * PAGE;
+    let fits = |region: &&mut Range<u64>| {
+        let end = region.end / PAGE * PAGE;
+        // Page 0 is nobody's.
+        end <= 1 << 20 && end >= region.start.next_multiple_of(PAGE).max(PAGE) + BYTES
+    };
+    if let Some(region) = regions.iter_mut().find(fits) {
+        region.end = region.end / PAGE * PAGE - BYTES;
+        LOW_PAGES_AT.init_once(|| PhysAddr::new(region.end));
+    }
 }

@@ -2,24 +2,38 @@
 //!
 //! It goes to the serial line first and takes no lock that it would have to wait for. It runs on a stack
 //! of its own: the panicking thread's stack may not be there.
+//!
+//! | who meets whom | what resolves it |
+//! | --- | --- |
+//! | a panic, other CPUs at work | a non-maskable interrupt stops each of them where it stands, before the report begins |
+//! | a panic, another CPU's | one exchange decides who reports; the other one stands still and is named in the report |
+//! | a panic, another on the same CPU | a line, and the end |
+//! | the report, a CPU that stopped with a lock | lists that are locked are left out; the serial line is taken over |
 
 use core::{
     fmt::{self, Write},
     panic::PanicInfo,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
 };
 
 use crate::{
     arch::{
+        apic,
         context::{Context, Frame},
+        cpu::{self, Cpu},
         paging, registers,
     },
     clock, println,
-    serial::Now,
+    serial::{self, Lines},
     thread,
 };
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The number of the CPU that reports a panic.
+static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
+
+/// How long the other CPUs have to stop, in ns.
+const STOP: u64 = 100_000_000;
 
 /// The most entries of a list, and frames of a backtrace, that a report shows.
 const MAX_LINES: usize = 24;
@@ -122,14 +136,42 @@ impl fmt::Display for KernelTrap {
 
 fn end(report: &Report<'_>) -> ! {
     x86_64::instructions::interrupts::disable();
-    if PANICKING.swap(true, SeqCst) {
-        println!("\npanic during a panic: {} (at {:#x})", report.message, report.registers.rip);
-        leave()
+    let cpu = cpu::current();
+    match REPORTER.compare_exchange(NOBODY, cpu.number(), SeqCst, SeqCst) {
+        Ok(_) => registers::call_on_panic_stack(&mut || {
+            stop_others(cpu);
+            let _ = write_report(cpu, report);
+            leave();
+        }),
+        Err(reporter) if reporter == cpu.number() => {
+            println!("\npanic during a panic: {} (at {:#x})", report.message, report.registers.rip);
+            leave()
+        }
+        Err(_) => {
+            cpu.stopped_at.store(report.registers.rip, SeqCst);
+            registers::halt_for_ever()
+        }
     }
-    registers::call_on_panic_stack(&mut || {
-        let _ = write_report(report);
-        leave();
-    })
+}
+
+/// Whether another CPU than `cpu` reports a panic. From anywhere.
+pub(crate) fn is_reported_elsewhere(cpu: &Cpu) -> bool {
+    let reporter = REPORTER.load(SeqCst);
+    reporter != NOBODY && reporter != cpu.number()
+}
+
+/// Makes all other CPUs stand still, and takes over what they may have been in the middle of.
+fn stop_others(own: &Cpu) {
+    let others = || cpu::all().filter(|other| other.number() != own.number());
+    if others().next().is_none() {
+        return;
+    }
+    others().for_each(|other| apic::interrupt_unmasked(other.apic_id.load(SeqCst) as u8));
+    let end = clock::now() + STOP;
+    while others().any(|other| other.stopped_at.load(SeqCst) == 0) && clock::now() < end {
+        core::hint::spin_loop();
+    }
+    serial::take_over();
 }
 
 fn leave() -> ! {
@@ -137,10 +179,13 @@ fn leave() -> ! {
     drivers::power::off()
 }
 
-fn write_report(report: &Report<'_>) -> fmt::Result {
-    let out = &mut Now;
+fn write_report(cpu: &Cpu, report: &Report<'_>) -> fmt::Result {
+    let out = &mut Lines::new();
     let registers = &report.registers;
     writeln!(out, "\nPANIC after {} us: {}", clock::now() / 1000, report.message)?;
+    if cpu::online() > 1 {
+        writeln!(out, "on CPU {} of {}", cpu.number(), cpu::online())?;
+    }
     match (thread::current(), executor::current_task()) {
         (Some(thread), _) => writeln!(out, "in thread {} \"{}\"", thread.id(), thread.name())?,
         (None, Some(task)) => writeln!(out, "in task {} \"{}\"", task.id(), task.name())?,
@@ -160,12 +205,24 @@ fn write_report(report: &Report<'_>) -> fmt::Result {
     }
     let cr2 = x86_64::registers::control::Cr2::read_raw();
     writeln!(out, "cr2 {cr2:016x} cr3 {:016x}", paging::active_root().as_u64())?;
+    write_others(out, cpu)?;
     write_parked(out)?;
     writeln!(out, "backtrace:")?;
     write_backtrace(out, registers)
 }
 
-fn write_parked(out: &mut Now) -> fmt::Result {
+/// Where the other CPUs stand.
+fn write_others(out: &mut Lines, own: &Cpu) -> fmt::Result {
+    for other in cpu::all().filter(|other| other.number() != own.number()) {
+        match other.stopped_at.load(SeqCst) {
+            0 => writeln!(out, "CPU {} does not stop", other.number())?,
+            rip => writeln!(out, "CPU {} stopped at {rip:#018x}", other.number())?,
+        }
+    }
+    Ok(())
+}
+
+fn write_parked(out: &mut Lines) -> fmt::Result {
     let now = clock::now();
     let mut threads = 0;
     let complete = thread::try_visit(|thread| {
@@ -198,7 +255,7 @@ fn write_parked(out: &mut Now) -> fmt::Result {
     Ok(())
 }
 
-fn write_wait(out: &mut Now, wait: Option<(executor::WaitReason, u64)>, now: u64) -> fmt::Result {
+fn write_wait(out: &mut Lines, wait: Option<(executor::WaitReason, u64)>, now: u64) -> fmt::Result {
     match wait {
         Some((reason, since)) => {
             writeln!(out, "waits for {reason} since {} us", now.saturating_sub(since) / 1000)
@@ -209,7 +266,7 @@ fn write_wait(out: &mut Now, wait: Option<(executor::WaitReason, u64)>, now: u64
 
 /// Follows the frame pointers, as long as they lead upwards through mapped memory. The runner turns the
 /// addresses into functions, files and lines.
-fn write_backtrace(out: &mut Now, registers: &Registers) -> fmt::Result {
+fn write_backtrace(out: &mut Lines, registers: &Registers) -> fmt::Result {
     writeln!(out, "  #0 {:#018x}", registers.rip)?;
     let mut frame = registers.rbp;
     for number in 1..MAX_LINES {

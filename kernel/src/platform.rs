@@ -1,8 +1,13 @@
 //! What the executor needs of this machine.
 
-use executor::Platform;
+use executor::{Platform, TaskRef};
 
-use crate::{arch::registers, clock};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::{
+    arch::{apic, cpu, paging, registers},
+    clock,
+};
 
 struct Machine;
 
@@ -15,12 +20,34 @@ impl Platform for Machine {
         clock::set_alarm(deadline);
     }
 
-    fn kick(&self, _cpu: u32) {
-        // One CPU runs tasks: whoever could kick it runs on it, and it is not idle.
+    fn kick(&self, cpu: u32) {
+        if let Some(cpu) = cpu::by_number(cpu) {
+            apic::kick(cpu.apic_id.load(Relaxed) as u8);
+        }
+    }
+
+    fn quiesce(&self) {
+        paging::forget();
+    }
+
+    fn hogged(&self, task: &TaskRef, nanos: u64) {
+        /// Lines of the log about this are so far apart, in ns.
+        const PAUSE: u64 = 1_000_000_000;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (now, next) = (clock::now(), NEXT.load(Relaxed));
+        if now >= next && NEXT.compare_exchange(next, now + PAUSE, Relaxed, Relaxed).is_ok() {
+            log::warn!("task {} \"{}\" polled for {} us", task.id(), task.name(), nanos / 1_000);
+        }
     }
 
     fn idle(&self) {
+        // Nobody asks an idle CPU to leave the address space of a program that ends.
+        paging::leave_user_space();
+        let cpu = cpu::current();
+        cpu.idle_since.store(clock::now(), Relaxed);
         registers::enable_and_halt();
+        // The run loop does not move to another CPU.
+        cpu.idle_since.store(0, Relaxed);
     }
 }
 

@@ -27,35 +27,86 @@ pub(crate) fn enable_interrupts() {
     OUTPUT.start();
 }
 
+/// Bytes of a line that is written in one piece.
+const LINE: usize = 240;
+
 /// Writes to the console at once, from anywhere, also with interrupts off: for the log, boot messages,
 /// test kernels and panics. Tasks that print much use `CONSOLE.write_all`.
-pub struct Now;
+///
+/// A line goes out when it is complete, so lines of several CPUs do not mix, unless they are long. Dropping it writes
+/// what is left.
+pub struct Lines {
+    line: [u8; LINE],
+    length: usize,
+}
 
-impl Write for Now {
+impl Lines {
+    /// Nothing is written yet.
+    pub const fn new() -> Self {
+        Self { line: [0; LINE], length: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.length == LINE {
+                self.flush();
+            }
+            self.line[self.length] = byte;
+            self.length += 1;
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.length > 0 {
+            CONSOLE.write_now(&self.line[..self.length]);
+            self.length = 0;
+        }
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Lines {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Terminals want both.
         for line in text.split_inclusive('\n') {
             match line.strip_suffix('\n') {
                 Some(line) => {
-                    CONSOLE.write_now(line.as_bytes());
-                    CONSOLE.write_now(b"\r\n");
+                    self.push(line.as_bytes());
+                    // Terminals want both.
+                    self.push(b"\r\n");
+                    self.flush();
                 }
-                None => CONSOLE.write_now(line.as_bytes()),
+                None => self.push(line.as_bytes()),
             }
         }
         Ok(())
     }
 }
 
-/// Prints to the console at once. See [`Now`].
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// All other CPUs stand still for good: what they wrote stays unfinished. For a panic.
+pub(crate) fn take_over() {
+    CONSOLE.take_over();
+}
+
+/// Prints to the console at once. See [`Lines`](serial::Lines).
 #[macro_export]
 macro_rules! print {
     ($($argument:tt)*) => {{
-        let _ = ::core::fmt::Write::write_fmt(&mut $crate::serial::Now, format_args!($($argument)*));
+        let _ = ::core::fmt::Write::write_fmt(&mut $crate::serial::Lines::new(), format_args!($($argument)*));
     }};
 }
 
-/// Prints a line to the console at once. See [`Now`](serial::Now).
+/// Prints a line to the console at once. See [`Lines`](serial::Lines).
 #[macro_export]
 macro_rules! println {
     () => { $crate::print!("\n") };

@@ -1,7 +1,8 @@
 //! A timeline of what faults go through: fixed-size records in a ring, off by default.
 //!
 //! Recording is one atomic increment and three stores, so it may be called from anywhere, also from an
-//! interrupt handler; while it is off it is one load.
+//! interrupt handler; while it is off it is one load. CPUs record side by side, so records are put in order when
+//! they are read, and one that another CPU has not finished by then is left out.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{
@@ -72,6 +73,7 @@ const EVENT_SHIFT: u32 = 56;
 
 /// Begins a new timeline.
 pub fn start() {
+    RING.iter().for_each(|slot| slot.time.store(0, Relaxed));
     NEXT.store(0, Relaxed);
     ON.store(true, Release);
 }
@@ -80,17 +82,20 @@ pub fn start() {
 pub fn stop() -> Vec<Record> {
     ON.store(false, Release);
     let end = NEXT.load(Acquire);
-    (end.saturating_sub(RECORDS)..end)
-        .map(|index| {
+    let mut records: Vec<Record> = (end.saturating_sub(RECORDS)..end)
+        .filter_map(|index| {
             let slot = &RING[index % RECORDS];
+            let time = slot.time.load(Acquire);
             let packed = slot.event_and_subject.load(Relaxed);
-            Record {
-                time: slot.time.load(Relaxed),
+            (time != 0).then(|| Record {
+                time,
                 event: EVENTS[(packed >> EVENT_SHIFT) as usize],
                 subject: packed & ((1 << EVENT_SHIFT) - 1),
-            }
+            })
         })
-        .collect()
+        .collect();
+    records.sort_by_key(|record| record.time);
+    records
 }
 
 fn record(event: Event, subject: u64) {
@@ -98,8 +103,8 @@ fn record(event: Event, subject: u64) {
         return;
     }
     let slot = &RING[NEXT.fetch_add(1, Relaxed) % RECORDS];
-    slot.time.store(clock::now(), Relaxed);
     slot.event_and_subject.store((event as u64) << EVENT_SHIFT | subject, Relaxed);
+    slot.time.store(clock::now(), Release);
 }
 
 /// Records a thread's event.

@@ -1,11 +1,24 @@
 //! What each CPU has of its own: the block that GS points at while the kernel runs.
+//!
+//! The boot CPU's block and trap stacks are statics; those of the others are made when they are started
+//! ([`Cpu::make`]), and stay for ever.
+//!
+//! | who | may do what with a block |
+//! | --- | --- |
+//! | its CPU, interrupts off | everything |
+//! | its CPU, interrupts on | nothing that outlives the moment: a kernel thread may go on elsewhere |
+//! | other CPUs | read atomics, send it a kick |
 #![allow(unsafe_code, reason = "sets the GS base and the control registers")]
 
+use alloc::boxed::Box;
 use core::{
     arch::asm,
     cell::UnsafeCell,
     ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use executor::CpuLocal;
@@ -17,8 +30,11 @@ use x86_64::{
     },
 };
 
-use super::{context::Context, stubs};
-use crate::thread::Thread;
+use super::{apic, context::Context, gdt::Segments, idt, stubs};
+use crate::{clock::Comparison, heap, memory, thread::Thread};
+
+/// More CPUs than this are left alone.
+pub const MAX_CPUS: usize = 64;
 
 /// The size and the alignment of a trap stack: the stubs find a stack's first word by masking.
 pub(super) const TRAP_STACK_SIZE: usize = 32 * 1024;
@@ -53,6 +69,14 @@ pub struct Cpu {
 
     /// This CPU's local APIC id.
     pub(crate) apic_id: AtomicU32,
+    /// When this CPU came up, in ns since boot.
+    pub(crate) up_since: AtomicU64,
+    /// Since when it is idle, in ns since boot; 0 while it is not.
+    pub(crate) idle_since: AtomicU64,
+    /// Whether its clock agrees with the boot CPU's.
+    pub(crate) comparison: Comparison,
+    /// It stands still for good, because of a panic: the instruction where it stopped. 0 while it runs.
+    pub(crate) stopped_at: AtomicU64,
     /// Timer interrupts since boot.
     pub timer_interrupts: AtomicU64,
     /// Non-maskable interrupts since boot.
@@ -61,10 +85,16 @@ pub struct Cpu {
     pub page_faults: AtomicU64,
     /// How often a thread was entered since boot.
     pub enters: AtomicU64,
+
+    segments: Segments,
 }
 
 /// The CPU that the machine booted on.
 pub(super) static BOOT_CPU: Cpu = Cpu::new(0);
+static BOOT_TRAP_STACKS: TrapStacks = [const { TrapStack::new() }; TRAP_STACKS];
+
+/// The CPUs that are up, by their numbers.
+static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
 impl Cpu {
     const fn new(id: u32) -> Self {
@@ -79,19 +109,65 @@ impl Cpu {
             armed: AtomicU64::new(u64::MAX),
             slot_end: AtomicU64::new(u64::MAX),
             apic_id: AtomicU32::new(0),
+            up_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            comparison: Comparison::new(),
+            stopped_at: AtomicU64::new(0),
             timer_interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),
             enters: AtomicU64::new(0),
+            segments: Segments::new(),
         }
     }
 
-    /// Makes this the block of the CPU that executes the call. Called once per CPU, first of all: locks
-    /// need it.
-    pub(super) fn install(&'static self) {
+    /// A block for another CPU, with its trap stacks; `None` when there is no memory. They stay for ever.
+    pub(crate) fn make(number: u32) -> Option<&'static Self> {
+        const FRAMES: usize = size_of::<TrapStacks>() / mm::PAGE_SIZE;
+        const ALIGN: usize = TRAP_STACK_SIZE / mm::PAGE_SIZE;
+        let stacks = memory::memory().frames().try_alloc_contiguous(FRAMES, ALIGN)?;
+        let cpu: &'static Self = Box::leak(heap::try_box(Self::new(number))?);
+        let stacks = memory::phys_to_virt(stacks.into_address().as_u64()) as *const TrapStacks;
+        // SAFETY: the frames are ours for good, aligned, and mapped with all physical memory; stacks need
+        // no first value.
+        cpu.segments.prepare(unsafe { &*stacks }, cpu);
+        Some(cpu)
+    }
+
+    /// Makes the executing CPU the boot CPU: what a lock, a trap and a report need. First of all.
+    pub(super) fn begin_boot() {
+        BOOT_CPU.segments.prepare(&BOOT_TRAP_STACKS, &BOOT_CPU);
+        BOOT_CPU.begin();
+    }
+
+    /// Makes this the block of the CPU that executes the call, which was just started by another one. Its run loop
+    /// follows soon: the others count on it.
+    pub(super) fn begin_other(&'static self) {
+        self.apic_id.store(apic::id().into(), Relaxed);
+        self.begin();
+        apic::enable_local();
+    }
+
+    fn begin(&'static self) {
         self.load_gs();
+        CPUS[self.number() as usize].store(ptr::from_ref(self).cast_mut(), Release);
         self.local.bind();
         KernelGsBase::write(VirtAddr::zero());
+        self.segments.load();
+        // Loading the null selector into GS may clear its base.
+        self.load_gs();
+        idt::init();
+        set_control_registers();
+    }
+
+    /// The CPU's number: 0 is the boot CPU.
+    pub fn number(&self) -> u32 {
+        self.local.id()
+    }
+
+    /// The executor's part.
+    pub fn local(&self) -> &CpuLocal {
+        &self.local
     }
 
     /// The thread whose `enter` is under way.
@@ -117,6 +193,25 @@ pub fn current() -> &'static Cpu {
     }
 }
 
+/// The CPUs that are up, by their numbers.
+pub fn all() -> impl Iterator<Item = &'static Cpu> {
+    (0..MAX_CPUS as u32).filter_map(by_number)
+}
+
+/// How many CPUs are up.
+pub fn online() -> usize {
+    all().count()
+}
+
+/// The CPU with this number, once it is up. From anywhere.
+pub(crate) fn by_number(number: u32) -> Option<&'static Cpu> {
+    // SAFETY: only `begin` writes there, blocks that stay for ever.
+    unsafe { CPUS.get(number as usize)?.load(Acquire).as_ref() }
+}
+
+/// All trap stacks of a CPU.
+pub(super) type TrapStacks = [TrapStack; TRAP_STACKS];
+
 /// A trap stack. Its first word is the address of its CPU's block.
 #[repr(C, align(32768))]
 pub(super) struct TrapStack(UnsafeCell<[u8; TRAP_STACK_SIZE]>);
@@ -133,7 +228,7 @@ impl TrapStack {
 
     /// Notes the owner in the first word; returns the stack's top.
     pub(super) fn prepare(&'static self, cpu: &'static Cpu) -> VirtAddr {
-        // SAFETY: called once at boot, before the stack is in use.
+        // SAFETY: called once, before the stack is in use.
         unsafe { self.0.get().cast::<*const Cpu>().write(cpu) };
         VirtAddr::from_ptr(self) + TRAP_STACK_SIZE as u64
     }
@@ -176,7 +271,7 @@ pub(crate) fn boot_apic_id() -> u8 {
 }
 
 /// A snapshot of a CPU's counters, for reports.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// See the fields of [`Cpu`].
     pub timer_interrupts: u64,
@@ -188,13 +283,33 @@ pub struct Counters {
     pub enters: u64,
 }
 
-/// The boot CPU's counters.
+/// The counters of all CPUs together.
 pub fn counters() -> Counters {
-    let cpu = &BOOT_CPU;
-    Counters {
-        timer_interrupts: cpu.timer_interrupts.load(Relaxed),
-        nmis: cpu.nmis.load(Relaxed),
-        page_faults: cpu.page_faults.load(Relaxed),
-        enters: cpu.enters.load(Relaxed),
+    all().map(Cpu::counters).fold(Counters::default(), |sum, cpu| Counters {
+        timer_interrupts: sum.timer_interrupts + cpu.timer_interrupts,
+        nmis: sum.nmis + cpu.nmis,
+        page_faults: sum.page_faults + cpu.page_faults,
+        enters: sum.enters + cpu.enters,
+    })
+}
+
+impl Cpu {
+    /// This CPU's counters.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            timer_interrupts: self.timer_interrupts.load(Relaxed),
+            nmis: self.nmis.load(Relaxed),
+            page_faults: self.page_faults.load(Relaxed),
+            enters: self.enters.load(Relaxed),
+        }
+    }
+
+    /// How long it has been up and how long it has been idle, in ns. From any CPU: so the second one may be a bit
+    /// off.
+    pub fn times(&self, now: u64) -> (u64, u64) {
+        let idle_since = self.idle_since.load(Relaxed);
+        let idle_now = if idle_since == 0 { 0 } else { now.saturating_sub(idle_since) };
+        let up = now.saturating_sub(self.up_since.load(Relaxed));
+        (up, (self.local.counters().idle_ns + idle_now).min(up))
     }
 }

@@ -15,7 +15,6 @@ use x86_64::{
     },
 };
 
-use super::paging;
 use crate::{boot::PHYSICAL_MEMORY, memory};
 
 /// Where devices are mapped: one top-level entry.
@@ -35,27 +34,42 @@ pub(crate) fn map(address: u64, bytes: u64) -> Option<NonNull<u8>> {
     if bytes == 0 || end - first > DEVICES.end - start {
         return None;
     }
-    let root = memory::phys_to_virt(paging::active_root().as_u64()) as *mut PageTable;
-    // SAFETY: the tables are in memory that is mapped at `PHYSICAL_MEMORY`. What is below the top-level
-    // entry of this range is changed here only, under the lock.
-    let mut tables = unsafe { OffsetPageTable::new(&mut *root, VirtAddr::new(PHYSICAL_MEMORY)) };
     let flags = PageTableFlags::PRESENT
         | PageTableFlags::WRITABLE
         | PageTableFlags::NO_EXECUTE
         | PageTableFlags::NO_CACHE
         | PageTableFlags::WRITE_THROUGH;
-    for offset in (0..end - first).step_by(PAGE_SIZE) {
-        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(start + offset));
-        let frame = PhysFrame::containing_address(PhysAddr::try_new(first + offset).ok()?);
-        // SAFETY: the page was never mapped, and the frame is a device's registers.
-        unsafe { tables.map_to(page, frame, flags, &mut Tables(memory::memory().frames())) }.ok()?.flush();
-    }
+    kernel_tables(|tables| {
+        for offset in (0..end - first).step_by(PAGE_SIZE) {
+            let page = Page::<Size4KiB>::containing_address(VirtAddr::new(start + offset));
+            let frame = PhysFrame::containing_address(PhysAddr::try_new(first + offset).ok()?);
+            // SAFETY: the page was never mapped, and the frame is a device's registers.
+            unsafe { tables.map_to(page, frame, flags, &mut Tables::new()) }.ok()?.flush();
+        }
+        Some(())
+    })?;
     *next = start + (end - first);
     NonNull::new((start + (address - first)) as *mut u8)
 }
 
+/// Shows the kernel's page tables, for ranges that `mm` does not touch.
+pub(super) fn kernel_tables<R>(change: impl FnOnce(&mut OffsetPageTable<'static>) -> R) -> R {
+    static CHANGING: SpinLock<()> = SpinLock::new("kernel page tables", ());
+    let _one_at_a_time = CHANGING.lock();
+    let root = memory::phys_to_virt(memory::kernel_root().as_u64()) as *mut PageTable;
+    // SAFETY: the tables are in memory that is mapped at `PHYSICAL_MEMORY`. What is below the top-level
+    // entries of these ranges is changed here only, under the lock; the top-level entries stay as they are.
+    change(&mut unsafe { OffsetPageTable::new(&mut *root, VirtAddr::new(PHYSICAL_MEMORY)) })
+}
+
 /// Frames for tables, from the machine's pool, for good.
-struct Tables(&'static FramePool);
+pub(super) struct Tables(&'static FramePool);
+
+impl Tables {
+    pub(super) fn new() -> Self {
+        Self(memory::memory().frames())
+    }
+}
 
 // SAFETY: a frame that was allocated belongs to nobody else, and is not given back.
 unsafe impl FrameAllocator<Size4KiB> for Tables {

@@ -15,7 +15,7 @@ use x86_64::{
     },
 };
 
-use super::cpu::{BOOT_CPU, TRAP_STACKS, TrapStack};
+use super::cpu::{Cpu, TrapStacks};
 
 /// Selectors, in the order that `sysret` wants: kernel code, kernel data, user data, user code.
 pub const KERNEL_CODE: u64 = 0x08;
@@ -46,37 +46,49 @@ pub(super) enum Stack {
     Debug,
 }
 
-static TRAP_STACK: [TrapStack; TRAP_STACKS] = [const { TrapStack::new() }; TRAP_STACKS];
-static TSS: OnceCell<TaskStateSegment> = OnceCell::uninit();
-static GDT: OnceCell<GlobalDescriptorTable> = OnceCell::uninit();
+/// A CPU's own segments: its trap stacks stand in them.
+pub(super) struct Segments {
+    tss: OnceCell<TaskStateSegment>,
+    gdt: OnceCell<(GlobalDescriptorTable, SegmentSelector)>,
+}
 
-/// Loads our segments on the boot CPU.
-pub(super) fn init() {
-    let tss = TSS.get_or_init(|| {
-        let mut tss = TaskStateSegment::new();
-        // The table is not aligned, so it is set as a whole.
-        tss.interrupt_stack_table = TRAP_STACK.each_ref().map(|stack| stack.prepare(&BOOT_CPU));
-        tss
-    });
-    let mut tss_selector = SegmentSelector::NULL;
-    let gdt = GDT.get_or_init(|| {
-        let mut gdt = GlobalDescriptorTable::new();
-        gdt.append(Descriptor::kernel_code_segment());
-        gdt.append(Descriptor::kernel_data_segment());
-        gdt.append(Descriptor::user_data_segment());
-        gdt.append(Descriptor::user_code_segment());
-        tss_selector = gdt.append(Descriptor::tss_segment(tss));
-        gdt
-    });
-    gdt.load();
-    let kernel_data = SegmentSelector(KERNEL_DATA as u16);
-    // SAFETY: the selectors are those of the table that was just loaded.
-    unsafe {
-        CS::set_reg(SegmentSelector(KERNEL_CODE as u16));
-        SS::set_reg(kernel_data);
-        for null in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
-            null(SegmentSelector::new(0, PrivilegeLevel::Ring0));
+impl Segments {
+    pub(super) const fn new() -> Self {
+        Self { tss: OnceCell::uninit(), gdt: OnceCell::uninit() }
+    }
+
+    /// Makes the tables. Once, before [`load`](Self::load).
+    pub(super) fn prepare(&'static self, stacks: &'static TrapStacks, cpu: &'static Cpu) {
+        let tss = self.tss.get_or_init(|| {
+            let mut tss = TaskStateSegment::new();
+            // The table is not aligned, so it is set as a whole.
+            tss.interrupt_stack_table = stacks.each_ref().map(|stack| stack.prepare(cpu));
+            tss
+        });
+        self.gdt.init_once(|| {
+            let mut gdt = GlobalDescriptorTable::new();
+            gdt.append(Descriptor::kernel_code_segment());
+            gdt.append(Descriptor::kernel_data_segment());
+            gdt.append(Descriptor::user_data_segment());
+            gdt.append(Descriptor::user_code_segment());
+            let tss = gdt.append(Descriptor::tss_segment(tss));
+            (gdt, tss)
+        });
+    }
+
+    /// Loads the segments on the executing CPU, which they were made for.
+    pub(super) fn load(&'static self) {
+        let (gdt, tss) = self.gdt.get().expect("segments are prepared before they are loaded");
+        gdt.load();
+        let kernel_data = SegmentSelector(KERNEL_DATA as u16);
+        // SAFETY: the selectors are those of the table that was just loaded.
+        unsafe {
+            CS::set_reg(SegmentSelector(KERNEL_CODE as u16));
+            SS::set_reg(kernel_data);
+            for null in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
+                null(SegmentSelector::new(0, PrivilegeLevel::Ring0));
+            }
+            load_tss(*tss);
         }
-        load_tss(tss_selector);
     }
 }

@@ -15,15 +15,12 @@ pub mod gdt;
 pub mod idt;
 pub mod paging;
 pub mod registers;
+pub(crate) mod stacks;
 mod stubs;
+pub(crate) mod trampoline;
 pub mod trap;
 
 /// First of all at boot: what a lock, a trap and a report need.
 pub(crate) fn init() {
-    cpu::BOOT_CPU.install();
-    gdt::init();
-    // Loading the null selector into GS may clear its base.
-    cpu::BOOT_CPU.load_gs();
-    idt::init();
-    cpu::set_control_registers();
+    cpu::Cpu::begin_boot();
 }

@@ -21,9 +21,29 @@ pub(crate) fn activate(root: PhysAddr) {
     }
 }
 
+/// Leaves the address space of ring 3 that is loaded, if one is: then its tables can go. From anywhere.
+pub(crate) fn leave_user_space() {
+    activate(memory::kernel_root());
+}
+
+/// Forgets all translations of this CPU but global ones, and leaves the address space of ring 3 that is loaded.
+pub(crate) fn forget() {
+    let frame =
+        PhysFrame::<Size4KiB>::containing_address(x86_64::PhysAddr::new(memory::kernel_root().as_u64()));
+    // SAFETY: as in `activate`.
+    unsafe { Cr3::write(frame, Cr3::read().1) };
+}
+
 /// The root that is loaded now.
 pub(crate) fn active_root() -> PhysAddr {
     PhysAddr::new(Cr3::read().0.start_address().as_u64())
+}
+
+/// The kernel's half of every root.
+pub(super) fn upper_half() -> [u64; 256] {
+    let upper = memory::phys_to_virt(memory::kernel_root().as_u64() + 256 * 8) as *const [u64; 256];
+    // SAFETY: all physical memory is mapped; the entries of the upper half do not change.
+    unsafe { upper.read() }
 }
 
 /// Forgets the translation of one page on this CPU.

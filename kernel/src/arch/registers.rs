@@ -3,10 +3,34 @@
 
 use core::{arch::asm, cell::UnsafeCell};
 
-/// The time-stamp counter: ticks since some moment.
+use x86_64::registers::model_specific::Msr;
+
+/// The time-stamp counter: ticks since some moment. What came before the call in the program also came before it in
+/// time: so a reading is never earlier than another CPU's that the caller knows of.
 pub fn time_stamp() -> u64 {
-    // SAFETY: reads a counter.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    // SAFETY: reads a counter. Without the fence the processor may read it before it has seen what it waited for.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+/// Moves this CPU's time-stamp counter by so many ticks; false when it cannot be done. Interrupts are off.
+pub(crate) fn move_time_stamp(ticks: i64) -> bool {
+    const TIME_STAMP_ADJUST: u32 = 0x3b;
+    /// CPUID leaf 7, EBX: the register is there.
+    const HAS_ADJUST: u32 = 1 << 1;
+    if core::arch::x86_64::__cpuid_count(7, 0).ebx & HAS_ADJUST == 0 {
+        return false;
+    }
+    let mut adjust = Msr::new(TIME_STAMP_ADJUST);
+    // SAFETY: CPUID says that the register is there; adding to it adds to the counter, which nobody on this CPU has
+    // believed yet.
+    unsafe {
+        let value = adjust.read();
+        adjust.write(value.wrapping_add(ticks as u64));
+    }
+    true
 }
 
 /// The frame pointer of the caller's caller: the end of the chain that a backtrace follows.

@@ -4,14 +4,14 @@
 //! Interrupts that woke nothing here and system calls that cannot wait are answered inside.
 #![allow(unsafe_code, reason = "runs threads and handles traps")]
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use x86_64::{instructions::interrupts, registers::control::Cr2};
 
 use super::{
     context::{Context, Frame},
     cpu::{self, Cpu},
-    fpu, idt, paging, stubs,
+    fpu, idt, paging, registers, stubs,
 };
 use crate::{clock, interrupt, panic, syscall, thread::Thread};
 
@@ -153,8 +153,13 @@ pub(super) extern "C" fn executor_trapped(frame: &mut Frame) {
     }
 }
 
-/// A non-maskable interrupt: counted, nothing else. It may have come at any instruction.
-pub(super) extern "C" fn nmi(cpu: &Cpu, _frame: &Frame) {
+/// A non-maskable interrupt: counted, nothing else, unless another CPU reports a panic: then this one stands still
+/// for good. It may have come at any instruction.
+pub(super) extern "C" fn nmi(cpu: &Cpu, frame: &Frame) {
+    if panic::is_reported_elsewhere(cpu) {
+        cpu.stopped_at.store(frame.rip, SeqCst);
+        registers::halt_for_ever();
+    }
     cpu.nmis.store(cpu.nmis.load(Relaxed) + 1, Relaxed);
 }
 

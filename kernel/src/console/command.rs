@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, future::Future, pin::Pin};
 
-use executor::{Builder, SpawnError};
+use executor::Builder;
 
 use super::{commands::COMMANDS, output::say};
 
@@ -153,7 +153,7 @@ fn execute_behind(command: String) -> u8 {
     let started = Builder::new().name("command").try_spawn(async move { execute_one(&command).await });
     match started {
         Ok(_detached) => 0,
-        Err(SpawnError::NoMemory) => STATUS_FAILED,
+        Err(_no_memory) => STATUS_FAILED,
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     arch::{
-        copy,
+        copy, paging,
         trap::{self, Exception, PageFault, Trap},
     },
     clock, fault_stats, memory, syscall,
@@ -79,7 +79,7 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                 Trap::Exception(exception) => break raised(&thread, exception),
             }
         };
-        end(thread, stack);
+        end(thread, stack).await;
         reason
     };
     checked(future)
@@ -202,9 +202,12 @@ fn end_or_fail_copy(thread: &Thread, why: EndReason) -> Option<EndReason> {
 }
 
 /// Gives back what the thread had. Its record stays as long as somebody holds it.
-fn end(thread: Arc<Thread>, stack: Option<Stack>) {
+async fn end(thread: Arc<Thread>, stack: Option<Stack>) {
     if thread.space().is_some() {
-        memory::leave_user_space();
+        // CPUs on which it ran may have its tables loaded still. After this they do only where another thread of
+        // the same space runs; so when the last one has ended, the tables may go.
+        paging::leave_user_space();
+        executor::grace_period().await;
     }
     thread.drop_entry();
     drop(stack);

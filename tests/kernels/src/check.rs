@@ -50,6 +50,12 @@ impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
     }
 }
 
+impl<T> Needed<T> for Option<T> {
+    fn needed(self, what: &str) -> Result<T, Failure> {
+        self.ok_or_else(|| Failure::new(alloc::format!("there is no {}", what.trim_start_matches("a "))))
+    }
+}
+
 /// After this time what a test waits for counts as never coming. Also on a host with other work.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a wait looks.
@@ -85,6 +91,21 @@ pub(crate) async fn ask_host(what: &str) -> Outcome {
     drivers::power::control(what);
     let answered = async { while console.read_byte().await != answer {} };
     in_time(&alloc::format!("the host does as it is told: {what}"), answered).await
+}
+
+/// The name of the test that is to run, and how many CPUs the machine must have: `NAME_on_N_cpus`, else one.
+pub(crate) fn asked_test() -> (&'static str, &'static str, usize) {
+    let whole = kernel::machine::options().value("test").unwrap_or("(none)");
+    let split = || {
+        let (name, cpus) = whole.strip_suffix("_cpus")?.rsplit_once("_on_")?;
+        Some((whole, name, cpus.parse().ok()?))
+    };
+    split().unwrap_or((whole, whole, 1))
+}
+
+/// How many CPUs the machine must have.
+pub(crate) fn expected_cpus() -> usize {
+    asked_test().2
 }
 
 /// How much longer storms are than in an ordinary run.

@@ -1,5 +1,5 @@
 //! A kernel that is a test: `test=NAME` on its command line says which, `storm=FACTOR` how much longer its
-//! storms are.
+//! storms are. A name with `_on_N_cpus` behind it is the same test on a machine with N CPUs.
 //!
 //! A test returns what it found; a panic is found by the host. Where the host has to do something (type a
 //! key, let a disk go), the test says so by a word on the control channel and then waits for the effect.
@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod check;
+mod cpus;
 mod crawl;
 mod crew;
 mod denials;
@@ -74,6 +75,12 @@ const TESTS: &[Test] = tests![
     storms::thread_storm,
     storms::program_storm,
     reclaim::readers_outgrow_memory,
+    cpus::all_cpus_are_up,
+    cpus::clock_never_goes_back,
+    cpus::sleeping_cpu_is_woken,
+    cpus::threads_use_all_cpus,
+    cpus::panic_on_another_cpu,
+    cpus::panic_on_all_cpus,
     panics::fault_with_a_guard_held,
     panics::wait_with_a_guard_held,
     panics::fault_in_a_task,
@@ -83,8 +90,8 @@ const TESTS: &[Test] = tests![
 ];
 
 async fn main() {
-    let name = kernel::machine::options().value("test").unwrap_or("(none)");
-    let outcome = match TESTS.iter().find(|(test, _)| *test == name) {
+    let (name, short, _) = check::asked_test();
+    let outcome = match TESTS.iter().find(|(test, _)| *test == short) {
         Some((_, test)) => test().await,
         None => Err(check::Failure::new("this kernel has no such test".into())),
     };

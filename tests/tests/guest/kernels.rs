@@ -43,6 +43,25 @@ pub(crate) fn cases() -> Vec<Case> {
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
+        case("all_cpus_are_up"),
+        case("all_cpus_are_up_on_2_cpus").on(cpus::<2>),
+        case("all_cpus_are_up_on_4_cpus").on(cpus::<4>),
+        case("all_cpus_are_up_on_16_cpus").on(cpus::<16>),
+        case("clock_never_goes_back_on_2_cpus").on(cpus::<2>),
+        case("clock_never_goes_back_on_4_cpus").on(cpus::<4>),
+        case("sleeping_cpu_is_woken_on_2_cpus").on(cpus::<2>),
+        case("sleeping_cpu_is_woken_on_4_cpus").on(cpus::<4>),
+        case("threads_use_all_cpus_on_2_cpus").on(cpus::<2>),
+        case("threads_use_all_cpus_on_4_cpus").on(cpus::<4>),
+        case("panic_on_another_cpu_on_4_cpus").on(cpus::<4>).driven(|session| {
+            one_report(
+                session,
+                &["CPU 2 has had enough", "on CPU 2 of 4", "CPU 0 stopped at", "CPU 3 stopped at"],
+            )
+        }),
+        case("panic_on_all_cpus_on_4_cpus")
+            .on(cpus::<4>)
+            .driven(|session| one_report(session, &["all at once", " of 4", "tests/kernels/src/cpus.rs"])),
         case("fault_with_a_guard_held").panics(&[
             "thread \"guard holder\" trapped while it held the spin lock \"test guard\"",
             "page fault: read at 0xffffc12345678000",
@@ -75,6 +94,21 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn case(name: &'static str) -> Case {
     Case::new(name, Kernel::Test("guest-tests"))
+}
+
+/// A machine with so many CPUs.
+fn cpus<const N: u32>() -> Setup {
+    Setup { cpus: N, ..Setup::default() }
+}
+
+/// The machine panicked, and said so once.
+fn one_report(session: Session, texts: &[&str]) -> Result<()> {
+    let report = session.finish()?;
+    report.panicked_with(texts)?;
+    let reports =
+        report.console.matches("PANIC after").count() + report.console.matches("panic during").count();
+    ensure!(reports == 1, "{reports} reports of a panic");
+    Ok(())
 }
 
 fn with(disk: TestDisk) -> Setup {

@@ -1,4 +1,4 @@
-//! `ps`: who is there, and what everybody waits for.
+//! `ps`: what each CPU does, who is there, and what everybody waits for.
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
@@ -11,8 +11,7 @@ use super::super::{
     units::Time,
 };
 use crate::{
-    arch::cpu,
-    clock,
+    clock, cpus,
     thread::{self, Thread},
 };
 
@@ -22,11 +21,13 @@ const MAX_ROWS: usize = 200;
 pub(super) const PS: Command = Command {
     name: "ps",
     usage: "",
-    help: "threads and tasks: state, what each waits for and since when, faults, parks",
+    help: "CPUs: busy, idle, whose poll was longest; threads and tasks: state, what each waits for",
     run: |arguments| {
         Box::pin(async move {
             arguments.end()?;
-            say!("{}\n", summary());
+            say!("up {}", Time(clock::now()));
+            output().table(&table_of_cpus()).await;
+            say!("");
             let threads = thread::all();
             if threads.is_empty() {
                 say!("no threads");
@@ -44,16 +45,27 @@ pub(super) const PS: Command = Command {
     },
 };
 
-fn summary() -> String {
-    let counters = executor::cpu::counters();
-    alloc::format!(
-        "up {}, idle for {} of it, {} timer interrupts\n{} polls, a task's longest {}",
-        Time(clock::now()),
-        Time(counters.idle_ns),
-        cpu::counters().timer_interrupts,
-        counters.polls,
-        Time(counters.longest_poll_ns),
-    )
+/// A CPU's kicks are the interrupts that the others sent it.
+fn table_of_cpus() -> Table {
+    let heads = &[">cpu", ">busy", ">idle", ">polls", ">steals", ">kicks", ">timer", ">longest", "whose"];
+    let mut table = Table::new(heads);
+    let now = clock::now();
+    for cpu in cpus::all() {
+        let counters = cpu.local().counters();
+        let (up, idle) = cpu.times(now);
+        table.row(&[
+            &cpu.number(),
+            &Time(up - idle),
+            &Time(idle),
+            &counters.polls,
+            &counters.steals,
+            &counters.kicks,
+            &cpu.counters().timer_interrupts,
+            &Time(counters.longest_poll_ns),
+            &counters.longest_poll.unwrap_or_default(),
+        ]);
+    }
+    table
 }
 
 async fn rest(rows: usize) {

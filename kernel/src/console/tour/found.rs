@@ -7,7 +7,7 @@ use super::super::{
     output::say,
     units::{Bytes, Kilohertz, Time},
 };
-use crate::{arch::apic, boot, clock, machine, memory};
+use crate::{arch::apic, boot, clock, cpus, machine, memory};
 
 /// CPUID leaves with the processor's name, 16 bytes each (Intel SDM vol. 2A, CPUID).
 const NAME_LEAVES: core::ops::RangeInclusive<u32> = 0x8000_0002..=0x8000_0004;
@@ -17,7 +17,7 @@ pub(super) async fn tell(up: u64) {
     let (all, free) = (Bytes::of_pages(frames.total as u64), Bytes::of_pages(frames.free as u64));
     say!("  firmware  {}", boot::firmware());
     say!("  memory    {all} in frames of 4 KiB, {free} free");
-    say!("  CPUs      {} found, 1 in use: {}", apic::cpus(), cpu_name());
+    say!("  CPUs      {} found, {} in use: {}", apic::cpus(), cpus::online(), cpu_name());
     let (counter, timer) = (Kilohertz(clock::tsc_khz().into()), Kilohertz(clock::timer_khz()));
     say!("  clocks    time stamps {counter}, timer {timer}, measured against the PIT");
     for disk in machine::disks() {
