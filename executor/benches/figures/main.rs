@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p executor` runs every workload with every executor that has what it needs, in processes of their
 //! own: under callgrind for the instructions, and by itself for the time. An operation's instructions are
-//! (those of 2 n operations - those of n) / n, so set-up cancels out; they are the same in every run of the same
+//! (those of 2 n operations - those of n) / n, so set-up cancels out; they hardly change between runs of the same
 //! build. Its time is the shortest of several runs of 2 n operations. The run fails where ours needs more
 //! instructions, or a task more memory, than its limit.
 //!
@@ -198,12 +198,11 @@ fn figures(words: &[String], keep: Option<PathBuf>) -> Result<Table, String> {
     let chosen: Vec<(usize, Case)> = cases().enumerate().filter(|(_, case)| case.is_chosen(words)).collect();
     let mut table = Table::default();
     for (number, case) in &chosen {
-        match case.what {
-            What::Run(_) => {
-                table.put(case, Figure { nanos: Some(child::time(*number)?), ..Figure::default() })
-            }
-            What::Memory(memory) => table.put(case, Figure::of(memory())),
-        }
+        let figure = match case.what {
+            What::Run(_) => Figure { nanos: Some(child::time(*number)?), ..Figure::default() },
+            What::Memory(memory) => Figure::of(memory()),
+        };
+        table.put(case, figure);
     }
     // Instructions do not depend on what else runs, so all processors may count.
     let next = AtomicUsize::new(0);

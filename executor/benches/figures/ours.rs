@@ -153,7 +153,7 @@ fn timer_fire(meter: &mut Meter, n: usize) {
     let (clock, mut sleeps) = sleeps(n);
     insert(&mut sleeps);
     meter.measure(|| {
-        for _ in 0..n.div_ceil(STEP) {
+        for _ in 0..workload::steps(n) {
             clock.advance(Duration::from_nanos(STEP as u64 * TICK));
             host::run_until_idle();
         }

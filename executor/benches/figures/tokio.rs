@@ -132,7 +132,7 @@ fn timer_fire(meter: &mut Meter, n: usize) {
         let mut sleeps = sleeps(n);
         insert(&mut sleeps);
         let fire = async {
-            for _ in 0..n.div_ceil(STEP) {
+            for _ in 0..workload::steps(n) {
                 advance(Duration::from_millis(STEP as u64)).await;
             }
         };

@@ -264,16 +264,24 @@ pub(crate) fn memory<R: Runtime>() -> TaskMemory {
     }
 }
 
-/// Deadlines in ticks, as dense as one a tick.
+/// How many deadlines there are for a tick.
+const DENSITY: usize = 10;
+
+/// Deadlines in ticks.
 pub(crate) fn deadlines(n: usize) -> impl Iterator<Item = u64> {
     let mut seed = 88_172_645_463_325_252_u64;
     (0..n).map(move |_| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        1 + seed % n as u64
+        1 + seed % (n / DENSITY) as u64
     })
 }
 
 /// How many ticks the clock moves on between two looks at what is due.
 pub(crate) const STEP: usize = 10;
+
+/// How many steps lead past all deadlines.
+pub(crate) fn steps(n: usize) -> usize {
+    (n / DENSITY).div_ceil(STEP)
+}
