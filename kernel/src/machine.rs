@@ -1,4 +1,5 @@
 //! The devices of this machine, and what the runner said of them.
+#![allow(unsafe_code, reason = "gives back the memory of devices")]
 
 use alloc::{
     boxed::Box,
@@ -164,5 +165,6 @@ fn dma_alloc(pages: usize) -> Option<u64> {
 }
 
 fn dma_free(address: u64, pages: usize) {
-    drop(memory::memory().frames().take_back(PhysAddr::new(address), pages));
+    // SAFETY: drivers free what `dma_alloc` gave them, once, when the device does not use it any more.
+    drop(unsafe { memory::memory().frames().take_back(PhysAddr::new(address), pages) });
 }

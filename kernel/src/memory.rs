@@ -53,6 +53,14 @@ impl Hardware for Machine {
         // here is the only one there is.
         paging::invalidate(page);
     }
+
+    fn forget(&self) {
+        if executor::cpus().nth(1).is_some() {
+            paging::forget();
+        } else {
+            paging::leave_user_space();
+        }
+    }
 }
 
 /// Where physical memory at `address` is mapped.

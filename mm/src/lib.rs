@@ -25,7 +25,7 @@
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table`, `page_entry` |
 //!
 //! And beside that way: `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
-//! shown by `reverse_map`.
+//! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]
@@ -48,6 +48,7 @@ mod pager;
 mod reclaim;
 mod reverse_map;
 mod settle;
+mod shootdown;
 mod table;
 mod test_pager;
 mod vm_object;

@@ -98,7 +98,7 @@ pub(crate) struct Mapping {
     pub(crate) first: u64,
     pub(crate) protection: Protection,
     /// The number of the unmapping that takes it away: faults find nothing here any more, but the range is
-    /// not free yet.
+    /// not free until all CPUs have forgotten its pages.
     pub(crate) going: Option<u64>,
 }
 

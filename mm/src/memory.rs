@@ -7,15 +7,24 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
+use executor::sync::Mutex;
 
 use crate::{FramePool, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
 pub trait Hardware: Sync {
-    /// Makes all processors forget what they know about a page of the tables at `root`. Done on return.
+    /// Makes the CPU that calls forget what it knows about a page of the tables at `root`. Done on return; other
+    /// CPUs are not meant: `mm` waits for a grace period of the executor, in which they forget everything.
     ///
     /// Called with spin locks held: it neither waits nor calls back into `mm`.
     fn invalidate(&self, root: PhysAddr, page: VirtAddr);
+
+    /// Makes the CPU that calls forget everything that it knows about pages, and leave the tables of ring 3 that
+    /// are loaded, if they may be left: what [`Platform::quiesce`](executor::Platform::quiesce) does for the
+    /// others. Where there is one CPU only, `invalidate` has done it for pages.
+    ///
+    /// Called with spin locks held and interrupts off, as above.
+    fn forget(&self);
 }
 
 /// One machine's memory: the root of everything else. There may be many in one program (each test has its
@@ -28,6 +37,10 @@ pub struct Memory {
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
     pub(crate) counters: Counters,
+    /// Held by who looks whether a grace period is over.
+    pub(crate) looking: SpinLock<()>,
+    /// Held by who takes a batch of clean pages out, so that each such page is waited for after it was marked.
+    pub(crate) evicting: Mutex<()>,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
 }
@@ -81,6 +94,8 @@ pub struct FaultStats {
     pub evictions: u64,
     /// Times that a fault started over because the mapping or the page changed meanwhile.
     pub retries: u64,
+    /// Times that all CPUs were waited for, or would have been if others had been busy.
+    pub shootdowns: u64,
 }
 
 impl Memory {
@@ -93,6 +108,8 @@ impl Memory {
             objects: SpinLock::new("objects", Objects { next: 0, by_number: BTreeMap::new() }),
             filling: AtomicUsize::new(0),
             counters: Counters::default(),
+            looking: SpinLock::new("grace period", ()),
+            evicting: Mutex::new(()),
             mappings: AtomicU64::new(0),
         }
     }
@@ -117,6 +134,7 @@ impl Memory {
             denied: read(&counters.denied),
             evictions: read(&counters.evictions),
             retries: read(&counters.retries),
+            shootdowns: self.frames.waits(),
         }
     }
 

@@ -5,7 +5,9 @@
 //! over. Tables of the lower half belong to their root and are freed with it; the upper half belongs to the
 //! kernel's root, whose 256 entries all exist, so that every other root shares them by a copy.
 //!
-//! Changing tables makes no processor forget anything: whoever takes rights or frames away invalidates.
+//! Changing tables makes no processor forget anything: whoever takes rights or frames away sees to that, as
+//! `shootdown` says. The tables themselves may be loaded on some CPU when they are dropped: their frames go into
+//! quarantine.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -260,7 +262,7 @@ impl PageTable {
         Ok(self.entry(table, index(page, 1)))
     }
 
-    /// Frees a table and those below it. The depth is that of the levels.
+    /// Gives up a table and those below it. The depth is that of the levels.
     fn free_tables(&self, table: PhysAddr, level: u32, entries: usize) {
         for index in 0..entries {
             let entry = self.entry(table, index).load(Ordering::Relaxed);
@@ -268,7 +270,8 @@ impl PageTable {
                 self.free_tables(target(entry), level - 1, 512);
             }
         }
-        drop(Frame::from_number(self.memory.frames(), table.as_u64() / PAGE_BYTES));
+        let frames = self.memory.frames();
+        frames.quarantine(Frame::from_number(frames, table.as_u64() / PAGE_BYTES));
     }
 }
 
@@ -276,6 +279,7 @@ impl Drop for PageTable {
     fn drop(&mut self) {
         if !self.kernel {
             self.free_tables(self.root, ROOT_LEVEL, UPPER_HALF);
+            self.memory.forget_soon(self.memory.frames().moment());
         }
     }
 }

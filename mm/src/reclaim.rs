@@ -3,14 +3,18 @@
 //!
 //! A page that was used since the last look is kept and becomes the youngest; the others go. Dirty pages
 //! and pages of zero objects are not listed at all, because nobody else has what is in them.
+//!
+//! Pages go in batches: all of a batch are taken out of the page tables, all CPUs are waited for once, and those
+//! that nobody touched meanwhile are taken out. The same task waits for what others have left in quarantine.
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::Memory;
+use crate::frame::CleanPage;
 use crate::vm_object::Eviction;
 
-/// Pages that are looked at before others get a turn.
+/// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
 const BATCH: usize = 32;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
 /// that was just loaded has to be used.
@@ -29,6 +33,10 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
         memory.frames().wait_until_short().await;
         let mut fruitless = 0;
         loop {
+            // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
+            if let Some(moment) = memory.frames().left_behind() {
+                memory.forgotten(moment).await;
+            }
             let stats = memory.frames().stats();
             if stats.free >= stats.high {
                 break;
@@ -42,6 +50,9 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if stats.clean > 0 && fruitless < PATIENCE {
                 fruitless += 1;
                 executor::time::sleep(GRACE).await;
+                continue;
+            }
+            if stats.quarantined > 0 {
                 continue;
             }
             // A frame that is being filled will be clean or free soon, and says so.
@@ -63,19 +74,53 @@ pub async fn reclaim(memory: &'static Memory, target: usize) -> usize {
 }
 
 async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usize {
-    let mut freed = 0;
-    for look in 0..looks {
-        if freed == target {
-            break;
-        }
-        if look % BATCH == BATCH - 1 {
+    let (mut freed, mut looked) = (0, 0);
+    while freed < target && looked < looks {
+        if looked > 0 {
             executor::yield_now().await;
         }
-        let Some(clean) = memory.frames().oldest_clean() else { break };
-        let Some(object) = memory.object(clean.object) else { continue };
-        if object.evict(clean.page, clean.frame) == Eviction::Freed {
-            freed += 1;
+        let _turn = memory.evicting.lock().await;
+        let mut batch = Batch::default();
+        batch.begin(memory, (looks - looked).min(BATCH), target - freed);
+        if batch.looked == 0 {
+            break;
+        }
+        looked += batch.looked;
+        if batch.count > 0 {
+            memory.forgotten(memory.frames().moment()).await;
+            freed += batch.end(memory);
         }
     }
     freed
+}
+
+/// Pages that leave together.
+#[derive(Default)]
+struct Batch {
+    leaving: [CleanPage; BATCH],
+    count: usize,
+    looked: usize,
+}
+
+impl Batch {
+    /// Looks at the oldest clean pages, at most so many, until enough are leaving.
+    fn begin(&mut self, memory: &'static Memory, looks: usize, target: usize) {
+        while self.looked < looks && self.count < target {
+            let Some(clean) = memory.frames().oldest_clean() else { return };
+            self.looked += 1;
+            let Some(object) = memory.object(clean.object) else { continue };
+            if object.begin_eviction(clean.page, clean.frame) == Eviction::Leaving {
+                self.leaving[self.count] = clean;
+                self.count += 1;
+            }
+        }
+    }
+
+    /// Takes out those that are still leaving. Returns how many.
+    fn end(&self, memory: &'static Memory) -> usize {
+        let gone = |clean: &&CleanPage| {
+            memory.object(clean.object).is_some_and(|object| object.end_eviction(clean.page, clean.frame))
+        };
+        self.leaving[..self.count].iter().filter(gone).count()
+    }
 }

@@ -1,9 +1,11 @@
 //! The loop around every touch of a page: try under short locks; wait for what is missing with none held;
 //! try again from the start, because nothing seen before a wait is believed after it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::Future;
 
+use crate::frame::Moment;
 use crate::memory::Counters;
 use crate::page_request::Load;
 use crate::{Denial, Frame, Memory, PageError, PageIndex};
@@ -18,6 +20,8 @@ pub(crate) enum Attempt {
     NeedsFrame,
     /// The page is being loaded.
     Wait(Arc<Load>),
+    /// The page was dropped, and some CPU may still use what it showed.
+    Forgetting(Moment),
     /// It cannot be.
     Denied(Denial),
 }
@@ -78,6 +82,11 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                 }
                 Attempt::NeedsFrame => None,
                 Attempt::Wait(load) => Some(load),
+                Attempt::Forgetting(moment) => {
+                    // Rare, and larger than what is there anyway.
+                    Box::pin(memory.forgotten(moment)).await;
+                    continue;
+                }
             };
             let denied = match load {
                 None => match memory.frames().alloc().await {

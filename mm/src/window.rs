@@ -125,6 +125,7 @@ pub(crate) mod arena {
 
     impl Hardware for NoProcessor {
         fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
+        fn forget(&self) {}
     }
 
     /// An arena of zeros with this many frames, for good. Nothing uses its first two frames.

@@ -146,7 +146,7 @@ fn a_load_whose_waiters_are_all_killed_completes_and_leaks_no_frame() {
     scene.pager.release(page(9));
     assert!(matches!(scene.object.state(page(9)), PageState::Loaded { .. }));
     assert_eq!(scene.machine.free(), before - 1);
-    scene.object.release(page(0)..page(PAGES));
+    drop(scene.object.release(page(0)..page(PAGES)));
     assert_eq!(scene.machine.free(), before);
 }
 
@@ -155,7 +155,7 @@ fn an_invalidated_load_is_loaded_again_for_those_who_wait() {
     let mut scene = scene();
     let reader = scene.reader(5);
     scene.tasks.run();
-    scene.object.invalidate(page(5));
+    drop(scene.object.invalidate(page(5)));
     assert_eq!(scene.object.state(page(5)), PageState::LoadingInvalidated);
     scene.pager.release(page(5));
     scene.tasks.run();
@@ -175,7 +175,7 @@ fn an_invalidated_load_without_waiters_leaves_nothing() {
     let reader = scene.reader(5);
     scene.tasks.run();
     scene.tasks.kill(&reader);
-    scene.object.release(page(0)..page(PAGES));
+    drop(scene.object.release(page(0)..page(PAGES)));
     scene.pager.release(page(5));
     scene.tasks.run();
     assert_eq!(scene.object.state(page(5)), PageState::Absent);
@@ -187,7 +187,7 @@ fn a_touch_of_an_invalidated_load_waits_for_its_end_and_then_loads() {
     let mut scene = scene();
     let first = scene.reader(5);
     scene.tasks.run();
-    scene.object.invalidate(page(5));
+    drop(scene.object.invalidate(page(5)));
     let second = scene.reader(5);
     scene.tasks.run();
     assert_eq!(scene.pager.loads(), 1);

@@ -271,7 +271,7 @@ impl World {
             }
             Step::Drop { object, first, pages } => {
                 let end = (first + pages).min(PAGES);
-                self.objects[object].release(page(first as u64)..page(end as u64));
+                drop(self.objects[object].release(page(first as u64)..page(end as u64)));
                 for index in first..end {
                     model.lock().unwrap().objects[object][index] = original(object, index);
                 }

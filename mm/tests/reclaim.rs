@@ -173,7 +173,7 @@ fn when_nothing_can_be_freed_one_is_told_and_the_others_go_on() {
                     for index in pages.clone() {
                         if let Err(why) = machine.write(&space, at(start, index), 1).await {
                             // What the end of a thread does.
-                            object.release(page(pages.start)..page(pages.end));
+                            object.release(page(pages.start)..page(pages.end)).await;
                             return Err(why);
                         }
                         executor::yield_now().await;

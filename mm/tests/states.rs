@@ -75,7 +75,7 @@ impl Scene {
             Loading => self.waiter = Some(self.read()),
             Invalidated => {
                 self.waiter = Some(self.read());
-                self.object.invalidate(page(0));
+                drop(self.object.invalidate(page(0)));
             }
             Loaded => {
                 let reader = self.read();
@@ -259,7 +259,7 @@ fn an_invalidated_load_is_thrown_away_however_it_ends() {
 fn dropping_a_page_leaves_nothing_of_it() {
     for state in PAGED {
         let mut scene = Scene::new(state);
-        scene.object.release(page(0)..page(1));
+        drop(scene.object.release(page(0)..page(1)));
         let expected = if matches!(state, Loading | Invalidated) { Invalidated } else { Absent };
         assert_eq!((scene.seen(), scene.shown(), scene.machine.free()), (expected, None, scene.free));
         // A processor that remembered the page would read the old bytes here.
@@ -272,7 +272,7 @@ fn dropping_a_page_leaves_nothing_of_it() {
     }
     for state in [Absent, Dirty] {
         let mut scene = Scene::zero(state);
-        scene.object.release(page(0)..page(1));
+        drop(scene.object.release(page(0)..page(1)));
         assert_eq!((scene.seen(), scene.machine.free()), (Absent, scene.free));
         assert_eq!(scene.read().take(), Some(Ok(0)));
     }

@@ -115,7 +115,7 @@ fn protecting_among_faults() {
 #[test]
 fn dropping_pages_among_faults() {
     let (storm, free) = Storm::new();
-    storm.run(free, |storm| storm.file.release(page(0)..page(PAGES)));
+    storm.run(free, |storm| block_on(storm.file.release(page(0)..page(PAGES))));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn everything_among_faults() {
     storm.run(free, |storm| {
         block_on(reclaim(storm.machine.memory, 3));
         block_on(storm.space.unmap(range(address(BASE + half * PAGE), half))).unwrap();
-        storm.file.release(page(2)..page(half));
+        block_on(storm.file.release(page(2)..page(half)));
         let upper = Placement::Fixed(address(BASE + half * PAGE));
         storm.space.map(&storm.file, page(half), half, Protection::READ.for_user(), upper).unwrap();
         block_on(storm.space.protect(range(address(BASE), PAGES), RW)).unwrap();

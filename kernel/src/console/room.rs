@@ -42,6 +42,7 @@ impl From<NoRoom> for CommandError {
 /// Clean pages may have been given back.
 pub(super) async fn make_room(frames: usize) -> Result<(), NoRoom> {
     let memory = memory::memory();
+    memory.settle().await;
     let stats = memory.frames().stats();
     let reserve = stats.high + RESERVE;
     let wanted = frames.saturating_add(reserve);
@@ -62,7 +63,7 @@ pub(super) async fn make_room(frames: usize) -> Result<(), NoRoom> {
 /// A part has been dropped.
 pub(super) async fn drop_pages(object: Arc<VmObject>) {
     for first in (0..object.pages()).step_by(BATCH as usize) {
-        object.release(PageIndex::new(first)..PageIndex::new(first + BATCH));
+        object.release(PageIndex::new(first)..PageIndex::new(first + BATCH)).await;
         executor::yield_now().await;
     }
 }

@@ -75,7 +75,8 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if let Some(object) = OBJECT.get() {
             let first = PageIndex::new(u64::from(self.0) * SLOT_PAGES);
-            object.release(first..first + SLOT_PAGES);
+            // Whoever gets the slot next waits at its first touch, if a CPU may still see these pages.
+            drop(object.release(first..first + SLOT_PAGES));
         }
         FREE.lock().used.push(self.0);
     }

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::AddressSpace;
 use super::mappings::distance;
+use crate::frame::Moment;
 use crate::mapping::Mapping;
 use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
@@ -29,6 +30,7 @@ impl AddressSpace {
             return Err(MapError::Empty);
         }
         let first = first.as_u64();
+        self.remove_forgotten();
         let mut mappings = self.mappings.lock();
         let start = match placement {
             Placement::Fixed(start) => {
@@ -45,37 +47,62 @@ impl AddressSpace {
     }
 
     /// Removes all mappings in `range`, or the parts of them that lie in it; where nothing is mapped,
-    /// nothing happens. When it is done, no processor reaches the pages any more.
+    /// nothing happens. When it is done, no processor reaches the pages any more, and the range is free.
     ///
     /// # Errors
     /// `Empty`, `Unaligned`, `OutOfRange`; nothing is changed then.
     ///
     /// # Cancellation
-    /// All is done at the first poll; a future that was never polled has changed nothing.
+    /// A future that was never polled has changed nothing. After the first poll faults find no mapping, and what
+    /// follows happens without the future as well, with help of the background task: the range is not free until
+    /// all CPUs have forgotten the pages, and the mapping holds its object until somebody maps, unmaps or looks at
+    /// the numbers after that, or the space ends.
     pub async fn unmap(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
-        self.unmap_now(range)
+        if let Some(leaving) = self.clear(range)? {
+            self.memory.forgotten(leaving.at).await;
+            drop(leaving);
+        }
+        Ok(())
     }
 
-    fn unmap_now(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
+    /// Marks the mappings in a range and clears their pages. `None` when there are none.
+    fn clear(&self, range: Range<VirtAddr>) -> Result<Option<Leaving<'_>>, MapError> {
         let unmapping = self.memory.number_mapping();
         {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
             mappings.split(range.start, self.memory.number_mapping());
             mappings.split(range.end, self.memory.number_mapping());
-            for mapping in mappings.within(&range).filter(|mapping| mapping.going.is_none()) {
-                mapping.going = Some(unmapping);
+            let mut any = false;
+            for mapping in mappings.within(&range) {
+                mapping.going.get_or_insert(unmapping);
+                any = true;
+            }
+            if !any {
+                return Ok(None);
             }
             self.table.advance_generation();
         }
         let mut rest = range;
+        let mut last = None;
         while let Some(mapping) = self.first_going(&rest, unmapping) {
             rest.start = mapping.end();
             self.take_down(&mapping);
-            let removed = self.mappings.lock().remove(mapping.start, mapping.id);
-            drop(removed);
+            last = Some(self.mappings.lock().note_cleared(self.memory.frames(), mapping.start, mapping.id));
         }
-        Ok(())
+        // All of them were cleared by others, perhaps by one who did not wait.
+        let last = last.or_else(|| self.mappings.lock().last_cleared());
+        Ok(last.map(|at| Leaving { space: self, at }))
+    }
+
+    /// Removes the mappings whose pages all CPUs have forgotten.
+    pub(super) fn remove_forgotten(&self) {
+        loop {
+            let forgotten = self.mappings.lock().take_forgotten(self.memory.frames());
+            if forgotten.is_none() {
+                return;
+            }
+        }
     }
 
     /// The first mapping that an unmapping has marked.
@@ -97,7 +124,8 @@ impl AddressSpace {
     /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`; nothing is changed then.
     ///
     /// # Cancellation
-    /// All is done at the first poll; a future that was never polled has changed nothing.
+    /// A future that was never polled has changed nothing. After the first poll the change is made, but other
+    /// CPUs may do for a while what they remember that they may.
     pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
         {
             let mut mappings = self.mappings.lock();
@@ -117,6 +145,8 @@ impl AddressSpace {
         } else {
             self.restrict(range, protection);
         }
+        // Even if nothing was there to be taken: another may have taken it just now, and not have waited.
+        self.memory.settle().await;
         Ok(())
     }
 
@@ -152,8 +182,22 @@ impl AddressSpace {
     }
 }
 
+/// Mappings of a space that are cleared, and go when all CPUs have forgotten their pages.
+struct Leaving<'a> {
+    space: &'a AddressSpace,
+    at: Moment,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.space.memory.forget_soon(self.at);
+        self.space.remove_forgotten();
+    }
+}
+
 impl Drop for AddressSpace {
-    /// The caller has seen to it that no processor uses the tables.
+    /// A processor may have the tables loaded still, or remember pages: the frames of tables and of objects that
+    /// end go into quarantine.
     fn drop(&mut self) {
         while let Some(mapping) = self.mappings.get_mut().pop() {
             self.take_down(&mapping);

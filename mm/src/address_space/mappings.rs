@@ -1,9 +1,10 @@
 //! The mappings of an address space, by address.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use core::ops::Range;
 
 use crate::address::PAGE_BYTES;
+use crate::frame::{FramePool, Moment};
 use crate::mapping::Mapping;
 use crate::{MapError, VirtAddr};
 
@@ -11,16 +12,25 @@ use crate::{MapError, VirtAddr};
 pub(super) struct Mappings {
     range: Range<VirtAddr>,
     by_start: BTreeMap<VirtAddr, Mapping>,
+    /// Mappings whose pages are cleared, and that go when all CPUs were waited for, in order of time.
+    cleared: VecDeque<Cleared>,
     /// Where the search for a gap starts: after the one found last, or at the lowest made since.
     hint: VirtAddr,
     /// Pages that all mappings span.
     pub(super) pages: u64,
 }
 
+/// A mapping whose pages are cleared.
+struct Cleared {
+    at: Moment,
+    start: VirtAddr,
+    id: u64,
+}
+
 impl Mappings {
     pub(super) fn new(range: Range<VirtAddr>) -> Self {
         let hint = range.start;
-        Self { range, by_start: BTreeMap::new(), hint, pages: 0 }
+        Self { range, by_start: BTreeMap::new(), cleared: VecDeque::new(), hint, pages: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,8 +59,31 @@ impl Mappings {
         self.by_start.insert(mapping.start, mapping);
     }
 
+    /// Notes that the pages of a mapping are cleared. Returns the moment, the latest of all noted.
+    pub(super) fn note_cleared(&mut self, frames: &FramePool, start: VirtAddr, id: u64) -> Moment {
+        // Taken under this lock, so that later entries are not over before earlier ones.
+        let at = frames.moment();
+        self.cleared.push_back(Cleared { at, start, id });
+        at
+    }
+
+    /// When the pages of a mapping were last cleared that is still there.
+    pub(super) fn last_cleared(&self) -> Option<Moment> {
+        self.cleared.back().map(|cleared| cleared.at)
+    }
+
+    /// Takes out a mapping whose pages all CPUs have forgotten.
+    pub(super) fn take_forgotten(&mut self, frames: &FramePool) -> Option<Mapping> {
+        let &Cleared { at, start, id } = self.cleared.front()?;
+        if !frames.is_over(at) {
+            return None;
+        }
+        self.cleared.pop_front();
+        self.remove(start, id)
+    }
+
     /// Takes out the mapping with this start and number, if it is still there.
-    pub(super) fn remove(&mut self, start: VirtAddr, id: u64) -> Option<Mapping> {
+    fn remove(&mut self, start: VirtAddr, id: u64) -> Option<Mapping> {
         if self.by_start.get(&start)?.id != id {
             return None;
         }

@@ -9,10 +9,12 @@
 //! | fault, map | the fault sees the mapping or not; a new mapping takes nothing from others |
 //! | fault, unmap | unmap marks the mapping, advances the generation, then clears: a commit that looked before starts over or is cleared, one that looks later finds no mapping |
 //! | fault, protect | the same; rights that a late commit entered are taken away by the clearing that follows |
-//! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared |
-//! | unmap, unmap | each clears the mappings that it marked; the one that finds nothing unmarked returns at once |
-//! | unmap, protect | protect takes rights from what is still shown; unmap clears it |
+//! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared and all CPUs were waited for |
+//! | unmap, unmap | each clears the mappings that it marked; the one that finds only what others have cleared waits for all CPUs, too |
+//! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
+//! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
 //! | end of the space, eviction | the object forgets the mappings under its lock; the tables live until the last holder lets go |
+//! | end of the space, a CPU that has its tables loaded | the tables' frames are in quarantine until it has left them |
 //!
 //! What pages do to each other is in `vm_object`, what loads do in `page_request`.
 
@@ -46,7 +48,7 @@ pub struct AddressSpace {
 /// Numbers of an address space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpaceStats {
-    /// Mappings.
+    /// Mappings, with those that are being unmapped.
     pub mappings: usize,
     /// Pages that all mappings span.
     pub mapped_pages: u64,
@@ -87,6 +89,7 @@ impl AddressSpace {
 
     /// The space's numbers now.
     pub fn stats(&self) -> SpaceStats {
+        self.remove_forgotten();
         let (mappings, mapped_pages) = {
             let mappings = self.mappings.lock();
             (mappings.len(), mappings.pages)

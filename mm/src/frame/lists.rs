@@ -1,5 +1,5 @@
 //! The frame lists: a record for each frame, the buddy lists of free blocks, and the list of clean pages
-//! that can be given back, oldest first. All of it is guarded by the pool's lock.
+//! that can be given back, oldest first, and the quarantine. All of it is guarded by the pool's lock.
 //!
 //! A block of order *k* is 2^k frames at a multiple of 2^k. Only its first frame's record says that it is
 //! free and how large it is.
@@ -9,8 +9,9 @@
 //! | `Hole` (no memory, or never usable) | start | |
 //! | `Free(k)` (first frame of a free block) | `free` | `allocate`, merging |
 //! | `Inside` (another frame of a free block) | `free` | `allocate` |
-//! | `Used` (somebody owns it) | `allocate`, `unlist` | `free`, `list_clean` |
-//! | `Clean` (used by a page of an object that could be loaded again) | `list_clean` | `unlist`, `free` |
+//! | `Used` (somebody owns it) | `allocate`, `unlist` | `free`, `list_clean`, `quarantine` |
+//! | `Clean` (used by a page of an object that could be loaded again) | `list_clean` | `unlist`, `free`, `quarantine` |
+//! | `Quarantined` (nobody owns it, but CPUs may still see it) | `quarantine` | `free_quarantined` |
 
 /// Largest block: 2^18 frames, 1 GiB.
 pub(crate) const MAX_ORDER: usize = 18;
@@ -25,6 +26,7 @@ enum State {
     Inside,
     Used,
     Clean,
+    Quarantined,
 }
 
 /// What is known about one frame. The links belong to the list that the state names.
@@ -35,7 +37,7 @@ pub(crate) struct Record {
     state: State,
     /// The object that the clean page belongs to.
     object: u32,
-    /// Its number in that object.
+    /// Its number in that object; of a frame in quarantine, until when it stays there.
     page: u64,
 }
 
@@ -44,7 +46,7 @@ impl Record {
 }
 
 /// A page that can be given back because its pager can load it again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct CleanPage {
     pub(crate) frame: u64,
     pub(crate) object: u32,
@@ -67,8 +69,11 @@ pub(crate) struct FrameLists {
     base: u64,
     free: [List; ORDERS],
     clean: List,
+    /// By the time until which frames stay, which only grows.
+    quarantine: List,
     pub(crate) free_frames: usize,
     pub(crate) clean_pages: usize,
+    pub(crate) quarantined: usize,
 }
 
 impl FrameLists {
@@ -79,8 +84,10 @@ impl FrameLists {
             base,
             free: [List::EMPTY; ORDERS],
             clean: List::EMPTY,
+            quarantine: List::EMPTY,
             free_frames: 0,
             clean_pages: 0,
+            quarantined: 0,
         }
     }
 
@@ -94,6 +101,9 @@ impl FrameLists {
     }
 
     /// Takes a block of 2^order frames out of the smallest free block that holds one.
+    ///
+    /// # Panics
+    /// When a frame of it is in quarantine or owned: the lists are broken.
     pub(crate) fn allocate(&mut self, order: usize) -> Option<u64> {
         let mut found = (order..ORDERS).find(|&order| self.free[order].first != NONE)?;
         let slot = self.free[found].first;
@@ -103,7 +113,8 @@ impl FrameLists {
             self.link_free(slot + (1 << found), found);
         }
         for inside in slot..slot + (1 << order) {
-            self.records[inside as usize].state = State::Used;
+            let state = core::mem::replace(&mut self.records[inside as usize].state, State::Used);
+            assert_eq!(state, State::Inside, "a frame is handed out that is not free");
         }
         self.free_frames -= 1 << order;
         Some(self.base + u64::from(slot))
@@ -188,6 +199,40 @@ impl FrameLists {
         self.clean = list;
         let record = &self.records[slot as usize];
         Some(CleanPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
+    }
+
+    /// Puts a frame that somebody owned where nobody gets it until `free_quarantined` is told of a time not
+    /// before `until`. Times never go back.
+    ///
+    /// # Panics
+    /// When nobody owned the frame.
+    pub(crate) fn quarantine(&mut self, frame: u64, until: u64) {
+        self.unlist(frame);
+        let slot = self.slot(frame);
+        let record = &mut self.records[slot as usize];
+        assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
+        (record.state, record.page) = (State::Quarantined, until);
+        let mut list = self.quarantine;
+        self.push(&mut list, slot);
+        self.quarantine = list;
+        self.quarantined += 1;
+    }
+
+    /// Frees up to `most` frames that stay in quarantine until `now` or less. Returns how many.
+    pub(crate) fn free_quarantined(&mut self, now: u64, most: usize) -> usize {
+        for freed in 0..most {
+            let slot = self.quarantine.first;
+            if slot == NONE || self.records[slot as usize].page > now {
+                return freed;
+            }
+            let mut list = self.quarantine;
+            self.remove(&mut list, slot);
+            self.quarantine = list;
+            self.quarantined -= 1;
+            self.records[slot as usize].state = State::Used;
+            self.free(self.base + u64::from(slot), 1);
+        }
+        most
     }
 
     fn link_free(&mut self, slot: u32, order: usize) {

@@ -2,6 +2,7 @@
 
 mod lists;
 mod pool;
+mod quarantine;
 mod regions;
 mod waiting;
 
@@ -12,6 +13,7 @@ use crate::{PAGE_SIZE, PhysAddr};
 
 pub(crate) use lists::CleanPage;
 pub use pool::{FramePool, FrameStats};
+pub(crate) use quarantine::Moment;
 
 /// There is no free frame, and none can be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,6 +13,7 @@ use executor::lock::SpinLock;
 use executor::sync::{Notify, Semaphore};
 
 use super::lists::{CleanPage, FrameLists, MAX_ORDER, Record};
+use super::quarantine::Waits;
 use super::regions::merged;
 use super::waiting::Applicants;
 use super::{Frame, FrameRun, address_of};
@@ -33,8 +34,9 @@ pub struct FramePool {
 
 /// What the pool's lock guards.
 pub(super) struct Guarded {
-    lists: FrameLists,
+    pub(super) lists: FrameLists,
     pub(super) applicants: Applicants,
+    pub(super) waits: Waits,
     /// The fewest free frames there ever were.
     least_free: usize,
 }
@@ -50,6 +52,8 @@ pub struct FrameStats {
     pub least_free: usize,
     /// Frames that hold clean pages, which can be given back.
     pub clean: usize,
+    /// Frames that nobody owns any more but a CPU may still see, so they are not free yet.
+    pub quarantined: usize,
     /// Those who wait for a frame now.
     pub waiting: usize,
     /// Below this many free frames, clean pages are given back.
@@ -90,7 +94,12 @@ impl FramePool {
             high: low * 2,
             lists: SpinLock::new(
                 "frame lists",
-                Guarded { lists, applicants: Applicants::default(), least_free: total },
+                Guarded {
+                    lists,
+                    applicants: Applicants::default(),
+                    waits: Waits::default(),
+                    least_free: total,
+                },
             ),
             answers: Semaphore::with_reason(0, WaitReason::Memory),
             short: Notify::new(),
@@ -127,7 +136,15 @@ impl FramePool {
 
     /// Takes back frames whose run was turned into an address by [`FrameRun::into_address`], all of them or
     /// a part.
-    pub fn take_back(&'static self, address: PhysAddr, frames: usize) -> FrameRun {
+    ///
+    /// # Safety
+    /// The frames are of such a run of this pool and were not taken back before, and no processor or device uses
+    /// them any more, except through what is returned.
+    #[expect(
+        unsafe_code,
+        reason = "the run lends out the bytes of frames that only the caller knows to be its"
+    )]
+    pub unsafe fn take_back(&'static self, address: PhysAddr, frames: usize) -> FrameRun {
         FrameRun { pool: self, first: address.as_u64() / PAGE_SIZE as u64, frames }
     }
 
@@ -139,6 +156,7 @@ impl FramePool {
             free: guarded.lists.free_frames,
             least_free: guarded.least_free,
             clean: guarded.lists.clean_pages,
+            quarantined: guarded.lists.quarantined,
             waiting: guarded.applicants.all(),
             low: self.low,
             high: self.high,

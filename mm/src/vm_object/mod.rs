@@ -10,12 +10,16 @@
 //! | fault, load done | see `page_request` |
 //! | fault's commit, eviction or release | both hold the object's lock: the page is shown or gone, never both |
 //! | fault's commit, unmap or protect | the generation number, compared under the table's lock: the commit starts over, or the other clears after it |
+//! | eviction, touch | the page keeps its frame until all CPUs were waited for; a touch meanwhile keeps it, see `page_state` |
+//! | eviction, eviction | one batch at a time: whoever takes a page out has waited after it was marked |
+//! | drop, touch | the touch waits until no CPU uses the old frame, then it makes or loads the page anew |
 //! | eviction, unmap | both clear the page's entry under object and table lock; the second finds it empty. The mapping leaves the object's list only after its pages are cleared |
 //! | eviction, load of the same page | a page being loaded is not listed; a listed page is compared with its frame again under the lock |
 //! | release or invalidate, load | `LoadingInvalidated`: the data is thrown away when it comes |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
 mod copy;
+mod dropped;
 mod shown;
 
 pub(crate) use copy::piece;
@@ -24,6 +28,7 @@ pub(crate) use shown::Eviction;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
+use core::future::Future;
 use core::ops::Range;
 
 use crate::frame::CleanPage;
@@ -120,47 +125,32 @@ impl VmObject {
         ObjectStats { resident: inner.resident, loading: inner.loads.len(), mappings: inner.mappings.len() }
     }
 
-    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown and
-    /// their frames are freed. The next touch makes or loads them again. What a load under way brings is
-    /// thrown away when it comes, and loaded again if somebody waits for it.
+    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next
+    /// touch makes or loads them again. What a load under way brings is thrown away when it comes, and loaded
+    /// again if somebody waits for it.
     ///
-    /// Never waits. The time taken grows with the number of pages that are present.
-    pub fn release(&self, pages: Range<PageIndex>) {
-        let (mut at, end) = (pages.start.as_u64(), pages.end.as_u64());
-        while let Some(dropped) = self.drop_first(at..end) {
-            at = dropped + 1;
+    /// All that is done at the call, which never waits; the time taken grows with the number of pages that are
+    /// present. The future is done when no CPU can use the old pages any more and their frames are free. Where no
+    /// other CPU is busy, that is so after the first poll, or when the future is dropped.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the rest to the background task; touches of these pages wait until it is done.
+    pub fn release(&self, pages: Range<PageIndex>) -> impl Future<Output = ()> + Send + use<'_> {
+        let dropped = self.drop_pages(pages.start.as_u64()..pages.end.as_u64());
+        async move {
+            if let Some(last) = dropped.last {
+                self.memory.forgotten(last).await;
+            }
+            drop(dropped);
         }
     }
 
     /// Drops a page that changed behind the object's back; see [`VmObject::release`].
-    pub fn invalidate(&self, page: PageIndex) {
-        self.release(page..page + 1);
-    }
-
-    /// Drops the first page in the range that is not absent, and says which.
-    fn drop_first(&self, range: Range<u64>) -> Option<u64> {
-        let (index, frame);
-        {
-            let mut inner = self.inner.lock();
-            let (first, entry) = inner.pages.next_used(range)?;
-            index = first;
-            frame = match entry.state() {
-                PageState::Loading | PageState::LoadingInvalidated => {
-                    inner.pages.set(index, PageEntry::new(PageState::LoadingInvalidated));
-                    None
-                }
-                PageState::Loaded { frame } | PageState::Dirty { frame } => {
-                    self.hide(&inner, index);
-                    Some(inner.take_out(self.memory, index, frame))
-                }
-                PageState::Absent | PageState::Failed => {
-                    inner.pages.set(index, PageEntry::ABSENT);
-                    None
-                }
-            };
-        }
-        drop(frame);
-        Some(index)
+    ///
+    /// # Cancellation
+    /// As for `release`.
+    pub fn invalidate(&self, page: PageIndex) -> impl Future<Output = ()> + Send + use<'_> {
+        self.release(page..page + 1)
     }
 
     /// Looks whether a page is there for reading or writing. If it is, `commit` uses it, with the object's
@@ -179,6 +169,11 @@ impl VmObject {
         let load = {
             let mut inner = self.inner.lock();
             let entry = inner.pages.get(index);
+            if let Some(moment) = entry.dropped_at()
+                && !self.memory.frames().is_over(moment)
+            {
+                return Attempt::Forgetting(moment);
+            }
             match (entry.state(), &self.pager) {
                 (PageState::Dirty { frame }, _) => return commit(frame, true, spare),
                 (PageState::Loaded { frame }, _) => {
@@ -252,7 +247,8 @@ impl Inner {
         self.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
     }
 
-    /// Takes the frame from a page that nobody shows any more. The caller drops it after the lock.
+    /// Takes the frame from a page that no page table shows any more. Only who has waited for all CPUs since may
+    /// free it.
     fn take_out(&mut self, memory: &'static Memory, index: u64, frame: u64) -> Frame {
         memory.frames().unlist(frame);
         self.pages.set(index, PageEntry::ABSENT);
@@ -262,18 +258,21 @@ impl Inner {
 }
 
 impl Drop for VmObject {
-    /// Mappings keep their object, so nothing shows these pages any more; a load under way finds the object
-    /// gone.
+    /// Mappings keep their object, so no page table shows these pages any more; a load under way finds the object
+    /// gone. A CPU may still use them, if the last mapping went with its space: the frames go into quarantine.
     fn drop(&mut self) {
         self.memory.unregister(self.number);
         let memory = self.memory;
         let inner = self.inner.get_mut();
-        let mut at = 0;
+        let (mut at, mut last) = (0, None);
         while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
             if let Some(frame) = entry.state().frame() {
-                drop(inner.take_out(memory, index, frame));
+                last = Some(memory.frames().quarantine(inner.take_out(memory, index, frame)));
             }
             at = index + 1;
+        }
+        if let Some(last) = last {
+            memory.forget_soon(last);
         }
     }
 }

@@ -15,8 +15,8 @@ const BATCH: usize = 64;
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Eviction {
-    /// Its frame is free.
-    Freed,
+    /// No page table shows it any more. When all CPUs were waited for, it can be taken out.
+    Leaving,
     /// The page was used lately, was written, or is not what it was.
     Kept,
 }
@@ -53,8 +53,8 @@ impl VmObject {
         inner.mappings.insert(second, first + pages_before, pages - pages_before, start, table);
     }
 
-    /// Takes the pages of a mapping, or of a part of it, out of its page table. The mapping shows `first` at
-    /// `start`. The caller has seen to it that no fault enters them again.
+    /// Takes the pages of a mapping, or of a part of it, out of its page table; this CPU forgets them. The mapping
+    /// shows `first` at `start`. The caller has seen to it that no fault enters them again.
     pub(crate) fn hide_range(&self, first: u64, start: VirtAddr, pages: u64, table: &Table) {
         let end = start.page_add(pages);
         let mut at = start;
@@ -74,7 +74,8 @@ impl VmObject {
         }
     }
 
-    /// Takes a page out of every page table that shows it; true when one of them says that it was written.
+    /// Takes a page out of every page table that shows it; this CPU forgets it. True when one of them says that it
+    /// was written.
     pub(super) fn hide(&self, inner: &Inner, index: u64) -> bool {
         let mut written = false;
         inner.mappings.for_each(index, |table, page| {
@@ -93,38 +94,51 @@ impl VmObject {
         }
     }
 
-    /// Gives a clean page back, unless it was used since the last look or is not what the frame's record
+    /// Begins to give a clean page back, unless it was used since the last look or is not what the frame's record
     /// said: the record was read without this object's lock.
-    pub(crate) fn evict(&self, index: u64, listed_frame: u64) -> Eviction {
+    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64) -> Eviction {
+        let mut inner = self.inner.lock();
+        let entry = inner.pages.get(index);
+        if entry.state() != (PageState::Loaded { frame: listed_frame }) {
+            return Eviction::Kept;
+        }
+        let (mut used, mut written) = (entry.referenced(), false);
+        inner.mappings.for_each(index, |table, page| {
+            if let Some(leaf) = table.tables.lock().take_accessed(page) {
+                used |= leaf.accessed;
+                written |= leaf.dirty;
+            }
+        });
+        if written {
+            inner.make_dirty(self.memory, index, listed_frame);
+            return Eviction::Kept;
+        }
+        if used {
+            inner.pages.set(index, entry.with_referenced(false));
+            return Eviction::Kept;
+        }
+        if self.hide(&inner, index) {
+            inner.make_dirty(self.memory, index, listed_frame);
+            return Eviction::Kept;
+        }
+        inner.pages.set(index, entry.leaving());
+        Eviction::Leaving
+    }
+
+    /// Takes a page out whose eviction was begun, and frees its frame, unless it was touched since. True if it is
+    /// gone. The caller has begun it, or found it begun, and waited for all CPUs since, and nobody else began one in
+    /// between.
+    pub(crate) fn end_eviction(&self, index: u64, frame: u64) -> bool {
         let frame = {
             let mut inner = self.inner.lock();
             let entry = inner.pages.get(index);
-            if entry.state() != (PageState::Loaded { frame: listed_frame }) {
-                return Eviction::Kept;
+            if !entry.is_leaving() || entry.state() != (PageState::Loaded { frame }) {
+                return false;
             }
-            let (mut used, mut written) = (entry.referenced(), false);
-            inner.mappings.for_each(index, |table, page| {
-                if let Some(leaf) = table.tables.lock().take_accessed(page) {
-                    used |= leaf.accessed;
-                    written |= leaf.dirty;
-                }
-            });
-            if written {
-                inner.make_dirty(self.memory, index, listed_frame);
-                return Eviction::Kept;
-            }
-            if used {
-                inner.pages.set(index, entry.with_referenced(false));
-                return Eviction::Kept;
-            }
-            if self.hide(&inner, index) {
-                inner.make_dirty(self.memory, index, listed_frame);
-                return Eviction::Kept;
-            }
-            inner.take_out(self.memory, index, listed_frame)
+            inner.take_out(self.memory, index, frame)
         };
         drop(frame);
         Counters::count(&self.memory.counters.evictions);
-        Eviction::Freed
+        true
     }
 }

@@ -43,6 +43,8 @@ impl Hardware for Processor {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.tlb.lock().unwrap().remove(&(root, page.as_u64()));
     }
+
+    fn forget(&self) {}
 }
 
 pub struct Machine {

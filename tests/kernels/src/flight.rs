@@ -105,7 +105,7 @@ async fn read_and_kill(disk: &Disk, together: usize) -> Result<u64, Failure> {
 }
 
 fn forget(disk: &Disk) {
-    disk.object.release(PageIndex::new(0)..PageIndex::new(disk.object.pages()));
+    drop(disk.object.release(PageIndex::new(0)..PageIndex::new(disk.object.pages())));
 }
 
 /// Threads that want a page each; so many of them wait, and their requests are at the device together.

@@ -85,5 +85,5 @@ fn fault(window: &Window, object: &VmObject, seed: u64) {
         let found = wild::read(address(page));
         WRONG.fetch_add(usize::from(found != seed ^ page as u64), Relaxed);
     }
-    object.release(PageIndex::new(0)..PageIndex::new(PAGES as u64));
+    drop(object.release(PageIndex::new(0)..PageIndex::new(PAGES as u64)));
 }

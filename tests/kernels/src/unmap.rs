@@ -103,7 +103,7 @@ pub(crate) async fn unmap_storm() -> Outcome {
             if round % 3 == 0 {
                 executor::yield_now().await;
             }
-            object.invalidate(PageIndex::new((round % PAGES) as u64));
+            drop(object.invalidate(PageIndex::new((round % PAGES) as u64)));
             if round % 2 == 0 {
                 time::sleep(Duration::from_micros(100)).await;
             }

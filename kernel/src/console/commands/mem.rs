@@ -42,6 +42,7 @@ fn table_of_memory() -> Table {
     line(stats.free, &"free");
     line(stats.least_free, &"free, when they were fewest");
     line(stats.clean, &"clean pages, which can be given back");
+    line(stats.quarantined, &"in quarantine: free when all CPUs have forgotten them");
     line(stats.low, &"free: clean pages begin to be given back");
     line(stats.high, &"free: enough have been");
     let (used, allocations) = (Bytes(heap.used as u64), heap.allocations);

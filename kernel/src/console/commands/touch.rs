@@ -83,6 +83,7 @@ async fn run(pages: usize) -> Result<u8, CommandError> {
     say!("read back   {right} pages as written, {} faults, {} each", report.faults, each(report.read));
     drop_pages(object).await;
     window.unmap().await;
+    memory::memory().settle().await;
     let left = used_frames().saturating_sub(before);
     say!("given back  all but {left} frames of page tables and heap, which the next will use");
     match report.wrong {

@@ -138,7 +138,7 @@ async fn tell_fault(disk: &'static Disk) -> bool {
 async fn trace_fault(disk: &'static Disk, page: u64) -> Option<Vec<Record>> {
     let window = disks::map(disk).ok()?;
     let index = PageIndex::new(page);
-    disk.object.release(index..index + 1);
+    disk.object.release(index..index + 1).await;
     trace::start();
     let handle = thread::spawn("traced", move || {
         black_box(window.as_slice()[page as usize * PAGE_SIZE]);

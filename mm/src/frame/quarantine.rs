@@ -1,0 +1,113 @@
+//! The quarantine: frames that nobody owns any more, but that a CPU may still see through what it remembers of page
+//! tables. They become free when all CPUs were waited for; see `shootdown` for the wait itself.
+//!
+//! Waits are numbered in the order in which they begin. What was taken away before a wait began is forgotten when
+//! that wait is over, and so is everything before it; so a [`Moment`] is the number of the next wait, and it is
+//! over when any wait with that number or a higher one is.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | frame enters, wait begins | both under the pool's lock: the wait is for the frame, or the frame is for the next wait |
+//! | wait, wait | each frees what entered before it began; the later one finds less |
+//! | wait that is dropped, its frames | they stay for the next wait. Whoever drops one tells the background task |
+//! | allocation, quarantine | a frame in quarantine is on no free list; the lists assert it |
+
+use super::{Frame, FramePool};
+
+/// Frames that are freed before the lock is given up for a moment.
+const BATCH: usize = 64;
+
+/// A moment that is over when all CPUs have forgotten what was taken out of page tables before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// For the entry of a page. Below 2^52 for any machine's life.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Guarded by the pool's lock.
+#[derive(Default)]
+pub(super) struct Waits {
+    /// Waits that have begun.
+    begun: u64,
+    /// The latest that is over; those before it count as over, too.
+    over: u64,
+    /// The background task was told to wait, and no wait has begun since.
+    told: bool,
+}
+
+impl FramePool {
+    /// This moment. The caller has taken away before it what is to be forgotten.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.lists.lock().waits.begun + 1)
+    }
+
+    /// How many waits there were.
+    pub(crate) fn waits(&self) -> u64 {
+        self.lists.lock().waits.begun
+    }
+
+    /// Whether all CPUs have forgotten what was taken away before a moment.
+    pub(crate) fn is_over(&self, moment: Moment) -> bool {
+        self.lists.lock().waits.over >= moment.0
+    }
+
+    /// Gives up a frame that page tables showed or that was one of them. It is taken out of them already.
+    pub(crate) fn quarantine(&self, frame: Frame) -> Moment {
+        let mut guarded = self.lists.lock();
+        let until = guarded.waits.begun + 1;
+        guarded.lists.quarantine(frame.into_number(), until);
+        Moment(until)
+    }
+
+    /// A wait for all CPUs begins.
+    pub(crate) fn begin_wait(&self) -> Moment {
+        let mut guarded = self.lists.lock();
+        guarded.waits.begun += 1;
+        guarded.waits.told = false;
+        Moment(guarded.waits.begun)
+    }
+
+    /// A wait is over: frees what was in quarantine when it began.
+    pub(crate) fn end_wait(&self, wait: Moment) {
+        loop {
+            let (freed, promised) = {
+                let mut guarded = self.lists.lock();
+                guarded.waits.over = guarded.waits.over.max(wait.0);
+                let freed = guarded.lists.free_quarantined(wait.0, BATCH);
+                (freed, guarded.applicants.promise(freed))
+            };
+            if promised > 0 {
+                self.answers.add_permits(promised);
+            }
+            if freed < BATCH {
+                return;
+            }
+        }
+    }
+
+    /// Whether somebody has yet to see to it that a moment comes to be over.
+    pub(crate) fn is_left_behind(&self, moment: Moment) -> bool {
+        let waits = &self.lists.lock().waits;
+        waits.over < moment.0 && !waits.told
+    }
+
+    /// Leaves it to the background task to wait for all CPUs.
+    pub(crate) fn leave_behind(&self) {
+        self.lists.lock().waits.told = true;
+        self.short.notify_one();
+    }
+
+    /// What the background task has to wait for, if there is anything.
+    pub(crate) fn left_behind(&self) -> Option<Moment> {
+        let guarded = self.lists.lock();
+        (guarded.waits.told || guarded.lists.quarantined > 0).then_some(Moment(guarded.waits.begun + 1))
+    }
+}
