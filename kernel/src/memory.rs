@@ -49,8 +49,8 @@ struct Machine;
 
 impl Hardware for Machine {
     fn invalidate(&self, _root: PhysAddr, page: VirtAddr) {
-        // One CPU runs threads, and translations carry no address-space numbers: the page's translation
-        // here is the only one there is.
+        // Translations carry no address-space numbers: there is one for each page on this CPU. The others forget theirs
+        // in `Platform::quiesce`.
         paging::invalidate(page);
     }
 

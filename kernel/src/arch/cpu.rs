@@ -95,6 +95,8 @@ static BOOT_TRAP_STACKS: TrapStacks = [const { TrapStack::new() }; TRAP_STACKS];
 
 /// The CPUs that are up, by their numbers.
 static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
+/// They are below this.
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
 impl Cpu {
     const fn new(id: u32) -> Self {
@@ -149,15 +151,16 @@ impl Cpu {
     }
 
     fn begin(&'static self) {
-        self.load_gs();
-        CPUS[self.number() as usize].store(ptr::from_ref(self).cast_mut(), Release);
-        self.local.bind();
-        KernelGsBase::write(VirtAddr::zero());
         self.segments.load();
-        // Loading the null selector into GS may clear its base.
+        // Loading the null selector into GS may have cleared its base.
         self.load_gs();
+        KernelGsBase::write(VirtAddr::zero());
         idt::init();
         set_control_registers();
+        // From here on others may send it interrupts.
+        CPUS[self.number() as usize].store(ptr::from_ref(self).cast_mut(), Release);
+        NUMBERS.fetch_max(self.number() + 1, Release);
+        self.local.bind();
     }
 
     /// The CPU's number: 0 is the boot CPU.
@@ -195,7 +198,7 @@ pub fn current() -> &'static Cpu {
 
 /// The CPUs that are up, by their numbers.
 pub fn all() -> impl Iterator<Item = &'static Cpu> {
-    (0..MAX_CPUS as u32).filter_map(by_number)
+    (0..NUMBERS.load(Acquire)).filter_map(by_number)
 }
 
 /// How many CPUs are up.

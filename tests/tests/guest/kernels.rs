@@ -85,6 +85,32 @@ pub(crate) fn cases() -> Vec<Case> {
             "give_up_after",
             "tests/kernels/src/panics.rs",
         ]),
+        case("one_page_is_loaded_once_on_4_cpus").on(cpus::<4>),
+        case("failed_load_reaches_everyone_on_4_cpus").on(cpus::<4>),
+        case("loads_are_in_flight_together_on_4_cpus")
+            .on(|| Setup { cpus: 4, ..stalled() })
+            .driven(disk_keeper),
+        case("killed_loads_are_finished_on_4_cpus").on(|| Setup { cpus: 4, ..stalled() }).driven(disk_keeper),
+        case("unmap_during_a_load_on_4_cpus").on(cpus::<4>),
+        case("unmap_storm_on_2_cpus").on(cpus::<2>),
+        case("unmap_storm_on_4_cpus").on(cpus::<4>),
+        case("killed_threads_leak_nothing_on_4_cpus").on(cpus::<4>),
+        case("killed_before_the_first_instruction_on_4_cpus").on(cpus::<4>),
+        case("nmi_storm_on_2_cpus").on(cpus::<2>).driven(interrupter),
+        case("nmi_storm_on_4_cpus").on(cpus::<4>).driven(interrupter),
+        case("denied_accesses_end_a_program_on_4_cpus").on(cpus::<4>),
+        case("stack_overflow_is_a_clean_end_on_4_cpus").on(cpus::<4>),
+        case("threads_wait_for_what_tasks_wait_for_on_4_cpus").on(cpus::<4>),
+        case("kill_ends_a_wait_on_4_cpus").on(cpus::<4>),
+        case("heap_storm_on_2_cpus").on(cpus::<2>),
+        case("heap_storm_on_4_cpus").on(cpus::<4>),
+        case("thread_storm_on_2_cpus").on(cpus::<2>),
+        case("thread_storm_on_4_cpus").on(cpus::<4>),
+        case("program_storm_on_2_cpus").on(cpus::<2>),
+        case("program_storm_on_4_cpus").on(cpus::<4>),
+        case("readers_outgrow_memory_on_4_cpus")
+            .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
+            .within(120),
         case("triple_fault").driven(|session| ends_as(session, |outcome| outcome == Outcome::Reset)),
         case("silence")
             .driven(|session| ends_as(session, |outcome| matches!(outcome, Outcome::TimedOut(_))))
