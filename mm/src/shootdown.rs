@@ -57,7 +57,7 @@ impl Memory {
     /// Sees to it that all CPUs forget what was taken away before a moment: at once if no other CPU is busy, else
     /// by the background task. For destructors.
     pub(crate) fn forget_soon(&'static self, moment: Moment) {
-        if !self.frames().is_left_behind(moment) {
+        if !self.frames().owe(moment) {
             return;
         }
         let wait = self.frames().begin_wait();

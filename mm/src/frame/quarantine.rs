@@ -12,6 +12,7 @@
 //! | wait that is dropped, its frames | they stay for the next wait. Whoever drops one tells the background task |
 //! | allocation, quarantine | a frame in quarantine is on no free list; the lists assert it |
 
+use super::pool::Guarded;
 use super::{Frame, FramePool};
 
 /// Frames that are freed before the lock is given up for a moment.
@@ -39,7 +40,9 @@ pub(super) struct Waits {
     begun: u64,
     /// The latest that is over; those before it count as over, too.
     over: u64,
-    /// The background task was told to wait, and no wait has begun since.
+    /// The latest moment that somebody wanted to be over and did not wait for.
+    owed: u64,
+    /// The background task was told of that, and no wait has begun since.
     told: bool,
 }
 
@@ -93,13 +96,17 @@ impl FramePool {
         }
     }
 
-    /// Whether somebody has yet to see to it that a moment comes to be over.
-    pub(crate) fn is_left_behind(&self, moment: Moment) -> bool {
-        let waits = &self.lists.lock().waits;
-        waits.over < moment.0 && !waits.told
+    /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
+    pub(crate) fn owe(&self, moment: Moment) -> bool {
+        let waits = &mut self.lists.lock().waits;
+        if waits.over >= moment.0 {
+            return false;
+        }
+        waits.owed = waits.owed.max(moment.0);
+        !waits.told
     }
 
-    /// Leaves it to the background task to wait for all CPUs.
+    /// Leaves it to the background task to wait for what is owed.
     pub(crate) fn leave_behind(&self) {
         self.lists.lock().waits.told = true;
         self.short.notify_one();
@@ -107,7 +114,7 @@ impl FramePool {
 
     /// What the background task has to wait for, if there is anything.
     pub(crate) fn left_behind(&self) -> Option<Moment> {
-        let guarded = self.lists.lock();
-        (guarded.waits.told || guarded.lists.quarantined > 0).then_some(Moment(guarded.waits.begun + 1))
+        let Guarded { lists, waits, .. } = &*self.lists.lock();
+        (waits.owed > waits.over || lists.quarantined > 0).then_some(Moment(waits.begun + 1))
     }
 }

@@ -1,9 +1,10 @@
-//! A machine on the host: an arena as physical memory, page tables in its bytes, a processor that walks
-//! them and remembers what it found, and tasks that run when the test says so.
+//! A machine on the host: an arena as physical memory, page tables in its bytes, processors that walk
+//! them and remember what they found, and tasks that run when the test says so.
 #![allow(unsafe_code, reason = "the arena stands for physical memory and is reached through raw pointers")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
+pub mod cpus;
 pub mod tasks;
 
 use std::collections::HashMap;
@@ -31,20 +32,44 @@ struct Remembered {
     rights: u64,
 }
 
-/// The processor: it forgets a page when it is told to, or when it faults on it.
+/// The processor: it forgets a page when it is told to, or when it faults on it. All threads are the same one,
+/// unless the machine has several CPUs: then each CPU of the executor has its own memory.
 #[derive(Default)]
 pub struct Processor {
-    tlb: Mutex<HashMap<(PhysAddr, u64), Remembered>>,
+    several: bool,
+    tlbs: Mutex<HashMap<u32, Tlb>>,
     pub invalidations: AtomicU64,
+}
+
+/// What one CPU remembers.
+#[derive(Default)]
+struct Tlb {
+    pages: HashMap<(PhysAddr, u64), Remembered>,
+    /// How many times all CPUs were waited for, when it last forgot everything between two polls.
+    shootdowns: u64,
+}
+
+impl Processor {
+    fn cpu(&self) -> u32 {
+        if self.several { executor::current_cpu() } else { 0 }
+    }
+
+    fn with_tlb<T>(&self, f: impl FnOnce(&mut Tlb) -> T) -> T {
+        f(self.tlbs.lock().unwrap().entry(self.cpu()).or_default())
+    }
 }
 
 impl Hardware for Processor {
     fn invalidate(&self, root: PhysAddr, page: VirtAddr) {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
-        self.tlb.lock().unwrap().remove(&(root, page.as_u64()));
+        self.with_tlb(|tlb| tlb.pages.remove(&(root, page.as_u64())));
     }
 
-    fn forget(&self) {}
+    fn forget(&self) {
+        if self.several {
+            self.with_tlb(|tlb| tlb.pages.clear());
+        }
+    }
 }
 
 pub struct Machine {
@@ -74,6 +99,16 @@ pub fn range(start: VirtAddr, pages: u64) -> Range<VirtAddr> {
 impl Machine {
     /// A machine with this many frames and some more, for the frame records and the kernel's upper half.
     pub fn new(frames: usize) -> &'static Self {
+        Self::with(frames, Processor::default())
+    }
+
+    /// The same with several CPUs, each of which remembers translations for itself: until it is told to forget
+    /// them, or begins a poll (see [`Machine::begin_poll`]) after somebody began to wait for all CPUs.
+    pub fn with_cpus(frames: usize) -> &'static Self {
+        Self::with(frames, Processor { several: true, ..Processor::default() })
+    }
+
+    fn with(frames: usize, processor: Processor) -> &'static Self {
         let frames = frames + 2 + 256 + 1 + frames / 128;
         let layout = std::alloc::Layout::from_size_align(frames * PAGE_SIZE, PAGE_SIZE).unwrap();
         // SAFETY: the layout has a size. Rubbish in it, so that nobody relies on zeros.
@@ -86,7 +121,7 @@ impl Machine {
         };
         // SAFETY: the arena is leaked and used for nothing else.
         let window = unsafe { PhysWindow::new(base) };
-        let processor: &'static Processor = Box::leak(Box::default());
+        let processor: &'static Processor = Box::leak(Box::new(processor));
         // Frame 1 is the kernel's root.
         let usable = 2 * PAGE..frames as u64 * PAGE;
         let memory: &'static Memory = Box::leak(Box::new(Memory::new(window, &[usable], processor)));
@@ -134,7 +169,8 @@ impl Machine {
     /// An invalidation waits until that is done, as it does for a real processor.
     fn translate<T>(&self, root: PhysAddr, fault: Fault, used: impl FnOnce(&AtomicU64) -> T) -> Option<T> {
         let page = fault.address & !(PAGE - 1);
-        let mut tlb = self.processor.tlb.lock().unwrap();
+        let mut tlbs = self.processor.tlbs.lock().unwrap();
+        let tlb = &mut tlbs.entry(self.processor.cpu()).or_default().pages;
         if let Some(&known) = tlb.get(&(root, page)) {
             if allowed(known.rights, fault) {
                 return Some(used(self.word(known.frame + (fault.address - page))));
@@ -173,7 +209,27 @@ impl Machine {
 
     /// The processor forgets everything, as it may at any time.
     pub fn forget_translations(&self) {
-        self.processor.tlb.lock().unwrap().clear();
+        self.processor.with_tlb(|tlb| tlb.pages.clear());
+    }
+
+    /// What a CPU does between two polls: if it is waited for, it forgets.
+    pub fn begin_poll(&self) {
+        let shootdowns = self.memory.stats().shootdowns;
+        self.processor.with_tlb(|tlb| {
+            if std::mem::replace(&mut tlb.shootdowns, shootdowns) != shootdowns {
+                tlb.pages.clear();
+            }
+        });
+    }
+
+    /// One access by a program, or `None` where it faults.
+    pub fn try_read(&self, root: PhysAddr, at: u64) -> Option<u64> {
+        self.translate(root, self.fault(at, Access::Read), |word| word.load(Ordering::SeqCst))
+    }
+
+    /// The same for writing.
+    pub fn try_write(&self, root: PhysAddr, at: u64, value: u64) -> Option<()> {
+        self.translate(root, self.fault(at, Access::Write), |word| word.store(value, Ordering::SeqCst))
     }
 
     /// Sets the dirty bit of a page, as if it had been shown writable.
