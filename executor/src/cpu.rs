@@ -59,6 +59,8 @@ pub struct CpuLocal {
     pub(crate) idle_ns: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) longest_poll_ns: AtomicU64,
+    /// Longer polls are noted: the longest one, or [`HOG_NS`](crate::platform::HOG_NS) if that is less.
+    pub(crate) notable_poll_ns: AtomicU64,
     /// The number of the name of the task that it was.
     pub(crate) longest_poll: AtomicU8,
     // Written by anybody.
@@ -101,6 +103,7 @@ impl CpuLocal {
                 idle_ns: AtomicU64::new(0),
                 steals: AtomicU64::new(0),
                 longest_poll_ns: AtomicU64::new(0),
+                notable_poll_ns: AtomicU64::new(0),
                 longest_poll: AtomicU8::new(0),
                 kicks: AtomicU64::new(0),
                 #[cfg(not(target_os = "none"))]

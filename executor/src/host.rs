@@ -21,14 +21,20 @@ use std::boxed::Box;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Wake;
-use std::time::{Duration, Instant as HostInstant};
+use std::time::Duration;
 use std::vec::Vec;
 
 use crate::cpu::{CpuLocal, MAX_CPUS};
 use crate::platform::{Platform, alarm_fired, platform};
-use crate::run::{idle, poll_one, reap, steal};
+use crate::run::{RunLoop, reap};
+use crate::run_queue::HAND;
 use crate::time::Instant;
 use crate::time::wheel::Wheel;
+
+mod clock;
+
+/// How many tasks are polled between two looks at what else is due.
+const MOST_AT_ONCE: usize = HAND + 1;
 
 std::thread_local! {
     static LOCAL: &'static CpuLocal = new_local();
@@ -100,6 +106,9 @@ impl Awake {
 impl Drop for Awake {
     fn drop(&mut self) {
         self.cpu.sleeping.store(self.before, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        // Who saw the CPU awake before waits for this.
+        crate::grace::pass(self.cpu);
     }
 }
 
@@ -137,8 +146,9 @@ impl HostPlatform {
     }
 
     /// Stands for the timer interrupt.
-    pub(crate) fn check_alarm(&self) {
-        if self.alarm.load(Ordering::Relaxed) <= self.now() {
+    #[inline]
+    pub(crate) fn check_alarm(&self, now: u64) {
+        if self.alarm.load(Ordering::Relaxed) <= now {
             self.alarm.store(u64::MAX, Ordering::Relaxed);
             alarm_fired();
         }
@@ -167,13 +177,12 @@ impl HostPlatform {
 }
 
 impl Platform for HostPlatform {
+    #[inline]
     fn now(&self) -> u64 {
-        static START: std::sync::OnceLock<HostInstant> = std::sync::OnceLock::new();
         if self.simulated.load(Ordering::Relaxed) {
             return self.clock.load(Ordering::Relaxed);
         }
-        let since = START.get_or_init(HostInstant::now).elapsed();
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        clock::now()
     }
 
     fn set_alarm(&self, deadline: u64) {
@@ -190,7 +199,7 @@ impl Platform for HostPlatform {
         } else {
             self.idle_real();
         }
-        self.check_alarm();
+        self.check_alarm(self.now());
     }
 }
 
@@ -233,8 +242,13 @@ impl Clock {
 pub fn run_until_idle() -> usize {
     let _awake = Awake::new();
     let mut polls = 0;
-    while poll_one() {
-        polls += 1;
+    let mut run_loop = RunLoop::new();
+    loop {
+        let more = run_loop.poll(MOST_AT_ONCE);
+        if more == 0 {
+            break;
+        }
+        polls += more;
         assert!(polls < 10_000_000, "a task wakes itself for ever");
     }
     reap(local());
@@ -253,7 +267,10 @@ impl Wake for Flag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        self.cpu.host.kick_this();
+        // Whoever runs on that thread comes back to where it looks before it sleeps.
+        if !core::ptr::eq(self.cpu, local()) {
+            self.cpu.host.kick_this();
+        }
     }
 }
 
@@ -268,18 +285,20 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let _awake = Awake::new();
     let cpu = local();
+    let mut run_loop = RunLoop::new();
     let flag = Arc::new(Flag { woken: AtomicBool::new(true), cpu });
     let waker = Waker::from(Arc::clone(&flag));
     loop {
-        if flag.woken.swap(false, Ordering::Acquire)
-            && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
-        {
-            reap(cpu);
-            return output;
+        if flag.woken.load(Ordering::Relaxed) && flag.woken.swap(false, Ordering::Acquire) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                reap(cpu);
+                return output;
+            }
+            run_loop.look_at_clock();
         }
         // Before the future is polled again the CPU may have to pass a grace period, as between two tasks.
-        if !poll_one() && !flag.woken.load(Ordering::Acquire) && !steal() {
-            idle();
+        if run_loop.poll(MOST_AT_ONCE) == 0 && !flag.woken.load(Ordering::Acquire) {
+            run_loop.steal_or_idle();
         }
     }
 }
@@ -314,9 +333,10 @@ pub fn block_on_cpus<F: Future>(cpus: u32, future: F) -> F::Output {
                 let cpu = local();
                 cpu.machine.store(machine, Ordering::Relaxed);
                 let _ = tell.send(cpu);
+                let mut run_loop = RunLoop::new();
                 while !stop.load(Ordering::SeqCst) {
-                    if !poll_one() && !steal() {
-                        idle();
+                    if run_loop.poll(MOST_AT_ONCE) == 0 {
+                        run_loop.steal_or_idle();
                     }
                 }
             });

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! alarm fired? -> fire timers      (time::advance)
-//! take what was woken, pick one    (run_queue)
-//! poll it                          (poll)
+//! take what was woken, pick some   (run_queue)
+//! poll it                          (poll_task)
 //! nothing there -> steal           (steal)
 //! nothing there either -> idle     (idle)
 //! ```
@@ -18,17 +18,19 @@ use core::task::Context;
 use crate::atomic::fence;
 use crate::cpu::{CpuLocal, cpus};
 use crate::platform::{HOG_NS, platform};
+use crate::run_queue::{Fifo, HAND};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, HANDLE, JOINER};
-use crate::task::{TaskRef, registry, waker};
+use crate::task::{Class, TaskRef, registry, waker};
 use crate::{arch, grace, time};
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
 /// [`Platform::idle`](crate::platform::Platform::idle). Called once per CPU, with interrupts on.
 pub fn run() -> ! {
+    let mut run_loop = RunLoop::new();
     loop {
-        if !poll_one() && !steal() {
-            idle();
+        if run_loop.poll(HAND + 1) == 0 {
+            run_loop.steal_or_idle();
         }
     }
 }
@@ -38,22 +40,237 @@ pub fn run() -> ! {
 /// # Panics
 /// When called inside a poll, which includes every thread.
 pub fn poll_one() -> bool {
-    let cpu = arch::local();
-    assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
-    #[cfg(not(target_os = "none"))]
-    cpu.host.check_alarm();
+    RunLoop::new().poll(1) > 0
+}
+
+/// A CPU's run loop. The end of one poll is the beginning of the next: so each reads the clock once.
+pub(crate) struct RunLoop {
+    cpu: &'static CpuLocal,
+    now: u64,
+}
+
+impl RunLoop {
+    /// The loop of this CPU.
+    ///
+    /// # Panics
+    /// Inside a poll.
+    pub(crate) fn new() -> Self {
+        let cpu = arch::local();
+        assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
+        RunLoop { cpu, now: platform().now() }
+    }
+
+    /// What was done since the last poll is not the next one's.
+    pub(crate) fn look_at_clock(&mut self) {
+        self.now = platform().now();
+    }
+
+    /// Takes over work from another CPU, or waits until there may be some.
+    pub(crate) fn steal_or_idle(&mut self) {
+        if !steal() {
+            idle();
+        }
+        self.look_at_clock();
+    }
+
+    /// Does what else is due between two polls, then polls one thread or up to `most` tasks (and not more than a
+    /// hand takes). Returns the number of polls.
+    pub(crate) fn poll(&mut self, most: usize) -> usize {
+        let cpu = self.cpu;
+        if is_interrupted(cpu, self.now) {
+            attend(cpu);
+            self.look_at_clock();
+        }
+        // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
+        let Some((mut task, dealt)) = (unsafe { cpu.ready.deal(&cpu.woken_tasks, &cpu.woken_threads, most) })
+        else {
+            return 0;
+        };
+        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt };
+        let mut polls = 0;
+        loop {
+            // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
+            unsafe { self.poll_in_turn(task, &mut round) };
+            polls += 1;
+            task = round.next();
+            if task.is_null() {
+                break;
+            }
+        }
+        drop(round);
+        add(&cpu.polls, polls as u64);
+        polls
+    }
+
+    /// # Safety
+    /// As for [`poll_task`](RunLoop::poll_task).
+    #[inline]
+    unsafe fn poll_in_turn(&mut self, task: *mut Header, round: &mut Round) {
+        // SAFETY: the caller's promise.
+        let AfterPoll::Requeue { is_thread } = (unsafe { self.poll_task(task) }) else { return };
+        // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes, and the task lives.
+        unsafe {
+            let nice = (*task).nice();
+            if is_thread {
+                self.cpu.ready.push_thread_again(task, nice);
+            } else if nice > 1 {
+                self.poll_more(task, nice, round);
+            } else {
+                round.again.push_back(task);
+            }
+        }
+    }
+
+    /// Gives a nice task the rest of the *n* slots in a row that its factor gives it in a round, as far as it is
+    /// ready again each time.
+    ///
+    /// # Safety
+    /// As for [`poll_task`](RunLoop::poll_task).
+    #[cold]
+    unsafe fn poll_more(&mut self, task: *mut Header, nice: u8, round: &mut Round) {
+        for _ in 1..nice {
+            if is_interrupted(self.cpu, self.now) {
+                attend(self.cpu);
+                self.look_at_clock();
+            }
+            add(&self.cpu.polls, 1);
+            // SAFETY: it is scheduled again, and in no queue.
+            if !matches!(unsafe { self.poll_task(task) }, AfterPoll::Requeue { .. }) {
+                return;
+            }
+        }
+        // SAFETY: as above.
+        unsafe { round.again.push_back(task) };
+    }
+
+    /// Polls a task or thread.
+    ///
+    /// # Safety
+    /// The task is QUEUED, was taken out of the queue, and this CPU's run loop is between polls.
+    #[inline]
+    unsafe fn poll_task(&mut self, task: *mut Header) -> AfterPoll {
+        let cpu = self.cpu;
+        // SAFETY: the executor's reference keeps it until it is done, below.
+        let header = unsafe { &*task };
+        cpu.current.store(task, Ordering::Relaxed);
+        let current = Current(cpu);
+        let cancelled = header.state.start();
+        // The change of the state stands between what a thief looks at and this look at whether there are any, as
+        // the fence in `idle` does: either it sees what is left here, or we see that it sleeps.
+        if SLEEPERS.load(Ordering::Relaxed) > 0 {
+            offer(cpu);
+        }
+        header.begin_notes();
+        // SAFETY: RUNNING, so the stage is ours and holds the future.
+        let done = unsafe {
+            if cancelled {
+                (header.vtable.drop_future)(task);
+                true
+            } else {
+                let waker = waker::borrowed(task);
+                (header.vtable.poll)(task, &mut Context::from_waker(&waker))
+            }
+        };
+        drop(current);
+        let now = platform().now();
+        let took = now.saturating_sub(self.now);
+        self.now = now;
+        header.count_poll(took);
+        if took > cpu.notable_poll_ns.load(Ordering::Relaxed) {
+            // SAFETY: the executor's reference keeps it until `finish`.
+            note_long_poll(cpu, &unsafe { TaskRef::borrow(task) }, took);
+        }
+        if done {
+            // SAFETY: the future is gone, and the output there unless cancelled.
+            unsafe { finish(cpu, task, cancelled) };
+            return AfterPoll::Idle;
+        }
+        header.end_notes(now);
+        header.state.end_pending()
+    }
+}
+
+/// Ends the poll also when the future panics, which only hosts survive.
+struct Current(&'static CpuLocal);
+
+impl Drop for Current {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.current.store(core::ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// The tasks that a run loop has taken out of its queue, and those that go back.
+struct Round {
+    cpu: &'static CpuLocal,
+    again: Fifo,
+    /// The next slot of the hand, and how many were filled.
+    slot: usize,
+    dealt: usize,
+}
+
+impl Round {
+    /// The next task in the hand; null if there is none.
+    #[inline]
+    fn next(&mut self) -> *mut Header {
+        while self.slot < self.dealt {
+            let task = self.cpu.ready.from_hand(self.slot);
+            self.slot += 1;
+            if !task.is_null() {
+                return task;
+            }
+        }
+        core::ptr::null_mut()
+    }
+}
+
+impl Drop for Round {
+    #[inline]
+    fn drop(&mut self) {
+        if self.slot < self.dealt {
+            put_back(self);
+        }
+        if !self.again.is_empty() {
+            let again = core::mem::replace(&mut self.again, Fifo::new());
+            // SAFETY: between polls.
+            unsafe { self.cpu.ready.append(again) };
+        }
+    }
+}
+
+/// After a panic in a poll: nothing may stay in the hand.
+#[cold]
+fn put_back(round: &mut Round) {
+    let mut rest = Fifo::new();
+    loop {
+        let task = round.next();
+        if task.is_null() {
+            break;
+        }
+        // SAFETY: taken out of the hand, so ours.
+        unsafe { rest.push_back(task) };
+    }
+    // SAFETY: between polls.
+    unsafe { round.cpu.ready.prepend(rest) };
+}
+
+/// Whether something is to be done between two polls.
+#[inline]
+#[cfg_attr(any(target_os = "none", loom), allow(unused_variables))]
+fn is_interrupted(cpu: &'static CpuLocal, now: u64) -> bool {
+    #[cfg(not(any(target_os = "none", loom)))]
+    cpu.host.check_alarm(now);
+    cpu.alarm.load(Ordering::Relaxed) || !cpu.dead.is_empty() || grace::is_due(cpu)
+}
+
+/// Frees what is dead, passes a grace period, fires timers.
+#[cold]
+fn attend(cpu: &'static CpuLocal) {
     reap(cpu);
     grace::pass(cpu);
     if cpu.alarm.load(Ordering::Relaxed) && cpu.alarm.swap(false, Ordering::Acquire) {
         time::advance(cpu);
     }
-    // SAFETY: no poll is under way on this CPU, so this is its run loop.
-    let Some(task) = (unsafe { cpu.ready.next(&cpu.woken_tasks, &cpu.woken_threads) }) else {
-        return false;
-    };
-    // SAFETY: the task came out of the queue: it is scheduled, and ours.
-    unsafe { poll(cpu, task) };
-    true
 }
 
 /// Whether a task is ready on this CPU or its alarm came: then a thread that runs here should be left. Threads
@@ -110,11 +327,21 @@ pub(crate) fn steal() -> bool {
 fn has_surplus(cpu: &'static CpuLocal) -> bool {
     !cpu.sleeping.load(Ordering::Relaxed)
         && !cpu.current.load(Ordering::Relaxed).is_null()
-        && (cpu.ready.has_movable() || !cpu.woken_tasks.is_empty() || !cpu.woken_threads.is_empty())
+        && (cpu.ready.has_movable()
+            || !cpu.woken_tasks.is_empty()
+            || !cpu.woken_threads.is_empty()
+            || cpu.ready.has_movable_in_hand())
+}
+
+/// At the beginning of a poll: another CPU sleeps that could do what is left here.
+#[cold]
+fn offer(cpu: &CpuLocal) {
+    if cpu.ready.has_movable() || cpu.ready.has_movable_in_hand() {
+        rouse_thief();
+    }
 }
 
 /// Makes an idle CPU look for something to steal, unless one is looking already.
-#[cold]
 fn rouse_thief() {
     if cpus().any(|cpu| cpu.searching.load(Ordering::SeqCst)) {
         return;
@@ -159,58 +386,6 @@ pub(crate) fn reap(cpu: &CpuLocal) {
 }
 
 /// # Safety
-/// The task is QUEUED, was taken out of the queue, and this CPU's run loop is between polls.
-unsafe fn poll(cpu: &'static CpuLocal, task: *mut Header) {
-    /// Ends the poll also when the future panics, which only hosts survive.
-    struct Current(&'static CpuLocal);
-    impl Drop for Current {
-        fn drop(&mut self) {
-            self.0.current.store(core::ptr::null_mut(), Ordering::Relaxed);
-        }
-    }
-    // SAFETY: the executor's reference keeps it until it is done, below.
-    let header = unsafe { &*task };
-    cpu.current.store(task, Ordering::Relaxed);
-    let current = Current(cpu);
-    let cancelled = header.state.start();
-    // The change of the state stands between what a thief looks at and this look at whether there are any, as the
-    // fence in `idle` does: either it sees what is left here, or we see that it sleeps.
-    if cpu.ready.has_movable() && SLEEPERS.load(Ordering::Relaxed) > 0 {
-        rouse_thief();
-    }
-    header.begin_notes();
-    let began = platform().now();
-    // SAFETY: RUNNING, so the stage is ours and holds the future.
-    let done = unsafe {
-        if cancelled {
-            (header.vtable.drop_future)(task);
-            true
-        } else {
-            let waker = waker::borrowed(task);
-            (header.vtable.poll)(task, &mut Context::from_waker(&waker))
-        }
-    };
-    drop(current);
-    let now = platform().now();
-    let took = now.saturating_sub(began);
-    count(cpu, header, took);
-    if took > HOG_NS && !header.state.is_thread() {
-        // SAFETY: the executor's reference keeps it until `finish`.
-        platform().hogged(&unsafe { TaskRef::borrow(task) }, took);
-    }
-    if done {
-        // SAFETY: the future is gone, and the output there unless cancelled.
-        unsafe { finish(cpu, task, cancelled) };
-        return;
-    }
-    header.end_notes(now);
-    if header.state.end_pending() == AfterPoll::Requeue {
-        // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
-        unsafe { cpu.ready.push_again(task, header.state.is_thread(), header.nice()) };
-    }
-}
-
-/// # Safety
 /// The task is RUNNING and its future gone.
 unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
     // SAFETY: the executor's reference is given back at the end.
@@ -233,17 +408,19 @@ unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
     }
 }
 
-#[inline]
-fn count(cpu: &CpuLocal, header: &Header, took: u64) {
-    add(&cpu.polls, 1);
-    let polls = header.polls.load(Ordering::Relaxed);
-    header.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
-    if took > u64::from(header.longest_poll.load(Ordering::Relaxed)) {
-        header.longest_poll.store(u32::try_from(took).unwrap_or(u32::MAX), Ordering::Relaxed);
+/// A poll that was longer than any before on this CPU, or hogged it.
+#[cold]
+fn note_long_poll(cpu: &CpuLocal, task: &TaskRef, took: u64) {
+    if task.class() == Class::Thread {
+        return;
     }
-    if took > cpu.longest_poll_ns.load(Ordering::Relaxed) && !header.state.is_thread() {
+    if took > cpu.longest_poll_ns.load(Ordering::Relaxed) {
         cpu.longest_poll_ns.store(took, Ordering::Relaxed);
-        cpu.longest_poll.store(header.name(), Ordering::Relaxed);
+        cpu.longest_poll.store(task.name_number(), Ordering::Relaxed);
+        cpu.notable_poll_ns.store(took.min(HOG_NS), Ordering::Relaxed);
+    }
+    if took > HOG_NS {
+        platform().hogged(task, took);
     }
 }
 

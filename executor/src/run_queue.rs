@@ -7,10 +7,14 @@
 //! | push, take | the whole chain goes at once: there is no pop, so no head can come back unnoticed (ABA) |
 //! | take, take | who swaps gets the chain, the other one nothing |
 //! | run loop, thief | a lock of the queue's own, which only run loops take, between polls: no interrupt handler and no thread, so interrupts may stay on, and the holder is never preempted |
+//! | run loop, thief, at the hand | who swaps a slot's task out has it; nobody follows a pointer that it does not have |
 //! | thief, thief of the thief | nobody holds two of these locks: what is stolen is out of one queue before it is put into the other |
 //! | steal, wake | a task in a queue is SCHEDULED, so a wake pushes nothing; its home is changed before the next poll, which publishes it |
 //!
-//! A task is in at most one stack or queue: its state bits decide who pushes it (see `task::state`), so one link
+//! A run loop takes the queue's lock for up to 16 tasks at a time: the first it polls at once, the others lie in its
+//! *hand* meanwhile, where thieves find them when nothing stands in the queue.
+//!
+//! A task is in at most one stack, queue or hand: its state bits decide who pushes it (see `task::state`), so one link
 //! in its header is enough.
 #![allow(unsafe_code, reason = "tasks are linked through their own headers")]
 
@@ -19,9 +23,15 @@ use core::cell::UnsafeCell;
 use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom};
 use crate::cpu::CpuLocal;
 use crate::task::Header;
+use crate::task::header::notify;
 
 /// One theft takes no more than this, as the victim's run loop waits meanwhile.
 const MOST_STOLEN: usize = 128;
+/// How many tasks lie in a hand at most.
+#[cfg(not(loom))]
+pub(crate) const HAND: usize = 15;
+#[cfg(loom)]
+pub(crate) const HAND: usize = 1;
 
 /// A push-only stack of tasks, taken as a whole. Safe from interrupt handlers and other CPUs.
 pub(crate) struct Stack {
@@ -68,19 +78,19 @@ impl Stack {
 }
 
 /// First in, first out, through the links.
-struct Fifo {
+pub(crate) struct Fifo {
     head: *mut Header,
     tail: *mut Header,
     len: usize,
     /// How many of them are pinned.
     pinned: usize,
-    /// Who was taken out last, and how many slots in a row it has had.
+    /// The thread that was taken out last, and how many slots in a row it has had.
     last: *mut Header,
     slots: u8,
 }
 
 impl Fifo {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         let none = core::ptr::null_mut();
         Fifo { head: none, tail: none, len: 0, pinned: 0, last: none, slots: 0 }
     }
@@ -88,7 +98,7 @@ impl Fifo {
     /// # Safety
     /// As for [`Stack::push`].
     #[inline]
-    unsafe fn push_back(&mut self, task: *mut Header) {
+    pub(crate) unsafe fn push_back(&mut self, task: *mut Header) {
         // SAFETY: the caller owns the new task's link; the tail is in this queue, so its link is ours.
         unsafe {
             (*task).link.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -112,22 +122,19 @@ impl Fifo {
         self.pinned += usize::from(unsafe { (*task).state.is_pinned() });
     }
 
-    /// Puts a task back: to the front while it has slots left, else to the end. True if to the front.
+    /// Puts a thread back: to the front while it has slots left, else to the end.
     ///
     /// # Safety
     /// As for [`Stack::push`].
-    #[inline]
-    unsafe fn push_again(&mut self, task: *mut Header, nice: u8) -> bool {
-        let again = self.last == task && self.slots < nice;
+    unsafe fn push_again(&mut self, task: *mut Header, nice: u8) {
         // SAFETY: the caller's task.
         unsafe {
-            if again {
+            if self.last == task && self.slots < nice {
                 self.push_front(task);
             } else {
                 self.push_back(task);
             }
         }
-        again
     }
 
     /// # Safety
@@ -152,14 +159,15 @@ impl Fifo {
         // SAFETY: a queued task lives (the executor's reference) and its link is the queue's.
         self.head = unsafe { (*task).link.load(Ordering::Relaxed) };
         self.len -= 1;
-        // SAFETY: as above.
-        self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
+        if self.pinned > 0 {
+            // SAFETY: as above.
+            self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
+        }
         Some(task)
     }
 
-    /// Takes out the first one, and counts its slots.
-    #[inline]
-    fn pop_front(&mut self) -> Option<*mut Header> {
+    /// Takes out the first thread, and counts its slots.
+    fn pop_thread(&mut self) -> Option<*mut Header> {
         let task = self.pop()?;
         self.slots = if self.last == task { self.slots.saturating_add(1) } else { 1 };
         self.last = task;
@@ -195,6 +203,11 @@ impl Fifo {
             unsafe { (*self.tail).link.store(first, Ordering::Relaxed) };
         }
         self.tail = last;
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_null()
     }
 
     /// How many may be stolen.
@@ -254,6 +267,7 @@ impl Fifo {
 
 /// A CPU's queues.
 pub(crate) struct RunQueue {
+    hand: [AtomicPtr<Header>; HAND],
     locked: AtomicBool,
     inner: UnsafeCell<Queues>,
     /// How many tasks and threads stand in the queues, for who may not look into them.
@@ -267,6 +281,16 @@ pub(crate) struct RunQueue {
 unsafe impl Sync for RunQueue {}
 // SAFETY: the queues hold tasks, which may be polled on any CPU.
 unsafe impl Send for RunQueue {}
+
+#[cfg(not(loom))]
+const fn empty_hand() -> [AtomicPtr<Header>; HAND] {
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; HAND]
+}
+
+#[cfg(loom)]
+fn empty_hand() -> [AtomicPtr<Header>; HAND] {
+    core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut()))
+}
 
 /// Tasks before threads, round by round: a round is the tasks that were ready at its start, then one thread.
 struct Queues {
@@ -282,6 +306,7 @@ impl RunQueue {
     const_unless_loom! {
         pub(crate) fn new() -> Self {
             RunQueue {
+                hand: empty_hand(),
                 locked: AtomicBool::new(false),
                 inner: UnsafeCell::new(Queues {
                     tasks: Fifo::new(),
@@ -318,7 +343,7 @@ impl RunQueue {
     /// Only for run loops, between polls, and not inside another call.
     #[inline]
     unsafe fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
-        while self.locked.swap(true, Ordering::Acquire) {
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             crate::lock::relax();
         }
         // SAFETY: the lock is ours, and the caller in no other call.
@@ -332,38 +357,80 @@ impl RunQueue {
         result
     }
 
-    /// Takes what was woken, then says who is next.
+    /// Takes what was woken, then the next of the round: either up to [`HAND`] + 1 tasks, or one thread. The first
+    /// is returned, with the number of the others, which lie in the hand.
     ///
     /// # Safety
-    /// Only for the run loop of the CPU that owns the queue and the stacks, between polls.
+    /// Only for the run loop of the CPU that owns the queue and the stacks, between polls, with an empty hand.
     #[inline]
-    pub(crate) unsafe fn next(&self, woken_tasks: &Stack, woken_threads: &Stack) -> Option<*mut Header> {
-        // SAFETY: the caller is this CPU's run loop.
+    pub(crate) unsafe fn deal(
+        &self,
+        woken_tasks: &Stack,
+        woken_threads: &Stack,
+        most: usize,
+    ) -> Option<(*mut Header, usize)> {
+        let mut chain = core::ptr::null_mut();
+        // A thief who has taken the stack but not yet filled the queue rouses us should we sleep by then.
+        if !self.has_tasks() && !self.has_threads() && woken_threads.is_empty() {
+            chain = woken_tasks.take();
+            // SAFETY: the tasks of the chain live, and their links are ours.
+            if chain.is_null() || unsafe { (*chain).link.load(Ordering::Relaxed) }.is_null() {
+                return (!chain.is_null()).then_some((chain, 0));
+            }
+        }
+        // SAFETY: the caller is this CPU's run loop; the chain was just taken.
         unsafe {
             self.with(|queues| {
+                queues.tasks.append_taken(chain);
                 queues.take_woken(woken_tasks, woken_threads);
-                queues.next()
+                queues.deal(&self.hand, most)
             })
         }
     }
 
-    /// Queues a task again whose wake came during its poll: at the front while it has slots left of the *n* in
-    /// a row that its nice factor gives it in a round, else at the end.
+    /// Takes a task out of the hand, unless a thief was there.
+    #[inline]
+    pub(crate) fn from_hand(&self, slot: usize) -> *mut Header {
+        untagged(self.hand[slot].swap(core::ptr::null_mut(), Ordering::Acquire))
+    }
+
+    /// Whether a thief would find something in the hand.
+    pub(crate) fn has_movable_in_hand(&self) -> bool {
+        self.hand.iter().any(|slot| is_movable(slot.load(Ordering::Relaxed)))
+    }
+
+    /// Queues tasks again whose wake came during their poll.
     ///
     /// # Safety
-    /// As for [`next`](RunQueue::next), and the task is in no queue.
-    #[inline]
-    pub(crate) unsafe fn push_again(&self, task: *mut Header, is_thread: bool, nice: u8) {
-        // SAFETY: the caller is this CPU's run loop, and the task is free.
+    /// As for [`deal`](RunQueue::deal), but for the hand.
+    pub(crate) unsafe fn append(&self, tasks: Fifo) {
+        // SAFETY: the caller is this CPU's run loop.
+        unsafe { self.with(|queues| queues.tasks.append(tasks)) };
+    }
+
+    /// Queues tasks whose turn was next.
+    ///
+    /// # Safety
+    /// As for [`append`](RunQueue::append).
+    pub(crate) unsafe fn prepend(&self, mut tasks: Fifo) {
+        // SAFETY: the caller is this CPU's run loop.
         unsafe {
             self.with(|queues| {
-                if is_thread {
-                    queues.threads.push_again(task, nice);
-                } else if queues.tasks.push_again(task, nice) {
-                    queues.left += 1;
-                }
+                queues.left += tasks.len;
+                tasks.append(core::mem::replace(&mut queues.tasks, Fifo::new()));
+                queues.tasks = tasks;
             });
         }
+    }
+
+    /// Queues a thread again whose wake came during its poll: at the front while it has slots left of the *n* in
+    /// a row that its nice factor gives it, else at the end.
+    ///
+    /// # Safety
+    /// As for [`append`](RunQueue::append), and the thread is in no queue.
+    pub(crate) unsafe fn push_thread_again(&self, thread: *mut Header, nice: u8) {
+        // SAFETY: the caller is this CPU's run loop, and the thread is free.
+        unsafe { self.with(|queues| queues.threads.push_again(thread, nice)) };
     }
 
     /// Takes half of what is ready on `victim`, the longest ready first, for `thief`, whose queue this is. Returns
@@ -371,7 +438,7 @@ impl RunQueue {
     ///
     /// # Safety
     /// Only for the thief's run loop, between polls.
-    pub(crate) unsafe fn steal(&self, thief: &'static CpuLocal, victim: &CpuLocal) -> usize {
+    pub(crate) unsafe fn steal(&self, thief: &'static CpuLocal, victim: &'static CpuLocal) -> usize {
         // SAFETY: the caller is a run loop; the two queues are reached one after the other.
         unsafe {
             let mut loot = victim.ready.with(|queues| {
@@ -380,6 +447,13 @@ impl RunQueue {
                 queues.left = queues.left.saturating_sub(tasks.len);
                 (tasks, queues.threads.take_half())
             });
+            // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
+            if victim.ready.has_tasks() || victim.ready.has_threads() {
+                notify(victim);
+            }
+            if loot.0.len + loot.1.len == 0 {
+                victim.ready.take_hand(&mut loot.0);
+            }
             let stolen = loot.0.len + loot.1.len;
             if stolen > 0 {
                 loot.0.move_to(thief);
@@ -392,6 +466,41 @@ impl RunQueue {
             stolen
         }
     }
+
+    /// Takes half of what lies in the hand, from its end. For a thief.
+    fn take_hand(&self, loot: &mut Fifo) {
+        let movable = self.hand.iter().filter(|slot| is_movable(slot.load(Ordering::Relaxed))).count();
+        for slot in self.hand.iter().rev() {
+            if loot.len == movable.div_ceil(2) {
+                return;
+            }
+            let task = slot.load(Ordering::Relaxed);
+            if is_movable(task)
+                && slot
+                    .compare_exchange(task, core::ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                // SAFETY: taken out of the hand, so ours, and alive.
+                unsafe { loot.push_back(task) };
+            }
+        }
+    }
+}
+
+/// In a hand, bit 0 of a pointer says that the task is pinned: thieves may not look into a task to find out.
+const PINNED_TAG: usize = 1;
+
+fn tagged(task: *mut Header, pinned: bool) -> *mut Header {
+    task.map_addr(|address| address | if pinned { PINNED_TAG } else { 0 })
+}
+
+#[inline]
+fn untagged(task: *mut Header) -> *mut Header {
+    task.map_addr(|address| address & !PINNED_TAG)
+}
+
+fn is_movable(task: *mut Header) -> bool {
+    !task.is_null() && task.addr() & PINNED_TAG == 0
 }
 
 impl Queues {
@@ -404,27 +513,33 @@ impl Queues {
         }
     }
 
-    #[inline]
-    fn next(&mut self) -> Option<*mut Header> {
+    /// See [`RunQueue::deal`].
+    fn deal(&mut self, hand: &[AtomicPtr<Header>; HAND], most: usize) -> Option<(*mut Header, usize)> {
         if self.left == 0 {
             if core::mem::take(&mut self.thread_due)
-                && let Some(thread) = self.threads.pop_front()
+                && let Some(thread) = self.threads.pop_thread()
             {
-                return Some(thread);
+                return Some((thread, 0));
             }
             self.left = self.tasks.len;
             self.thread_due = true;
         }
-        match self.tasks.pop_front() {
-            Some(task) => {
-                self.left -= 1;
-                Some(task)
-            }
-            None => {
-                self.left = 0;
-                self.thread_due = false;
-                self.threads.pop_front()
-            }
+        let Some(first) = self.tasks.pop() else {
+            self.left = 0;
+            self.thread_due = false;
+            return self.threads.pop_thread().map(|thread| (thread, 0));
+        };
+        self.left -= 1;
+        let mut dealt = 0;
+        while dealt < self.left.min(most - 1).min(HAND)
+            && let Some(task) = self.tasks.pop()
+        {
+            // SAFETY: it was queued, so it lives.
+            let pinned = unsafe { (*task).state.is_pinned() };
+            hand[dealt].store(tagged(task, pinned), Ordering::Release);
+            dealt += 1;
         }
+        self.left -= dealt;
+        Some((first, dealt))
     }
 }

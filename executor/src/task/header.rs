@@ -101,6 +101,16 @@ impl Header {
         }
     }
 
+    /// After a poll that took so many nanoseconds.
+    #[inline]
+    pub(crate) fn count_poll(&self, took: u64) {
+        let polls = self.polls.load(Ordering::Relaxed);
+        self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
+        if took > u64::from(self.longest_poll.load(Ordering::Relaxed)) {
+            self.longest_poll.store(took.min(u64::from(u32::MAX)) as u32, Ordering::Relaxed);
+        }
+    }
+
     /// Before a poll: nothing is noted yet in it.
     #[inline]
     pub(crate) fn begin_notes(&self) {

@@ -80,6 +80,10 @@ impl TaskRef {
         names::name(self.header().name())
     }
 
+    pub(crate) fn name_number(&self) -> u8 {
+        self.header().name()
+    }
+
     /// The class.
     pub fn class(&self) -> Class {
         if self.header().state.is_thread() { Class::Thread } else { Class::Task }

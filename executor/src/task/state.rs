@@ -62,8 +62,8 @@ pub(crate) enum Wake {
 /// What the end of a poll that returned `Pending` leaves to the run loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterPoll {
-    /// A wake came meanwhile: queue it again.
-    Requeue,
+    /// A wake came meanwhile: queue it again, among the threads if it is one.
+    Requeue { is_thread: bool },
     /// It waits.
     Idle,
 }
@@ -115,7 +115,11 @@ impl State {
     pub(crate) fn end_pending(&self) -> AfterPoll {
         let old = self.0.fetch_sub(RUNNING, Ordering::AcqRel);
         debug_assert!(old & (RUNNING | DONE) == RUNNING);
-        if old & SCHEDULED != 0 { AfterPoll::Requeue } else { AfterPoll::Idle }
+        if old & SCHEDULED != 0 {
+            AfterPoll::Requeue { is_thread: old & THREAD != 0 }
+        } else {
+            AfterPoll::Idle
+        }
     }
 
     /// RUNNING to DONE. Returns the word before: HANDLE says whether anybody wants the output, JOINER whether a
@@ -188,7 +192,7 @@ mod tests {
         let state = State::new(0);
         state.start();
         assert_eq!(state.wake(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue);
+        assert_eq!(state.end_pending(), AfterPoll::Requeue { is_thread: false });
         assert!(!state.start());
     }
 
@@ -198,7 +202,7 @@ mod tests {
         assert!(state.is_thread());
         state.start();
         assert_eq!(state.abort(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue);
+        assert_eq!(state.end_pending(), AfterPoll::Requeue { is_thread: true });
         assert!(state.start());
         let old = state.finish(true);
         assert_eq!(old & (HANDLE | JOINER), HANDLE);
