@@ -121,15 +121,17 @@ impl CpuLocal {
         list::enter(self, this);
     }
 
-    /// Makes the CPU leave idle, if it is there or about to be. One of those who call at the same time sends
-    /// the kick. Any context.
+    /// Makes the CPU leave idle, if it is there or about to be. Any context.
+    #[inline]
     pub(crate) fn rouse(&'static self) {
-        if self.sleeping.swap(false, Ordering::Relaxed) {
+        // Not a swap, to send one kick only: then who comes second relies on a kick that the CPU may have had.
+        if self.sleeping.load(Ordering::Relaxed) {
             self.kick();
         }
     }
 
     /// Sends an interrupt to this CPU. Any context.
+    #[cold]
     pub(crate) fn kick(&'static self) {
         self.kicks.fetch_add(1, Ordering::Relaxed);
         #[cfg(target_os = "none")]

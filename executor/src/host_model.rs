@@ -21,13 +21,30 @@ std::thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(0) };
 }
 
+/// The CPU of a loom thread. Only the first thread's ends with it: the others' are [`bury`]'s, as who walks the
+/// list of CPUs or wakes a task there believes that CPUs are for ever.
 struct Owned(*mut CpuLocal);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        CPUS.with_borrow_mut(|cpus| cpus.retain(|cpu| !core::ptr::eq(*cpu, self.0)));
-        // SAFETY: made by `Box::into_raw`; models join their threads before the CPU that they wake goes.
-        drop(unsafe { Box::from_raw(self.0) });
+        // SAFETY: alive.
+        if unsafe { (*self.0).id() } == 0 {
+            free(self.0);
+        }
+    }
+}
+
+fn free(cpu: *mut CpuLocal) {
+    CPUS.with_borrow_mut(|cpus| cpus.retain(|other| !core::ptr::eq(*other, cpu)));
+    // SAFETY: made by `Box::into_raw`, and nobody finds it any more.
+    drop(unsafe { Box::from_raw(cpu) });
+}
+
+/// At the end of a run, when all other threads are joined: frees their CPUs, and the tasks that died on them.
+pub fn bury() {
+    for cpu in list::all().filter(|cpu| cpu.id() != 0) {
+        crate::run::reap(cpu);
+        free(core::ptr::from_ref(cpu).cast_mut());
     }
 }
 
@@ -47,13 +64,22 @@ loom::thread_local! {
 /// The list of CPUs, in place of the one that never forgets any.
 pub(crate) mod list {
     use super::{CPUS, CpuLocal};
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    loom::lazy_static! {
+        /// Loom does not see the list: this stands for its release and acquire.
+        static ref ENTERED: AtomicUsize = AtomicUsize::new(0);
+    }
 
     pub(crate) fn enter(cpu: &'static CpuLocal, _this: *mut CpuLocal) {
+        ENTERED.fetch_add(1, Ordering::Release);
         CPUS.with_borrow_mut(|cpus| cpus.insert(0, cpu));
     }
 
     pub(crate) fn all() -> impl Iterator<Item = &'static CpuLocal> {
-        CPUS.with_borrow(Clone::clone).into_iter()
+        let cpus = CPUS.with_borrow(Clone::clone);
+        ENTERED.fetch_add(0, Ordering::Acquire);
+        cpus.into_iter()
     }
 }
 
@@ -64,6 +90,8 @@ fn awake<R>(f: impl FnOnce() -> R) -> R {
     fence(Ordering::SeqCst);
     let result = f();
     cpu.sleeping.store(true, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    crate::grace::pass(cpu);
     result
 }
 
@@ -121,26 +149,20 @@ pub fn set_clock(nanos: u64) {
     alarm_fired();
 }
 
-/// Runs this CPU until `done`, idling where nothing is ready.
+/// Runs this CPU until `done`, stealing and idling where nothing is ready; then tells the others to look, too.
 pub fn run_until(mut done: impl FnMut() -> bool) {
     awake(|| {
         while !done() {
-            if !crate::poll_one() {
+            if !crate::poll_one() && !crate::run::steal() {
                 crate::run::idle();
+                // Perhaps it did not idle, because another CPU has something to steal: that one must go on.
+                loom::thread::yield_now();
             }
         }
     });
-}
-
-/// Takes over half of what is ready on other CPUs, then runs what is ready. Returns the number of polls.
-pub fn steal_and_run() -> usize {
-    awake(|| {
-        let mut polls = 0;
-        while crate::poll_one() || crate::run::steal() {
-            polls += 1;
-        }
-        polls
-    })
+    for cpu in list::all() {
+        cpu.host.kick_this();
+    }
 }
 
 /// Runs what is ready, then frees what is dead.

@@ -12,7 +12,7 @@
 //! sees the other. With acquire and release alone both may miss, and the CPU sleeps on ready work.
 #![allow(unsafe_code, reason = "polls tasks through their headers, and owns the CPU's run queue")]
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Context;
 
 use crate::atomic::fence;
@@ -292,7 +292,13 @@ pub fn has_ready_thread() -> bool {
 }
 
 /// CPUs that are idle, as a hint.
-static SLEEPERS: AtomicUsize = AtomicUsize::new(0);
+#[cfg(not(loom))]
+static SLEEPERS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+// Models run side by side, and each needs its own.
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref SLEEPERS: loom::sync::atomic::AtomicUsize = loom::sync::atomic::AtomicUsize::new(0);
+}
 
 /// The other CPUs.
 fn victims(cpu: &CpuLocal) -> impl Iterator<Item = &'static CpuLocal> {

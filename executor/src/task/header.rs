@@ -151,9 +151,7 @@ pub(crate) fn notify(home: &'static CpuLocal) {
     }
     // Pairs with the fence in `run::idle`: either we see that it sleeps, or it sees what we pushed.
     crate::atomic::fence(Ordering::SeqCst);
-    if home.sleeping.load(Ordering::Relaxed) {
-        home.rouse();
-    }
+    home.rouse();
 }
 
 /// Wakes a task. Any context.
