@@ -210,6 +210,8 @@ async fn end(thread: Arc<Thread>, stack: Option<Stack>) {
         executor::grace_period().await;
     }
     thread.drop_entry();
-    drop(stack);
+    if let Some(stack) = stack {
+        stack.give_back().await;
+    }
     super::THREADS.lock().remove(&thread.id());
 }

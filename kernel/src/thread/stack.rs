@@ -4,9 +4,14 @@
 //! thread. A slot costs no memory until it is used, and gives everything back when the thread ends.
 
 use alloc::{sync::Arc, vec::Vec};
+use core::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
 
 use conquer_once::spin::OnceCell;
-use executor::lock::SpinLock;
+use executor::{Builder, lock::SpinLock};
 use mm::{PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
 use crate::memory::{self, STACKS};
@@ -42,7 +47,7 @@ pub(super) fn init() {
     OBJECT.init_once(|| object);
 }
 
-/// A slot that belongs to a thread. Dropping it gives its pages back.
+/// A slot that belongs to a thread. Dropping it gives it and its pages back, once no CPU can use them any more.
 pub(crate) struct Stack(u32);
 
 impl Stack {
@@ -71,14 +76,39 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// Gives the slot and its pages back. Done when nobody can use the old pages any more.
+    ///
+    /// # Cancellation
+    /// The slot is not used again.
+    pub(super) async fn give_back(self) {
+        let slot = core::mem::ManuallyDrop::new(self).0;
+        release(slot).await;
+        FREE.lock().used.push(slot);
+    }
+}
+
+/// Drops the pages of a slot. A CPU that remembers one of them would let the slot's next thread write to it without a
+/// fault; so the slot is free only when this is done.
+fn release(slot: u32) -> impl Future<Output = ()> + Send {
+    let object = OBJECT.get().expect("stacks are prepared at boot");
+    let first = PageIndex::new(u64::from(slot) * SLOT_PAGES);
+    object.release(first..first + SLOT_PAGES)
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
-        if let Some(object) = OBJECT.get() {
-            let first = PageIndex::new(u64::from(self.0) * SLOT_PAGES);
-            // Whoever gets the slot next waits at its first touch, if a CPU may still see these pages.
-            drop(object.release(first..first + SLOT_PAGES));
+        let slot = self.0;
+        // A stack that was never used has no pages, and nothing to wait for.
+        if pin!(release(slot)).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            FREE.lock().used.push(slot);
+            return;
         }
-        FREE.lock().used.push(self.0);
+        // Without memory for a task the slot, which is nothing but addresses, is not used again.
+        drop(Builder::new().name("stack").try_spawn(async move {
+            release(slot).await;
+            FREE.lock().used.push(slot);
+        }));
     }
 }
 

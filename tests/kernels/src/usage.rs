@@ -25,11 +25,19 @@ impl Usage {
 impl Usage {
     /// Whether later use shows no loss.
     fn is_back(self, later: Self) -> bool {
-        if cpus::online() == 1 {
-            return self == later;
+        let heap = match cpus::online() {
+            1 => self.heap == later.heap,
+            _ => later.heap as i64 - self.heap as i64 <= SLACK_HEAP,
+        };
+        heap && self.has_frames_back(later)
+    }
+
+    /// Whether later use shows no loss of frames.
+    pub(crate) fn has_frames_back(self, later: Self) -> bool {
+        match cpus::online() {
+            1 => self.frames == later.frames,
+            _ => later.frames as i64 - self.frames as i64 <= SLACK_FRAMES,
         }
-        let grown = |before: usize, after: usize| after as i64 - before as i64;
-        grown(self.frames, later.frames) <= SLACK_FRAMES && grown(self.heap, later.heap) <= SLACK_HEAP
     }
 }
 
