@@ -28,12 +28,11 @@ pub struct CpuLocal {
     pub(crate) machine: AtomicU32,
 
     // This CPU only, with interrupts off.
-    /// How many guards and `without_interrupts` are open, and whether interrupts come back after the last.
-    off_depth: AtomicU32,
-    were_on: AtomicBool,
-    /// The name of the innermost guard, and the number of guards.
+    /// How many guards ([`GUARD`]) and other sections without interrupts ([`SECTION`]) are open, and whether
+    /// interrupts come back after the last ([`WERE_ON`]).
+    sections: AtomicU32,
+    /// The name of the innermost guard.
     pub(crate) held: AtomicPtr<&'static str>,
-    pub(crate) guards: AtomicU32,
 
     // Any CPU and any interrupt handler.
     /// The timer interrupt came; the run loop has not looked yet.
@@ -85,10 +84,8 @@ impl CpuLocal {
                 id,
                 next: AtomicPtr::new(core::ptr::null_mut()),
                 machine: AtomicU32::new(0),
-                off_depth: AtomicU32::new(0),
-                were_on: AtomicBool::new(false),
+                sections: AtomicU32::new(0),
                 held: AtomicPtr::new(core::ptr::null_mut()),
-                guards: AtomicU32::new(0),
                 alarm: ModelledBool::new(false),
                 sleeping: ModelledBool::new(false),
                 passed: ModelledU64::new(0),
@@ -163,23 +160,35 @@ impl CpuLocal {
         }
     }
 
+    /// Opens a section without interrupts: `kind` is GUARD or SECTION.
     #[inline]
-    pub(crate) fn push_interrupts_off(&self, were_on: bool) {
-        let depth = self.off_depth.load(Ordering::Relaxed);
-        if depth == 0 {
-            self.were_on.store(were_on, Ordering::Relaxed);
-        }
-        self.off_depth.store(depth + 1, Ordering::Relaxed);
+    pub(crate) fn open_section(&self, were_on: bool, kind: u32) {
+        let open = self.sections.load(Ordering::Relaxed);
+        // Only the first one may have found them on.
+        self.sections.store((open | if were_on { WERE_ON } else { 0 }) + kind, Ordering::Relaxed);
     }
 
     /// Closes one section without interrupts; true if it was the last and interrupts were on before it.
     #[inline]
-    pub(crate) fn pop_interrupts_off(&self) -> bool {
-        let depth = self.off_depth.load(Ordering::Relaxed) - 1;
-        self.off_depth.store(depth, Ordering::Relaxed);
-        depth == 0 && self.were_on.load(Ordering::Relaxed)
+    pub(crate) fn close_section(&self, kind: u32) -> bool {
+        let open = self.sections.load(Ordering::Relaxed) - kind;
+        let come_back = open == WERE_ON;
+        self.sections.store(if come_back { 0 } else { open }, Ordering::Relaxed);
+        come_back
+    }
+
+    /// How many guards are open.
+    pub(crate) fn guards(&self) -> u32 {
+        (self.sections.load(Ordering::Relaxed) & !WERE_ON) / GUARD
     }
 }
+
+/// One open section without interrupts.
+pub(crate) const SECTION: u32 = 1;
+/// One open guard.
+pub(crate) const GUARD: u32 = 1 << 12;
+/// Interrupts were on before the first section.
+const WERE_ON: u32 = 1 << 31;
 
 /// What a CPU's run loop has counted since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use core::ops::{Deref, DerefMut};
 
 use crate::arch;
 use crate::atomic::{AtomicBool, Ordering, const_unless_loom};
+use crate::cpu::{CpuLocal, GUARD, SECTION};
 
 /// A mutual exclusion lock that spins, with interrupts off on this CPU from before it is taken.
 ///
@@ -53,23 +54,21 @@ impl<T: ?Sized> SpinLock<T> {
     /// by another CPU for as long as that CPU likes.
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        let previous = enter(&self.name);
-        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.locked.load(Ordering::Relaxed) {
-                relax();
-            }
+        let (cpu, previous) = enter(&self.name);
+        if self.locked.swap(true, Ordering::Acquire) {
+            spin(&self.locked);
         }
-        SpinGuard { lock: self, previous, not_send: PhantomData }
+        SpinGuard { lock: self, cpu, previous, not_send: PhantomData }
     }
 
     /// Takes the lock if nobody holds it. Never waits; may be used by a panic report.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        let previous = enter(&self.name);
+        let (cpu, previous) = enter(&self.name);
         if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            Some(SpinGuard { lock: self, previous, not_send: PhantomData })
+            Some(SpinGuard { lock: self, cpu, previous, not_send: PhantomData })
         } else {
-            leave(&self.name, previous);
+            leave(cpu, &self.name, previous);
             None
         }
     }
@@ -94,6 +93,8 @@ impl<T: ?Sized> core::fmt::Debug for SpinLock<T> {
 /// Shows that a [`SpinLock`] is held; dropping it releases the lock and restores the interrupt flag.
 pub struct SpinGuard<'a, T: ?Sized> {
     lock: &'a SpinLock<T>,
+    /// Interrupts are off, so it stays this one.
+    cpu: &'static CpuLocal,
     previous: *mut &'static str,
     /// The guard belongs to the CPU that turned its interrupts off.
     not_send: PhantomData<*mut ()>,
@@ -123,7 +124,7 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.locked.store(false, Ordering::Release);
-        leave(&self.lock.name, self.previous);
+        leave(self.cpu, &self.lock.name, self.previous);
     }
 }
 
@@ -145,18 +146,18 @@ pub(crate) fn without_interrupts_on_stack<R>(f: impl FnOnce() -> R) -> R {
 /// Interrupts are off already, `were_on` before.
 #[inline]
 fn section<R>(were_on: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore;
+    struct Restore(&'static CpuLocal);
     impl Drop for Restore {
         #[inline]
         fn drop(&mut self) {
-            let cpu = arch::local();
-            if cpu.pop_interrupts_off() {
+            if self.0.close_section(SECTION) {
                 arch::interrupts_on();
             }
         }
     }
-    arch::local().push_interrupts_off(were_on);
-    let _restore = Restore;
+    let cpu = arch::local();
+    cpu.open_section(were_on, SECTION);
+    let _restore = Restore(cpu);
     f()
 }
 
@@ -175,38 +176,47 @@ pub fn held_guard() -> Option<&'static str> {
 static OUT_OF_ORDER: &str = "(guards were dropped out of order)";
 
 #[inline]
-fn enter(name: &&'static str) -> *mut &'static str {
+fn enter(name: &&'static str) -> (&'static CpuLocal, *mut &'static str) {
     let were_on = arch::interrupts_off_on_stack();
     let cpu = arch::local();
-    cpu.push_interrupts_off(were_on);
+    cpu.open_section(were_on, GUARD);
     let previous = cpu.held.load(Ordering::Relaxed);
     cpu.held.store(core::ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
-    cpu.guards.store(cpu.guards.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    previous
+    (cpu, previous)
 }
 
 #[inline]
-fn leave(name: &&'static str, previous: *mut &'static str) {
-    let cpu = arch::local();
-    let guards = cpu.guards.load(Ordering::Relaxed) - 1;
-    cpu.guards.store(guards, Ordering::Relaxed);
-    let innermost = core::ptr::eq(cpu.held.load(Ordering::Relaxed), name);
-    // In order, `previous` is still held, since its own guard could not have gone without being innermost.
-    let held = if guards == 0 {
-        core::ptr::null_mut()
-    } else if innermost {
-        previous
+fn leave(cpu: &'static CpuLocal, name: &&'static str, previous: *mut &'static str) {
+    if core::ptr::eq(cpu.held.load(Ordering::Relaxed), name) {
+        // `previous` is still held, since its own guard could not have gone without being innermost.
+        cpu.held.store(previous, Ordering::Relaxed);
     } else {
-        core::ptr::from_ref(&OUT_OF_ORDER).cast_mut()
-    };
-    cpu.held.store(held, Ordering::Relaxed);
-    if cpu.pop_interrupts_off() {
+        leave_out_of_order(cpu);
+    }
+    if cpu.close_section(GUARD) {
         arch::interrupts_on();
     }
 }
 
+#[cold]
+fn leave_out_of_order(cpu: &'static CpuLocal) {
+    let last = cpu.guards() == 1;
+    let held = if last { core::ptr::null_mut() } else { core::ptr::from_ref(&OUT_OF_ORDER).cast_mut() };
+    cpu.held.store(held, Ordering::Relaxed);
+}
+
+/// Takes a lock that somebody holds.
+#[cold]
+pub(crate) fn spin(locked: &AtomicBool) {
+    while locked.swap(true, Ordering::Acquire) {
+        while locked.load(Ordering::Relaxed) {
+            relax();
+        }
+    }
+}
+
 #[inline]
-pub(crate) fn relax() {
+fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
     #[cfg(all(not(loom), not(target_os = "none")))]

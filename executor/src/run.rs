@@ -104,7 +104,7 @@ impl RunLoop {
 
     /// # Safety
     /// As for [`poll_task`](RunLoop::poll_task).
-    #[inline]
+    #[inline(always)]
     unsafe fn poll_in_turn(&mut self, task: *mut Header, round: &mut Round) {
         // SAFETY: the caller's promise.
         let AfterPoll::Requeue { is_thread } = (unsafe { self.poll_task(task) }) else { return };
@@ -147,7 +147,7 @@ impl RunLoop {
     ///
     /// # Safety
     /// The task is QUEUED, was taken out of the queue, and this CPU's run loop is between polls.
-    #[inline]
+    #[inline(always)]
     unsafe fn poll_task(&mut self, task: *mut Header) -> AfterPoll {
         let cpu = self.cpu;
         // SAFETY: the executor's reference keeps it until it is done, below.

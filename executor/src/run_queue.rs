@@ -210,6 +210,23 @@ impl Fifo {
         self.head.is_null()
     }
 
+    /// Takes out as many tasks as there are slots, and puts them there.
+    #[inline]
+    fn fill(&mut self, slots: &[AtomicPtr<Header>]) {
+        let mut task = self.head;
+        for slot in slots {
+            // SAFETY: queued tasks live, and their links are the queue's.
+            let (next, pinned) = unsafe {
+                ((*task).link.load(Ordering::Relaxed), self.pinned > 0 && (*task).state.is_pinned())
+            };
+            slot.store(tagged(task, pinned), Ordering::Release);
+            self.pinned -= usize::from(pinned);
+            task = next;
+        }
+        self.head = task;
+        self.len -= slots.len();
+    }
+
     /// How many may be stolen.
     #[inline]
     fn movable(&self) -> usize {
@@ -343,8 +360,8 @@ impl RunQueue {
     /// Only for run loops, between polls, and not inside another call.
     #[inline]
     unsafe fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
-        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            crate::lock::relax();
+        if self.locked.swap(true, Ordering::Acquire) {
+            crate::lock::spin(&self.locked);
         }
         // SAFETY: the lock is ours, and the caller in no other call.
         let queues = unsafe { &mut *self.inner.get() };
@@ -530,15 +547,8 @@ impl Queues {
             return self.threads.pop_thread().map(|thread| (thread, 0));
         };
         self.left -= 1;
-        let mut dealt = 0;
-        while dealt < self.left.min(most - 1).min(HAND)
-            && let Some(task) = self.tasks.pop()
-        {
-            // SAFETY: it was queued, so it lives.
-            let pinned = unsafe { (*task).state.is_pinned() };
-            hand[dealt].store(tagged(task, pinned), Ordering::Release);
-            dealt += 1;
-        }
+        let dealt = self.left.min(most - 1).min(HAND).min(self.tasks.len);
+        self.tasks.fill(&hand[..dealt]);
         self.left -= dealt;
         Some((first, dealt))
     }

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::{Context, Waker};
 
-use super::state::{State, Wake};
+use super::state::{State, Wake, WakeAndDrop};
 use crate::arch;
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell};
 use crate::cpu::CpuLocal;
@@ -167,6 +167,33 @@ pub(crate) unsafe fn wake(task: *mut Header) {
     }
 }
 
+/// Wakes a task and gives a reference back. Any context.
+///
+/// # Safety
+/// The caller gives away a reference of its own.
+#[inline]
+pub(crate) unsafe fn wake_and_release(task: *mut Header) {
+    // SAFETY: the caller's reference keeps the header until here; then whoever pushes has its turn of SCHEDULED,
+    // and the last has the task alone.
+    unsafe {
+        match (*task).state.wake_and_drop() {
+            WakeAndDrop::Push => push(task),
+            WakeAndDrop::Last => bury(task),
+            WakeAndDrop::Nothing => {}
+        }
+    }
+}
+
+/// Sends a task that nobody has any more to its CPU's reaper. Any context.
+///
+/// # Safety
+/// The last reference is gone.
+#[cold]
+unsafe fn bury(task: *mut Header) {
+    // SAFETY: a task that is done is in no queue; CPUs are never freed.
+    unsafe { (*(*task).home.load(Ordering::Relaxed)).dead.push(task) };
+}
+
 /// Gives a reference back; the last one sends the task's memory to its CPU's reaper. Any context.
 ///
 /// # Safety
@@ -176,9 +203,7 @@ pub(crate) unsafe fn release(task: *mut Header) {
     // SAFETY: the caller's reference keeps the header until here.
     unsafe {
         if (*task).state.drop_reference() {
-            let home = &*(*task).home.load(Ordering::Relaxed);
-            // Nobody has it any more, and a task that is done is in no queue.
-            home.dead.push(task);
+            bury(task);
         }
     }
 }

@@ -17,7 +17,7 @@ use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 
 use super::header::{self, Header};
-use super::state::{CANCELLED, DONE, HANDLE, JOINER, Wake};
+use super::state::{CANCELLED, DONE, JOINER, Wake};
 use super::{TaskId, TaskRef};
 use crate::reason::{WaitReason, waits_for};
 
@@ -49,6 +49,8 @@ impl core::error::Error for JoinError {}
 #[must_use = "dropping the handle detaches the task; say so with drop() if it is meant"]
 pub struct JoinHandle<T> {
     task: NonNull<Header>,
+    /// The result was given.
+    taken: bool,
     output: PhantomData<T>,
 }
 
@@ -62,7 +64,7 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// Takes over the handle's reference of a task whose output is a `T`.
     pub(crate) unsafe fn new(task: NonNull<Header>) -> Self {
-        JoinHandle { task, output: PhantomData }
+        JoinHandle { task, taken: false, output: PhantomData }
     }
 
     fn header(&self) -> &Header {
@@ -100,17 +102,32 @@ impl<T> JoinHandle<T> {
 
     /// Takes the result of a task that is done.
     fn take(&mut self) -> Result<T, JoinError> {
-        let state = self.header().state.drop_handle();
-        assert!(state & HANDLE != 0, "a join handle was polled after it gave its result");
+        assert!(!self.taken, "a join handle was polled after it gave its result");
+        self.taken = true;
+        let state = self.header().state.load();
         if state & CANCELLED != 0 {
             return Err(JoinError::Aborted);
         }
         let mut output = MaybeUninit::<T>::uninit();
-        // SAFETY: DONE without CANCELLED, and HANDLE was ours until now: the output is there, is a `T`, and is
-        // taken once.
+        // SAFETY: DONE without CANCELLED, and HANDLE is ours: the output is there, is a `T`, and is taken once.
         unsafe {
             (self.header().vtable.take_output)(self.task.as_ptr(), output.as_mut_ptr().cast());
             Ok(output.assume_init())
+        }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// Leaves the output to the end of the task, or drops it.
+    fn give_up(&mut self) {
+        let header = self.header();
+        let state = header.state.drop_handle();
+        if state & DONE == 0 {
+            // SAFETY: JOINER was cleared with HANDLE, so the slot is ours.
+            header.joiner.with_mut(|joiner| unsafe { *joiner = None });
+        } else if state & CANCELLED == 0 {
+            // SAFETY: done, and nobody has taken the output.
+            unsafe { (header.vtable.drop_output)(self.task.as_ptr()) };
         }
     }
 }
@@ -149,17 +166,14 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let header = self.header();
-        let state = header.state.drop_handle();
-        if state & DONE == 0 {
-            // SAFETY: JOINER was cleared with HANDLE, so the slot is ours.
-            header.joiner.with_mut(|joiner| unsafe { *joiner = None });
-        } else if state & HANDLE != 0 && state & CANCELLED == 0 {
-            // SAFETY: done, and nobody has taken the output.
-            unsafe { (header.vtable.drop_output)(self.task.as_ptr()) };
+        if !self.taken {
+            self.give_up();
         }
-        // SAFETY: our reference goes.
-        unsafe { header::release(self.task.as_ptr()) };
+        let header = self.header();
+        if header.state.is_last_reference() || header.state.drop_reference() {
+            // SAFETY: nobody has the task any more, and where output may be dropped memory may be freed.
+            unsafe { (header.vtable.free)(self.task.as_ptr()) };
+        }
     }
 }
 

@@ -29,10 +29,11 @@ pub(crate) struct Registry {
 }
 
 /// The chunk and the place in it of a slot.
+#[inline]
 fn place(slot: u32) -> (usize, usize) {
-    let position = slot as usize / FIRST_CHUNK + 1;
-    let chunk = position.ilog2() as usize;
-    (chunk, slot as usize - FIRST_CHUNK * ((1 << chunk) - 1))
+    let position = slot as usize + FIRST_CHUNK;
+    let top = position.ilog2();
+    ((top - FIRST_CHUNK.ilog2()) as usize, position - (1 << top))
 }
 
 impl Registry {
@@ -41,15 +42,14 @@ impl Registry {
     }
 
     /// A slot for `task`, or how much the chunk needs that is missing.
+    #[inline]
     fn insert(&mut self, task: *mut Header) -> Result<u32, usize> {
         let slot = if self.free == NONE {
             let (chunk, offset) = place(self.used);
-            let Some(entries) = self.chunks.get_mut(chunk) else { return Err(0) };
-            if entries.capacity() == 0 {
-                return Err(FIRST_CHUNK << chunk);
-            }
-            debug_assert_eq!(entries.len(), offset);
-            entries.push(task.expose_provenance());
+            let Some(entry) = self.chunks.get_mut(chunk).and_then(|entries| entries.get_mut(offset)) else {
+                return Err(if chunk < CHUNKS { FIRST_CHUNK << chunk } else { 0 });
+            };
+            *entry = task.expose_provenance();
             self.used += 1;
             self.used - 1
         } else {
@@ -64,11 +64,13 @@ impl Registry {
         Ok(slot)
     }
 
+    #[inline]
     fn entry(&mut self, slot: u32) -> &mut usize {
         let (chunk, offset) = place(slot);
         &mut self.chunks[chunk][offset]
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32) {
         let free = self.free;
         *self.entry(slot) = (free as usize) << 1 | 1;
@@ -101,34 +103,43 @@ impl Registry {
 /// # Safety
 /// The task is complete but for its number, and its executor's reference is not given back before it is
 /// unregistered.
+#[inline]
 pub(crate) unsafe fn register(cpu: &'static CpuLocal, task: *mut Header) -> bool {
     loop {
-        let missing = {
-            let mut registry = cpu.registry.lock();
-            match registry.insert(task) {
-                Ok(slot) => {
-                    let id = cpu.id() << CPU_SHIFT | (slot + 1);
-                    // SAFETY: the caller's task is alive. Its number is there before anybody finds it.
-                    unsafe { (*task).id.store(id, Ordering::Relaxed) };
-                    return true;
-                }
-                Err(0) => return false,
-                Err(missing) => missing,
+        let mut registry = cpu.registry.lock();
+        let missing = match registry.insert(task) {
+            Ok(slot) => {
+                let id = cpu.id() << CPU_SHIFT | (slot + 1);
+                // SAFETY: the caller's task is alive. Its number is there before anybody finds it.
+                unsafe { (*task).id.store(id, Ordering::Relaxed) };
+                return true;
             }
+            Err(missing) => missing,
         };
-        // The allocation comes outside the lock; if somebody else was quicker, ours is dropped outside, too.
-        let mut chunk = Vec::new();
-        if chunk.try_reserve_exact(missing).is_err() {
+        drop(registry);
+        if !grow(cpu, missing) {
             return false;
         }
-        let mut registry = cpu.registry.lock();
-        let (at, _) = place(registry.used);
-        if registry.chunks[at].capacity() == 0 && missing == FIRST_CHUNK << at {
-            core::mem::swap(&mut registry.chunks[at], &mut chunk);
-        }
-        drop(registry);
-        drop(chunk);
     }
+}
+
+/// Adds a chunk of `missing` entries, unless somebody else did; false if there is no memory, or none is missing.
+#[cold]
+fn grow(cpu: &'static CpuLocal, missing: usize) -> bool {
+    // The allocation comes outside the lock; if somebody else was quicker, ours is dropped outside, too.
+    let mut chunk = Vec::new();
+    if missing == 0 || chunk.try_reserve_exact(missing).is_err() {
+        return false;
+    }
+    chunk.resize(missing, 0);
+    let mut registry = cpu.registry.lock();
+    let (at, _) = place(registry.used);
+    if registry.chunks[at].is_empty() && missing == FIRST_CHUNK << at {
+        core::mem::swap(&mut registry.chunks[at], &mut chunk);
+    }
+    drop(registry);
+    drop(chunk);
+    true
 }
 
 /// Takes a task out that is done. `cpu` is where it ended, which need not be where it was spawned.

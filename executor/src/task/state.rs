@@ -34,7 +34,7 @@ pub(crate) const DONE: u32 = 1 << 2;
 pub(crate) const ABORTED: u32 = 1 << 3;
 /// DONE without an output. Never set without DONE.
 pub(crate) const CANCELLED: u32 = 1 << 4;
-/// The `JoinHandle` wants the output. Cleared when it took the output, or is dropped.
+/// The `JoinHandle` wants the output. Cleared when it is dropped without having taken it.
 pub(crate) const HANDLE: u32 = 1 << 5;
 /// The join waker is there, and belongs to `finish`. Set and cleared by the `JoinHandle`, never once DONE.
 pub(crate) const JOINER: u32 = 1 << 6;
@@ -56,6 +56,17 @@ pub(crate) enum Wake {
     /// The task was idle: push it.
     Push,
     /// It is queued already, is polled right now, or is done: nothing to do.
+    Nothing,
+}
+
+/// What a wake that gives a reference back leaves to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WakeAndDrop {
+    /// The task was idle: push it.
+    Push,
+    /// It was the last reference: send the task to its reaper.
+    Last,
+    /// Nothing to do.
     Nothing,
 }
 
@@ -94,6 +105,25 @@ impl State {
     #[inline]
     pub(crate) fn wake(&self) -> Wake {
         pushes(self.0.fetch_or(SCHEDULED, Ordering::AcqRel))
+    }
+
+    /// As [`wake`](State::wake), and gives a reference back in the same step.
+    #[inline]
+    pub(crate) fn wake_and_drop(&self) -> WakeAndDrop {
+        let mut old = self.0.load(Ordering::Relaxed);
+        loop {
+            let new = (old | SCHEDULED) - REFERENCE;
+            match self.0.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => old = now,
+            }
+        }
+        match pushes(old) {
+            // It is not done, so the executor's reference is there.
+            Wake::Push => WakeAndDrop::Push,
+            Wake::Nothing if old < 2 * REFERENCE => WakeAndDrop::Last,
+            Wake::Nothing => WakeAndDrop::Nothing,
+        }
     }
 
     #[inline]
@@ -146,8 +176,8 @@ impl State {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
     }
 
-    /// The handle goes, or has the output. Returns the word before: if DONE, the output is the handle's to drop;
-    /// else, if JOINER, the join waker is.
+    /// The handle goes. Returns the word before: if DONE, the output is the handle's to drop; else, if JOINER,
+    /// the join waker is.
     pub(crate) fn drop_handle(&self) -> u32 {
         let change = |old| Some(if old & DONE != 0 { old & !HANDLE } else { old & !(HANDLE | JOINER) });
         match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change) {
@@ -159,6 +189,12 @@ impl State {
     pub(crate) fn add_reference(&self) {
         let old = self.0.fetch_add(REFERENCE, Ordering::Relaxed);
         assert!(old < TOO_MANY, "millions of wakers of one task: they are leaked somewhere");
+    }
+
+    /// Whether the caller's reference is the only one, so that nobody can make another.
+    #[inline]
+    pub(crate) fn is_last_reference(&self) -> bool {
+        self.load() < 2 * REFERENCE
     }
 
     /// True if it was the last one.

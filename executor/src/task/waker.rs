@@ -36,10 +36,7 @@ unsafe fn clone(task: *const ()) -> RawWaker {
 unsafe fn wake(task: *const ()) {
     let task = task.cast::<Header>().cast_mut();
     // SAFETY: the waker's reference is used, then given back.
-    unsafe {
-        header::wake(task);
-        header::release(task);
-    }
+    unsafe { header::wake_and_release(task) };
 }
 
 unsafe fn wake_by_ref(task: *const ()) {
