@@ -34,7 +34,7 @@ pub struct Cli {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
     pub memory: u32,
     /// Number of processors
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
     /// What executes the machine's instructions
     #[arg(long, value_enum, value_name = "KIND", default_value = "auto")]
