@@ -145,7 +145,7 @@ impl PageEntry {
 
     /// A page that was dropped at this moment.
     pub(crate) fn dropped(at: Moment) -> Self {
-        Self(DROPPED | at.number() * PAGE_BYTES)
+        Self(DROPPED | (at.number() * PAGE_BYTES))
     }
 
     /// The moment at which the page was dropped, while it does not count as absent.

@@ -65,10 +65,11 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
 }
 
 /// Gives back up to `target` clean pages, those unused for longest first, and returns how many. Looks at
-/// each page at most twice.
+/// each page at most twice. For tasks: one that reclaims holds up the others.
 ///
 /// # Cancellation
-/// Dropping the future keeps what was given back.
+/// Dropping the future keeps what was given back; pages that were leaving stay until somebody touches or reclaims
+/// them.
 pub async fn reclaim(memory: &'static Memory, target: usize) -> usize {
     give_back(memory, target, memory.frames().stats().clean * 2).await
 }

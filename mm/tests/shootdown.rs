@@ -8,6 +8,7 @@ mod common;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use common::cpus::{Busy, poll_once, polls};
 use common::{Machine, PAGE, address, content, page, range};
@@ -22,6 +23,8 @@ const BASE: u64 = 0x40_0000;
 const PAGES: u64 = 4;
 const RW: Protection = Protection::READ_WRITE.for_user();
 const JUNK: u8 = 0xde;
+/// For what should come soon.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Scene {
     machine: &'static Machine,
@@ -75,10 +78,7 @@ impl Scene {
 
     /// Uses all frames that are free for something else.
     fn use_free_frames(&self) -> Vec<Frame> {
-        let frames = self.machine.memory.frames();
-        let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
-        taken.iter_mut().for_each(|frame| frame.as_bytes_mut().fill(JUNK));
-        taken
+        use_free_frames(self.machine, usize::MAX)
     }
 
     fn quarantined(&self) -> usize {
@@ -86,10 +86,20 @@ impl Scene {
     }
 
     async fn until(&self, what: impl Fn() -> bool) {
+        let began = Instant::now();
         while !what() {
+            assert!(began.elapsed() < PATIENCE, "it does not come");
             yield_now().await;
         }
     }
+}
+
+/// Takes up to `most` free frames and fills them with something else.
+fn use_free_frames(machine: &Machine, most: usize) -> Vec<Frame> {
+    let frames = machine.memory.frames();
+    let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).take(most).collect();
+    taken.iter_mut().for_each(|frame| frame.as_bytes_mut().fill(JUNK));
+    taken
 }
 
 fn at_base() -> Placement {
@@ -342,9 +352,7 @@ fn a_space_that_ends_leaves_its_tables_and_pages_to_those_who_use_them() {
         // Two pages, a root and three tables.
         let stats = machine.memory.frames().stats();
         assert_eq!((stats.free, stats.quarantined), (before, 6));
-        let frames = machine.memory.frames();
-        let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
-        taken.iter_mut().for_each(|frame| frame.as_bytes_mut().fill(JUNK));
+        let taken = use_free_frames(machine, usize::MAX);
         assert_eq!(busy.reads(root, BASE), Some(7), "it uses what it remembers");
         assert_eq!(busy.reads(root, BASE + PAGE), None, "and goes through the tables that are loaded");
         drop(taken);
@@ -370,6 +378,7 @@ fn frames_in_quarantine_are_waited_for_before_somebody_is_told_that_there_is_non
         assert!(!waiter.is_finished());
         assert_eq!(busy.reads(scene.space.root(), BASE), Some(7));
         busy.end().await;
+        scene.until(|| waiter.is_finished()).await;
         assert!(waiter.await.unwrap().is_ok());
         background.abort();
         drop(taken);
@@ -403,10 +412,50 @@ fn who_sees_the_end_of_a_wait_has_forgotten_wherever_it_waits() {
     });
 }
 
+/// Reads the file's pages and counts in a page of its own, in long polls. False when it found something wrong.
+async fn read_and_count(machine: &'static Machine, space: &AddressSpace, number: u64, over: &Storm) -> bool {
+    const STEPS: u64 = 1000;
+    let own = BASE + (PAGES + number) * PAGE;
+    let mut counted = 0;
+    while !over.over.load(Ordering::Relaxed) {
+        for index in 0..PAGES {
+            match machine.read(space, BASE + index * PAGE).await {
+                Ok(value) if value == content(index) => {}
+                Err(Denial::NoMapping | Denial::Protection(_)) => {}
+                _ => return false,
+            }
+        }
+        if machine.read(space, own).await != Ok(counted) {
+            return false;
+        }
+        over.seen.fetch_add(1, Ordering::Relaxed);
+        // A poll that is long enough for the others to do something meanwhile.
+        yield_now().await;
+        for step in 0..STEPS {
+            let index = (step + number) % PAGES;
+            let found = machine.try_read(space.root(), BASE + index * PAGE);
+            if found.is_some_and(|value| value != content(index)) {
+                return false;
+            }
+            counted += u64::from(machine.try_write(space.root(), own, counted + 1).is_some());
+        }
+    }
+    true
+}
+
+#[derive(Default)]
+struct Storm {
+    over: AtomicBool,
+    /// Rounds of all readers.
+    seen: AtomicU64,
+    /// Readers that found something wrong.
+    wrong: AtomicU64,
+}
+
 #[test]
 fn readers_on_all_cpus_never_see_what_is_not_theirs() {
     const READERS: u64 = 3;
-    const ROUNDS: u64 = 150;
+    const ROUNDS: u64 = 60;
     block_on_cpus(4, async {
         let machine = Machine::with_cpus(100);
         let file = VmObject::new(machine.memory, machine.pager(), PAGES);
@@ -414,34 +463,13 @@ fn readers_on_all_cpus_never_see_what_is_not_theirs() {
         let space = machine.user_space();
         let background = spawn(reclaimer(machine.memory));
         space.map(&lazy, page(0), READERS, RW, Placement::Fixed(address(BASE + PAGES * PAGE))).unwrap();
-        let over = Arc::new(AtomicBool::new(false));
-        let read = Arc::new(AtomicU64::new(0));
+        let storm = Arc::new(Storm::default());
         let readers: Vec<_> = (0..READERS)
             .map(|number| {
-                let (space, over, read) = (space.clone(), over.clone(), read.clone());
+                let (space, storm) = (space.clone(), storm.clone());
                 spawn(polls(machine, async move {
-                    let own = BASE + (PAGES + number) * PAGE;
-                    let mut counted = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        for step in 0..40 {
-                            let index = (step + number) % PAGES;
-                            if let Some(value) = machine.try_read(space.root(), BASE + index * PAGE) {
-                                assert_eq!(value, content(index));
-                                read.fetch_add(1, Ordering::Relaxed);
-                            }
-                            if machine.try_write(space.root(), own, counted + 1).is_some() {
-                                counted += 1;
-                            }
-                        }
-                        let index = counted % PAGES;
-                        match machine.read(&space, BASE + index * PAGE).await {
-                            Ok(value) => assert_eq!(value, content(index)),
-                            Err(why) => {
-                                assert!(matches!(why, Denial::NoMapping | Denial::Protection(_)), "{why}")
-                            }
-                        }
-                        assert_eq!(machine.read(&space, own).await, Ok(counted));
-                        yield_now().await;
+                    if !read_and_count(machine, &space, number, &storm).await {
+                        storm.wrong.fetch_add(1, Ordering::Relaxed);
                     }
                 }))
             })
@@ -449,26 +477,31 @@ fn readers_on_all_cpus_never_see_what_is_not_theirs() {
         let all = range(address(BASE), PAGES);
         for round in 0..ROUNDS {
             space.map(&file, page(0), PAGES, RW, at_base()).unwrap();
-            let before = read.load(Ordering::Relaxed);
-            while read.load(Ordering::Relaxed) < before + 10 {
+            let before = storm.seen.load(Ordering::Relaxed);
+            while storm.seen.load(Ordering::Relaxed) < before + READERS {
+                assert_eq!(storm.wrong.load(Ordering::Relaxed), 0, "in round {round}");
                 yield_now().await;
             }
+            let evicting = spawn(reclaim(machine.memory, 3));
             match round % 4 {
-                0 => drop(reclaim(machine.memory, 3).await),
+                0 => yield_now().await,
                 1 => file.release(page(0)..page(PAGES)).await,
                 2 => drop(file.release(page(1)..page(3))),
                 _ => space.protect(all.clone(), Protection::default().for_user()).await.unwrap(),
             }
+            // What is free is somebody else's.
+            for _ in 0..20 {
+                drop(use_free_frames(machine, 80));
+            }
             space.unmap(all.clone()).await.unwrap();
-            // What is free now is somebody else's.
-            let frames = machine.memory.frames();
-            let mut taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).take(20).collect();
-            taken.iter_mut().for_each(|frame| frame.as_bytes_mut().fill(JUNK));
+            drop(use_free_frames(machine, 80));
+            evicting.await.unwrap();
         }
-        over.store(true, Ordering::Relaxed);
+        storm.over.store(true, Ordering::Relaxed);
         for reader in readers {
             reader.await.unwrap();
         }
+        assert_eq!(storm.wrong.load(Ordering::Relaxed), 0);
         background.abort();
     });
 }
