@@ -23,9 +23,12 @@ pub trait Platform: Sync {
     fn kick(&self, cpu: u32);
 
     /// Called with interrupts off after the last look at the queues: enables them and halts as one step, and
-    /// returns with interrupts on after some interrupt. An idle CPU holds up no grace period, so before it halts
-    /// it must let go of what [`quiesce`](Platform::quiesce) lets go of, as far as the CPU might use it by itself.
+    /// returns with interrupts on after some interrupt.
     fn idle(&self);
+
+    /// This CPU is about to count as idle, and then holds up no grace period: what the CPU might use by itself
+    /// (the address space that is loaded) is to be let go of here. Interrupts are off.
+    fn before_idle(&self) {}
 
     /// A grace period is asked for, and this CPU is between two polls: whatever it believes beyond that (its TLB,
     /// the address space that is loaded) is to be forgotten here. Interrupts are on.

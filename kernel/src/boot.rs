@@ -106,6 +106,6 @@ where
         crate::cpus::start_all().await;
         drop(Builder::new().name("main").spawn(main()));
     };
-    drop(Builder::new().name("start").spawn(first));
+    drop(Builder::new().name("start").cpu(0).spawn(first));
     executor::run()
 }

@@ -40,9 +40,12 @@ impl Platform for Machine {
         }
     }
 
-    fn idle(&self) {
+    fn before_idle(&self) {
         // Nobody asks an idle CPU to leave the address space of a program that ends.
         paging::leave_user_space();
+    }
+
+    fn idle(&self) {
         let cpu = cpu::current();
         cpu.idle_since.store(clock::now(), Relaxed);
         registers::enable_and_halt();
