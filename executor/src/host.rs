@@ -26,7 +26,7 @@ use std::vec::Vec;
 
 use crate::cpu::{CpuLocal, MAX_CPUS};
 use crate::platform::{Platform, alarm_fired, platform};
-use crate::run::{RunLoop, reap};
+use crate::run::{RunLoop, Until, reap};
 use crate::run_queue::HAND;
 use crate::time::Instant;
 use crate::time::wheel::Wheel;
@@ -243,14 +243,11 @@ pub fn run_until_idle() -> usize {
     let _awake = Awake::new();
     let mut polls = 0;
     let mut run_loop = RunLoop::new();
-    loop {
-        let more = run_loop.poll(MOST_AT_ONCE);
-        if more == 0 {
-            break;
-        }
+    run_loop.poll_until(MOST_AT_ONCE, |more| {
         polls += more;
         assert!(polls < 10_000_000, "a task wakes itself for ever");
-    }
+        false
+    });
     reap(local());
     polls
 }
@@ -297,7 +294,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             run_loop.look_at_clock();
         }
         // Before the future is polled again the CPU may have to pass a grace period, as between two tasks.
-        if run_loop.poll(MOST_AT_ONCE) == 0 && !flag.woken.load(Ordering::Acquire) {
+        let until = run_loop.poll_until(MOST_AT_ONCE, |_| flag.woken.load(Ordering::Relaxed));
+        if until == Until::NothingReady && !flag.woken.load(Ordering::Acquire) {
             run_loop.steal_or_idle();
         }
     }
@@ -335,7 +333,8 @@ pub fn block_on_cpus<F: Future>(cpus: u32, future: F) -> F::Output {
                 let _ = tell.send(cpu);
                 let mut run_loop = RunLoop::new();
                 while !stop.load(Ordering::SeqCst) {
-                    if run_loop.poll(MOST_AT_ONCE) == 0 {
+                    let until = run_loop.poll_until(MOST_AT_ONCE, |_| stop.load(Ordering::Relaxed));
+                    if until == Until::NothingReady {
                         run_loop.steal_or_idle();
                     }
                 }

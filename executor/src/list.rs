@@ -52,12 +52,6 @@ impl<T: Linked> List<T> {
         unsafe { self.head.as_ref() }
     }
 
-    /// The entry after one that is in this list.
-    pub(crate) fn after<'a>(&'a self, entry: &'a T) -> Option<&'a T> {
-        // SAFETY: as above.
-        unsafe { entry.links().next.get().as_ref() }
-    }
-
     /// # Safety
     /// The entry is in no list, does not move, and is taken out before it goes.
     pub(crate) unsafe fn push_back(&mut self, entry: *const T) {

@@ -55,7 +55,7 @@ impl<T: ?Sized> SpinLock<T> {
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
         let (cpu, previous) = enter(&self.name);
-        if self.locked.swap(true, Ordering::Acquire) {
+        if !take(&self.locked) {
             spin(&self.locked);
         }
         SpinGuard { lock: self, cpu, previous, not_send: PhantomData }
@@ -65,7 +65,7 @@ impl<T: ?Sized> SpinLock<T> {
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
         let (cpu, previous) = enter(&self.name);
-        if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        if take(&self.locked) {
             Some(SpinGuard { lock: self, cpu, previous, not_send: PhantomData })
         } else {
             leave(cpu, &self.name, previous);
@@ -102,6 +102,14 @@ pub struct SpinGuard<'a, T: ?Sized> {
 
 // SAFETY: a shared guard gives out `&T` only.
 unsafe impl<T: ?Sized + Sync> Sync for SpinGuard<'_, T> {}
+
+impl<T: ?Sized> SpinGuard<'_, T> {
+    /// Whether it was taken on this CPU.
+    #[inline]
+    pub(crate) fn is_of(this: &Self, cpu: &CpuLocal) -> bool {
+        core::ptr::eq(this.cpu, cpu)
+    }
+}
 
 impl<T: ?Sized> Deref for SpinGuard<'_, T> {
     type Target = T;
@@ -205,12 +213,21 @@ fn leave_out_of_order(cpu: &'static CpuLocal) {
     cpu.held.store(held, Ordering::Relaxed);
 }
 
+/// Takes a lock that nobody holds.
+#[inline]
+pub(crate) fn take(locked: &AtomicBool) -> bool {
+    locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
+
 /// Takes a lock that somebody holds.
 #[cold]
 pub(crate) fn spin(locked: &AtomicBool) {
-    while locked.swap(true, Ordering::Acquire) {
+    loop {
         while locked.load(Ordering::Relaxed) {
             relax();
+        }
+        if take(locked) {
+            return;
         }
     }
 }

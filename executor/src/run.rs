@@ -17,6 +17,8 @@ use core::task::Context;
 
 use crate::atomic::fence;
 use crate::cpu::{CpuLocal, cpus};
+#[cfg(not(target_os = "none"))]
+use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
 use crate::run_queue::{Fifo, HAND};
 use crate::task::header::Header;
@@ -29,9 +31,8 @@ use crate::{arch, grace, time};
 pub fn run() -> ! {
     let mut run_loop = RunLoop::new();
     loop {
-        if run_loop.poll(HAND + 1) == 0 {
-            run_loop.steal_or_idle();
-        }
+        run_loop.poll_until(HAND + 1, |_| false);
+        run_loop.steal_or_idle();
     }
 }
 
@@ -40,7 +41,14 @@ pub fn run() -> ! {
 /// # Panics
 /// When called inside a poll, which includes every thread.
 pub fn poll_one() -> bool {
-    RunLoop::new().poll(1) > 0
+    RunLoop::new().poll_until(1, |_| true) == Until::Enough
+}
+
+/// Why a run loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    NothingReady,
+    Enough,
 }
 
 /// A CPU's run loop. The end of one poll is the beginning of the next: so each reads the clock once.
@@ -57,12 +65,12 @@ impl RunLoop {
     pub(crate) fn new() -> Self {
         let cpu = arch::local();
         assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
-        RunLoop { cpu, now: platform().now() }
+        RunLoop { cpu, now: now_on(cpu) }
     }
 
     /// What was done since the last poll is not the next one's.
     pub(crate) fn look_at_clock(&mut self) {
-        self.now = platform().now();
+        self.now = now_on(self.cpu);
     }
 
     /// Takes over work from another CPU, or waits until there may be some.
@@ -74,32 +82,33 @@ impl RunLoop {
     }
 
     /// Does what else is due between two polls, then polls one thread or up to `most` tasks (and not more than a
-    /// hand takes). Returns the number of polls.
-    pub(crate) fn poll(&mut self, most: usize) -> usize {
+    /// hand takes); and so on while something is ready, until `enough` says so of the number of polls.
+    #[inline]
+    pub(crate) fn poll_until(&mut self, most: usize, mut enough: impl FnMut(usize) -> bool) -> Until {
         let cpu = self.cpu;
-        if is_interrupted(cpu, self.now) {
-            attend(cpu);
-            self.look_at_clock();
-        }
-        // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
-        let Some((mut task, dealt)) = (unsafe { cpu.ready.deal(&cpu.woken_tasks, &cpu.woken_threads, most) })
-        else {
-            return 0;
-        };
-        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt };
-        let mut polls = 0;
+        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt: 0 };
         loop {
-            // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
-            unsafe { self.poll_in_turn(task, &mut round) };
-            polls += 1;
-            task = round.next();
-            if task.is_null() {
-                break;
+            if is_interrupted(cpu, self.now) {
+                attend(cpu);
+                self.look_at_clock();
+            }
+            // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
+            let dealt = unsafe { cpu.ready.deal(&cpu.woken_tasks, &cpu.woken_threads, most) };
+            let Some((mut task, dealt)) = dealt else { return Until::NothingReady };
+            (round.slot, round.dealt) = (0, dealt);
+            let mut polls = 0;
+            while !task.is_null() {
+                // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
+                unsafe { self.poll_in_turn(task, &mut round) };
+                polls += 1;
+                task = round.next();
+            }
+            round.queue_again();
+            add(&cpu.polls, polls as u64);
+            if enough(polls) {
+                return Until::Enough;
             }
         }
-        drop(round);
-        add(&cpu.polls, polls as u64);
-        polls
     }
 
     /// # Safety
@@ -172,7 +181,7 @@ impl RunLoop {
             }
         };
         drop(current);
-        let now = platform().now();
+        let now = now_on(cpu);
         let took = now.saturating_sub(self.now);
         self.now = now;
         header.count_poll(took);
@@ -188,6 +197,16 @@ impl RunLoop {
         header.end_notes(now);
         header.state.end_pending()
     }
+}
+
+/// The clock, as this CPU's run loop reads it.
+#[inline]
+#[cfg_attr(target_os = "none", allow(unused_variables))]
+fn now_on(cpu: &'static CpuLocal) -> u64 {
+    #[cfg(target_os = "none")]
+    return platform().now();
+    #[cfg(not(target_os = "none"))]
+    cpu.host.now()
 }
 
 /// Ends the poll also when the future panics, which only hosts survive.
@@ -222,6 +241,15 @@ impl Round {
         }
         core::ptr::null_mut()
     }
+
+    /// Puts back what was woken in its poll.
+    #[inline]
+    fn queue_again(&mut self) {
+        if !self.again.is_empty() {
+            // SAFETY: between polls.
+            unsafe { self.cpu.ready.append(&mut self.again) };
+        }
+    }
 }
 
 impl Drop for Round {
@@ -230,11 +258,7 @@ impl Drop for Round {
         if self.slot < self.dealt {
             put_back(self);
         }
-        if !self.again.is_empty() {
-            let again = core::mem::replace(&mut self.again, Fifo::new());
-            // SAFETY: between polls.
-            unsafe { self.cpu.ready.append(again) };
-        }
+        self.queue_again();
     }
 }
 
@@ -362,6 +386,7 @@ pub(crate) fn idle() {
     let cpu = arch::local();
     let before = platform().now();
     arch::interrupts_off();
+    platform().before_idle();
     SLEEPERS.fetch_add(1, Ordering::Relaxed);
     cpu.sleeping.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);

@@ -84,15 +84,12 @@ pub(crate) struct Fifo {
     len: usize,
     /// How many of them are pinned.
     pinned: usize,
-    /// The thread that was taken out last, and how many slots in a row it has had.
-    last: *mut Header,
-    slots: u8,
 }
 
 impl Fifo {
     pub(crate) const fn new() -> Self {
         let none = core::ptr::null_mut();
-        Fifo { head: none, tail: none, len: 0, pinned: 0, last: none, slots: 0 }
+        Fifo { head: none, tail: none, len: 0, pinned: 0 }
     }
 
     /// # Safety
@@ -122,21 +119,6 @@ impl Fifo {
         self.pinned += usize::from(unsafe { (*task).state.is_pinned() });
     }
 
-    /// Puts a thread back: to the front while it has slots left, else to the end.
-    ///
-    /// # Safety
-    /// As for [`Stack::push`].
-    unsafe fn push_again(&mut self, task: *mut Header, nice: u8) {
-        // SAFETY: the caller's task.
-        unsafe {
-            if self.last == task && self.slots < nice {
-                self.push_front(task);
-            } else {
-                self.push_back(task);
-            }
-        }
-    }
-
     /// # Safety
     /// As for [`Stack::push`].
     unsafe fn push_front(&mut self, task: *mut Header) {
@@ -163,14 +145,6 @@ impl Fifo {
             // SAFETY: as above.
             self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
         }
-        Some(task)
-    }
-
-    /// Takes out the first thread, and counts its slots.
-    fn pop_thread(&mut self) -> Option<*mut Header> {
-        let task = self.pop()?;
-        self.slots = if self.last == task { self.slots.saturating_add(1) } else { 1 };
-        self.last = task;
         Some(task)
     }
 
@@ -313,6 +287,9 @@ fn empty_hand() -> [AtomicPtr<Header>; HAND] {
 struct Queues {
     tasks: Fifo,
     threads: Fifo,
+    /// The thread that was taken out last, and how many slots in a row it has had.
+    last: *mut Header,
+    slots: u8,
     /// Tasks left of this round.
     left: usize,
     /// One thread is due at the end of this round.
@@ -328,6 +305,8 @@ impl RunQueue {
                 inner: UnsafeCell::new(Queues {
                     tasks: Fifo::new(),
                     threads: Fifo::new(),
+                    last: core::ptr::null_mut(),
+                    slots: 0,
                     left: 0,
                     thread_due: false,
                 }),
@@ -360,7 +339,7 @@ impl RunQueue {
     /// Only for run loops, between polls, and not inside another call.
     #[inline]
     unsafe fn with<R>(&self, f: impl FnOnce(&mut Queues) -> R) -> R {
-        if self.locked.swap(true, Ordering::Acquire) {
+        if !crate::lock::take(&self.locked) {
             crate::lock::spin(&self.locked);
         }
         // SAFETY: the lock is ours, and the caller in no other call.
@@ -388,7 +367,8 @@ impl RunQueue {
     ) -> Option<(*mut Header, usize)> {
         let mut chain = core::ptr::null_mut();
         // A thief who has taken the stack but not yet filled the queue rouses us should we sleep by then.
-        if !self.has_tasks() && !self.has_threads() && woken_threads.is_empty() {
+        let queued = self.tasks.load(Ordering::Relaxed) | self.threads.load(Ordering::Relaxed);
+        if queued == 0 && woken_threads.is_empty() {
             chain = woken_tasks.take();
             // SAFETY: the tasks of the chain live, and their links are ours.
             if chain.is_null() || unsafe { (*chain).link.load(Ordering::Relaxed) }.is_null() {
@@ -420,9 +400,9 @@ impl RunQueue {
     ///
     /// # Safety
     /// As for [`deal`](RunQueue::deal), but for the hand.
-    pub(crate) unsafe fn append(&self, tasks: Fifo) {
+    pub(crate) unsafe fn append(&self, tasks: &mut Fifo) {
         // SAFETY: the caller is this CPU's run loop.
-        unsafe { self.with(|queues| queues.tasks.append(tasks)) };
+        unsafe { self.with(|queues| queues.tasks.append(core::mem::replace(tasks, Fifo::new()))) };
     }
 
     /// Queues tasks whose turn was next.
@@ -447,7 +427,7 @@ impl RunQueue {
     /// As for [`append`](RunQueue::append), and the thread is in no queue.
     pub(crate) unsafe fn push_thread_again(&self, thread: *mut Header, nice: u8) {
         // SAFETY: the caller is this CPU's run loop, and the thread is free.
-        unsafe { self.with(|queues| queues.threads.push_again(thread, nice)) };
+        unsafe { self.with(|queues| queues.push_thread_again(thread, nice)) };
     }
 
     /// Takes half of what is ready on `victim`, the longest ready first, for `thief`, whose queue this is. Returns
@@ -530,11 +510,34 @@ impl Queues {
         }
     }
 
+    /// Takes out the first thread, and counts its slots.
+    fn pop_thread(&mut self) -> Option<*mut Header> {
+        let thread = self.threads.pop()?;
+        self.slots = if self.last == thread { self.slots.saturating_add(1) } else { 1 };
+        self.last = thread;
+        Some(thread)
+    }
+
+    /// Puts a thread back: to the front while it has slots left, else to the end.
+    ///
+    /// # Safety
+    /// As for [`Stack::push`].
+    unsafe fn push_thread_again(&mut self, thread: *mut Header, nice: u8) {
+        // SAFETY: the caller's thread.
+        unsafe {
+            if self.last == thread && self.slots < nice {
+                self.threads.push_front(thread);
+            } else {
+                self.threads.push_back(thread);
+            }
+        }
+    }
+
     /// See [`RunQueue::deal`].
     fn deal(&mut self, hand: &[AtomicPtr<Header>; HAND], most: usize) -> Option<(*mut Header, usize)> {
         if self.left == 0 {
             if core::mem::take(&mut self.thread_due)
-                && let Some(thread) = self.threads.pop_thread()
+                && let Some(thread) = self.pop_thread()
             {
                 return Some((thread, 0));
             }
@@ -544,7 +547,7 @@ impl Queues {
         let Some(first) = self.tasks.pop() else {
             self.left = 0;
             self.thread_due = false;
-            return self.threads.pop_thread().map(|thread| (thread, 0));
+            return self.pop_thread().map(|thread| (thread, 0));
         };
         self.left -= 1;
         let dealt = self.left.min(most - 1).min(HAND).min(self.tasks.len);

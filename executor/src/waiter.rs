@@ -55,6 +55,7 @@ pub(crate) type Waiters = List<Waiter>;
 
 impl Waiter {
     const_unless_loom! {
+        #[inline(always)]
         pub(crate) fn new(need: u32) -> Self {
             Waiter {
                 links: Links::new(),
@@ -66,6 +67,7 @@ impl Waiter {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Idle,

@@ -80,8 +80,10 @@ impl AtomicWaker {
     }
 
     /// Takes the waker out.
+    #[inline]
     pub fn take(&self) -> Option<Waker> {
-        if self.state.fetch_or(WAKING, Ordering::AcqRel) != FREE {
+        let free = self.state.compare_exchange(FREE, WAKING, Ordering::AcqRel, Ordering::Relaxed);
+        if free.is_err() && self.state.fetch_or(WAKING, Ordering::AcqRel) != FREE {
             return None;
         }
         // SAFETY: the word was FREE, so WAKING made the slot ours.

@@ -57,7 +57,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Cancellation
     /// Dropping the future gives up the place in the queue; a lock that it was already given goes to the next.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> Lock<'_, T> {
         Lock { mutex: self, waiter: Waiter::new(0) }
     }
@@ -80,7 +80,13 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Takes the lock, or joins the queue.
+    #[cold]
+    #[inline(never)]
     fn lock_or_join(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
+        if waiter.stage() == Stage::Given {
+            waiter.reset();
+            return true;
+        }
         let waker = context.waker().clone();
         let mut waiters = self.waiters.lock();
         if waiter.stage() == Stage::Given {
@@ -98,10 +104,11 @@ impl<T: ?Sized> Mutex<T> {
         let old = unsafe { waiter.join(&mut waiters, waker) };
         drop(waiters);
         drop(old);
+        waits_for(WaitReason::Mutex);
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlock(&self) {
         if self.word.compare_exchange(LOCKED, UNLOCKED, Ordering::Release, Ordering::Relaxed).is_err() {
             self.unlock_contended();
@@ -109,6 +116,7 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn unlock_contended(&self) {
         let mut waiters = self.waiters.lock();
         if waiters.is_empty() {
@@ -158,7 +166,7 @@ pub struct Lock<'a, T: ?Sized> {
 impl<'a, T: ?Sized> Future for Lock<'a, T> {
     type Output = MutexGuard<'a, T>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_ref().get_ref();
         let mutex = this.mutex;
@@ -166,17 +174,24 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
         if free.is_ok() || mutex.lock_or_join(&this.waiter, context) {
             return Poll::Ready(MutexGuard { mutex });
         }
-        waits_for(WaitReason::Mutex);
         Poll::Pending
     }
 }
 
 impl<T: ?Sized> Drop for Lock<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.waiter.stage() == Stage::Idle {
-            return;
+        if self.waiter.stage() != Stage::Idle {
+            self.give_up();
         }
+    }
+}
+
+impl<T: ?Sized> Lock<'_, T> {
+    /// Leaves the queue.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&mut self) {
         let mut waiters = self.mutex.waiters.lock();
         // SAFETY: the waiter only ever joins this queue.
         let (stage, waker) = unsafe { self.waiter.leave(&mut waiters) };
@@ -219,7 +234,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.mutex.unlock();
     }

@@ -13,10 +13,11 @@ pub(crate) mod wheel;
 
 use crate::arch;
 use crate::cpu::CpuLocal;
+use crate::lock::SpinGuard;
 use crate::platform::platform;
 use crate::reason::{WaitReason, waits_for};
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
-use wheel::{BATCH, Entry};
+use wheel::{BATCH, Entry, Wheel};
 
 /// A point in time: nanoseconds since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,15 +168,14 @@ impl Future for Sleep {
             }
         }
         let deadline = this.deadline.0;
-        crate::lock::without_interrupts_on_stack(|| {
-            let cpu = arch::local();
-            this.wheel_of = Some(NonNull::from(cpu));
-            // SAFETY: linked in no wheel; pinned; `drop` takes it out.
-            let set_alarm = unsafe { cpu.wheel.lock().insert(&raw const this.entry, deadline, waker) };
-            if set_alarm {
-                platform().set_alarm(deadline);
-            }
-        });
+        let (cpu, mut wheel) = lock_own_wheel();
+        this.wheel_of = Some(NonNull::from(cpu));
+        // SAFETY: linked in no wheel; pinned; `drop` takes it out.
+        let set_alarm = unsafe { wheel.insert(&raw const this.entry, deadline, waker) };
+        if set_alarm {
+            platform().set_alarm(deadline);
+        }
+        drop(wheel);
         waits_for(WaitReason::Timer);
         Poll::Pending
     }
@@ -245,13 +245,29 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
+/// The wheel of the CPU that executes this. It stays the same one while the lock is held.
+#[inline]
+fn lock_own_wheel() -> (&'static CpuLocal, SpinGuard<'static, Wheel>) {
+    loop {
+        let cpu = arch::local();
+        let wheel = cpu.wheel.lock();
+        // A thread may have been moved just before interrupts went off.
+        if SpinGuard::is_of(&wheel, cpu) {
+            return (cpu, wheel);
+        }
+    }
+}
+
 /// Fires what is due on this CPU and sets the alarm anew. Only for the run loop.
 pub(crate) fn advance(cpu: &'static CpuLocal) {
     let mut wakers = [const { None }; BATCH];
-    cpu.wheel.lock().alarm_is_over();
+    let mut alarm_is_over = true;
     loop {
         let more = {
             let mut wheel = cpu.wheel.lock();
+            if core::mem::take(&mut alarm_is_over) {
+                wheel.alarm_is_over();
+            }
             let now = platform().now();
             let more = wheel.advance(now, &mut wakers);
             if !more && let Some(deadline) = wheel.next_alarm() {

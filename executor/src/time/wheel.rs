@@ -10,14 +10,13 @@
 //! | insert, cancel, fire | the lock of the CPU's wheel; an entry remembers which CPU's |
 //! | fire, waker | wakers are collected under the lock and woken outside, a batch at a time |
 //! | fire, cancel of the same entry | firing takes the entry out first; the cancel then finds it in no list |
+//! | more than a batch is due, anything | the rest of a slot lies in a list of its own, which is fired first and cancelled from as any other |
 //! | timer interrupt, anything | the interrupt sets a flag of the CPU only |
 #![allow(unsafe_code, reason = "entries are part of futures, linked by pointers")]
 
 use core::cell::Cell;
 use core::marker::PhantomPinned;
 use core::task::Waker;
-
-use crate::list::{Linked, Links, List};
 
 const LEVELS: usize = 9;
 const SLOT_BITS: u32 = 6;
@@ -30,11 +29,13 @@ const LOOK: usize = 16;
 
 /// A timer. All fields belong to the lock of the wheel it is in.
 pub(crate) struct Entry {
-    links: Links<Entry>,
+    /// Neighbours in the ring of its list.
+    previous: Cell<*const Entry>,
+    next: Cell<*const Entry>,
     deadline: Cell<u64>,
     waker: Cell<Option<Waker>>,
-    /// Level and slot while linked.
-    place: Cell<Option<(u8, u8)>>,
+    /// The list that it is in.
+    place: Cell<u16>,
     _pinned: PhantomPinned,
 }
 
@@ -43,27 +44,21 @@ unsafe impl Send for Entry {}
 // SAFETY: as above.
 unsafe impl Sync for Entry {}
 
-// SAFETY: the links are a field.
-unsafe impl Linked for Entry {
-    fn links(&self) -> &Links<Entry> {
-        &self.links
-    }
-}
-
 impl Entry {
     pub(crate) const fn new() -> Self {
         Entry {
-            links: Links::new(),
+            previous: Cell::new(core::ptr::null()),
+            next: Cell::new(core::ptr::null()),
             deadline: Cell::new(0),
             waker: Cell::new(None),
-            place: Cell::new(None),
+            place: Cell::new(NOWHERE),
             _pinned: PhantomPinned,
         }
     }
 
     /// Whether it is in the wheel. Under the wheel's lock.
     pub(crate) fn is_linked(&self) -> bool {
-        self.place.get().is_some()
+        self.place.get() != NOWHERE
     }
 
     /// Changes the waker of an entry, giving the old one back. Under the wheel's lock.
@@ -72,9 +67,13 @@ impl Entry {
     }
 }
 
+/// The first entry of a ring of entries, or null.
+type Ring = *const Entry;
+
 /// One CPU's timers.
 pub(crate) struct Wheel {
-    slots: [[List<Entry>; SLOTS]; LEVELS],
+    /// Slot by slot and level by level; the last one is of those that are due, but did not fit into a batch.
+    lists: [Ring; DUE + 1],
     /// One bit for each slot that is not empty.
     occupied: [u64; LEVELS],
     /// The tick up to which everything was fired.
@@ -83,41 +82,42 @@ pub(crate) struct Wheel {
     alarm: u64,
 }
 
+// SAFETY: the rings are pointers; whoever inserts an entry promises that it may be reached from where the wheel is.
+unsafe impl Send for Wheel {}
+
+/// The list of those that are due.
+const DUE: usize = LEVELS * SLOTS;
+/// The place of an entry that is in no wheel.
+const NOWHERE: u16 = u16::MAX;
+
+#[inline]
 fn tick_of(ns: u64) -> u64 {
     ns >> TICK_SHIFT
 }
 
 impl Wheel {
     pub(crate) const fn new() -> Self {
-        Wheel {
-            slots: [const { [const { List::new() }; SLOTS] }; LEVELS],
-            occupied: [0; LEVELS],
-            tick: 0,
-            alarm: u64::MAX,
-        }
+        Wheel { lists: [core::ptr::null(); DUE + 1], occupied: [0; LEVELS], tick: 0, alarm: u64::MAX }
     }
 
     /// Whether there are no timers.
     #[cfg(not(any(target_os = "none", loom)))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.occupied == [0; LEVELS]
-    }
-
-    fn place(&self, deadline: u64) -> (u8, u8) {
-        let tick = tick_of(deadline).max(self.tick);
-        let level = (63 - ((tick ^ self.tick) | 1).leading_zeros()) / SLOT_BITS;
-        (level as u8, (tick >> (level * SLOT_BITS)) as u8 & (SLOTS as u8 - 1))
+        self.occupied == [0; LEVELS] && self.lists[DUE].is_null()
     }
 
     /// Puts an entry in. True if the alarm must be set to `deadline`, which counts as done.
     ///
     /// # Safety
     /// The entry is in no wheel, does not move, and is removed before it goes.
+    #[inline]
     pub(crate) unsafe fn insert(&mut self, entry: *const Entry, deadline: u64, waker: Waker) -> bool {
         // SAFETY: the caller's entry, in no wheel, so the caller's alone.
         unsafe {
             (*entry).deadline.set(deadline);
-            (*entry).waker.set(Some(waker));
+            let old = (*entry).waker.replace(Some(waker));
+            debug_assert!(old.is_none());
+            core::mem::forget(old);
             self.link(entry, deadline);
         }
         let earlier = deadline < self.alarm;
@@ -129,31 +129,72 @@ impl Wheel {
 
     /// # Safety
     /// As for `insert`, and the wheel's lock is held.
+    #[inline]
     unsafe fn link(&mut self, entry: *const Entry, deadline: u64) {
-        let (level, slot) = self.place(deadline);
+        let tick = tick_of(deadline).max(self.tick);
+        let level = ((tick ^ self.tick) | 1).ilog2() / SLOT_BITS;
+        let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
+        self.occupied[level as usize] |= 1 << slot;
         // SAFETY: the caller's entry.
+        unsafe { self.push_back(level as usize * SLOTS + slot, entry) };
+    }
+
+    /// # Safety
+    /// The entry is alive and in no list.
+    #[inline]
+    unsafe fn push_back(&mut self, place: usize, entry: *const Entry) {
+        let first = &mut self.lists[place];
+        // SAFETY: the caller's entry; those in the list are alive, too.
         unsafe {
-            (*entry).place.set(Some((level, slot)));
-            self.slots[usize::from(level)][usize::from(slot)].push_back(entry);
+            (*entry).place.set(place as u16);
+            if first.is_null() {
+                (*entry).previous.set(entry);
+                (*entry).next.set(entry);
+                *first = entry;
+            } else {
+                let last = (**first).previous.replace(entry);
+                (*last).next.set(entry);
+                (*entry).previous.set(last);
+                (*entry).next.set(*first);
+            }
         }
-        self.occupied[usize::from(level)] |= 1 << slot;
     }
 
     /// Takes an entry out, wherever it stands. Its waker is given back to be dropped outside the lock.
     ///
     /// # Safety
     /// The entry is in this wheel or in none.
+    #[inline]
     pub(crate) unsafe fn remove(&mut self, entry: *const Entry) -> Option<Waker> {
         // SAFETY: the caller's entry; the lock is held.
         unsafe {
-            if let Some((level, slot)) = (*entry).place.take() {
-                let list = &mut self.slots[usize::from(level)][usize::from(slot)];
-                list.remove(entry);
-                if list.is_empty() {
-                    self.occupied[usize::from(level)] &= !(1 << slot);
-                }
+            if (*entry).is_linked() {
+                self.unlink(entry);
             }
             (*entry).waker.take()
+        }
+    }
+
+    /// # Safety
+    /// The entry is in this wheel.
+    #[inline]
+    unsafe fn unlink(&mut self, entry: *const Entry) {
+        // SAFETY: the caller's entry and its neighbours are in the list, so alive.
+        unsafe {
+            let place = usize::from((*entry).place.replace(NOWHERE));
+            let (previous, next) = ((*entry).previous.get(), (*entry).next.get());
+            if core::ptr::eq(next, entry) {
+                self.lists[place] = core::ptr::null();
+                if place != DUE {
+                    self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
+                }
+                return;
+            }
+            (*previous).next.set(next);
+            (*next).previous.set(previous);
+            if core::ptr::eq(self.lists[place], entry) {
+                self.lists[place] = next;
+            }
         }
     }
 
@@ -175,33 +216,55 @@ impl Wheel {
     /// Moves time on to `now` as far as `wakers` has room; true if there is more to fire.
     pub(crate) fn advance(&mut self, now: u64, wakers: &mut [Option<Waker>; BATCH]) -> bool {
         let mut fired = 0;
+        while !self.lists[DUE].is_null() {
+            if fired == BATCH {
+                return true;
+            }
+            let entry = self.lists[DUE];
+            // SAFETY: entries are alive while they are in the wheel, whose lock is held.
+            unsafe {
+                self.unlink(entry);
+                wakers[fired] = (*entry).waker.take();
+            }
+            fired += 1;
+        }
         let target = tick_of(now);
         while let Some((level, slot, start)) = self.first() {
             if start > target {
                 break;
             }
-            self.tick = self.tick.max(start);
-            let mut list = core::mem::replace(&mut self.slots[level][slot], List::new());
-            self.occupied[level] &= !(1 << slot);
-            let mut kept = false;
-            while let Some(entry) = list.pop_front() {
-                // SAFETY: entries are alive while they are in the wheel, whose lock is held.
-                unsafe {
-                    let deadline = (*entry).deadline.get();
-                    if deadline > now || fired == BATCH {
-                        kept |= level == 0;
-                        self.link(entry, deadline);
-                        continue;
-                    }
-                    (*entry).place.set(None);
-                    if let Some(waker) = (*entry).waker.take() {
-                        wakers[fired] = Some(waker);
-                        fired += 1;
-                    }
-                }
-            }
             if fired == BATCH {
                 return true;
+            }
+            self.tick = self.tick.max(start);
+            self.occupied[level] &= !(1 << slot);
+            let first = core::mem::replace(&mut self.lists[level * SLOTS + slot], core::ptr::null());
+            // SAFETY: the slot was not empty; entries are alive while they are in the wheel, whose lock is held.
+            let last = unsafe { (*first).previous.get() };
+            let mut kept = false;
+            let mut entry = first;
+            loop {
+                // SAFETY: as above; the whole ring was taken out of its list, and each entry is read before it is
+                // put into another.
+                let next = unsafe { (*entry).next.get() };
+                // SAFETY: as above.
+                unsafe {
+                    let deadline = (*entry).deadline.get();
+                    if deadline > now {
+                        kept |= level == 0;
+                        self.link(entry, deadline);
+                    } else if fired < BATCH {
+                        (*entry).place.set(NOWHERE);
+                        wakers[fired] = (*entry).waker.take();
+                        fired += 1;
+                    } else {
+                        self.push_back(DUE, entry);
+                    }
+                }
+                if core::ptr::eq(entry, last) {
+                    break;
+                }
+                entry = next;
             }
             if kept {
                 // What is left of this tick's slot is due later in the same tick.
@@ -209,7 +272,7 @@ impl Wheel {
             }
         }
         self.tick = self.tick.max(target);
-        false
+        !self.lists[DUE].is_null()
     }
 
     /// Says to what the alarm must be set now, if it must be changed.
@@ -228,16 +291,19 @@ impl Wheel {
 
     fn next_deadline(&self) -> u64 {
         let Some((level, slot, start)) = self.first() else { return u64::MAX };
-        let list = &self.slots[level][slot];
-        if list.len() > LOOK {
-            return start << TICK_SHIFT;
-        }
+        let first = self.lists[level * SLOTS + slot];
         let mut earliest = u64::MAX;
-        let mut entry = list.front();
-        while let Some(current) = entry {
-            earliest = earliest.min(current.deadline.get());
-            entry = list.after(current);
+        let mut entry = first;
+        for _ in 0..LOOK {
+            // SAFETY: entries are alive while they are in the wheel, whose lock is held.
+            unsafe {
+                earliest = earliest.min((*entry).deadline.get());
+                entry = (*entry).next.get();
+            }
+            if core::ptr::eq(entry, first) {
+                return earliest;
+            }
         }
-        earliest
+        start << TICK_SHIFT
     }
 }
