@@ -10,7 +10,7 @@
 //! | request, CPU that leaves idle | both have a fence between their store and their load: the request sees that the CPU is awake, or the CPU sees the request before its next poll |
 //! | request, request | numbers: a pass counts for all requests before it |
 //! | end, who waits for it | a wait queue, woken by each pass, that looks again |
-//! | the CPU that asks, itself | does not count where the look is taken: its own poll is the one that waits |
+//! | the CPU that asks, itself | does not count: its own poll is the one that asks. Wherever the waiting task moves, that is the only one that does not |
 
 use crate::arch;
 use crate::atomic::{AtomicU64, Ordering, fence};
@@ -39,11 +39,41 @@ loom::lazy_static! {
 /// # Cancellation
 /// Dropping it loses nothing; the others pass all the same. A future that was never polled has asked for nothing.
 pub async fn grace_period() {
-    // Ordered before whatever the caller has taken away is looked for in vain.
-    let request = REQUESTS.fetch_add(1, Ordering::SeqCst) + 1;
-    fence(Ordering::SeqCst);
-    if !without_interrupts_on_stack(|| interrupt_others(request)) {
-        PASSES.wait_for(|| without_interrupts_on_stack(|| is_over(request)).then_some(())).await;
+    // Whoever asks may be a preemptible thread: with interrupts off, this is one CPU all the while.
+    let request = without_interrupts_on_stack(Request::new);
+    if !request.is_over() {
+        PASSES.wait_for(|| request.is_over().then_some(())).await;
+    }
+}
+
+/// A grace period that somebody waits for.
+struct Request {
+    number: u64,
+    asked_by: &'static CpuLocal,
+}
+
+impl Request {
+    /// Asks, and makes busy CPUs come to the end of their poll.
+    fn new() -> Self {
+        // Ordered before the looks of those that do not find any more what the caller has taken away.
+        let number = REQUESTS.fetch_add(1, Ordering::SeqCst) + 1;
+        fence(Ordering::SeqCst);
+        let request = Request { number, asked_by: arch::local() };
+        request.missing().for_each(CpuLocal::kick);
+        request
+    }
+
+    /// The CPUs that it waits for.
+    fn missing(&self) -> impl Iterator<Item = &'static CpuLocal> {
+        cpus().filter(|cpu| {
+            !core::ptr::eq(*cpu, self.asked_by)
+                && cpu.passed.load(Ordering::SeqCst) < self.number
+                && !cpu.sleeping.load(Ordering::SeqCst)
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.missing().next().is_none()
     }
 }
 
@@ -67,28 +97,4 @@ fn pass_now(cpu: &CpuLocal) {
     platform().quiesce();
     cpu.passed.store(requests, Ordering::SeqCst);
     PASSES.wake_all();
-}
-
-/// The CPUs that a request waits for. With interrupts off, or the caller might find itself on another CPU.
-fn missing(request: u64) -> impl Iterator<Item = &'static CpuLocal> {
-    let own = arch::local();
-    cpus().filter(move |cpu| {
-        !core::ptr::eq(*cpu, own)
-            && cpu.passed.load(Ordering::SeqCst) < request
-            && !cpu.sleeping.load(Ordering::SeqCst)
-    })
-}
-
-fn is_over(request: u64) -> bool {
-    missing(request).next().is_none()
-}
-
-/// Makes busy CPUs come to the end of their poll. True if there are none.
-fn interrupt_others(request: u64) -> bool {
-    let mut none = true;
-    for cpu in missing(request) {
-        cpu.kick();
-        none = false;
-    }
-    none
 }
