@@ -116,11 +116,27 @@ impl RunLoop {
     #[inline(always)]
     unsafe fn poll_in_turn(&mut self, task: *mut Header, round: &mut Round) {
         // SAFETY: the caller's promise.
-        let AfterPoll::Requeue { is_thread } = (unsafe { self.poll_task(task) }) else { return };
+        let AfterPoll::Requeue { plain } = (unsafe { self.poll_task(task) }) else { return };
         // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes, and the task lives.
         unsafe {
+            if plain {
+                round.again.push_back_plain(task);
+            } else {
+                self.queue_special(task, round);
+            }
+        }
+    }
+
+    /// Queues again what is a thread, pinned or nice.
+    ///
+    /// # Safety
+    /// It is scheduled, and in no queue.
+    #[cold]
+    unsafe fn queue_special(&mut self, task: *mut Header, round: &mut Round) {
+        // SAFETY: the caller's promise.
+        unsafe {
             let nice = (*task).nice();
-            if is_thread {
+            if (*task).state.is_thread() {
                 self.cpu.ready.push_thread_again(task, nice);
             } else if nice > 1 {
                 self.poll_more(task, nice, round);
@@ -135,7 +151,6 @@ impl RunLoop {
     ///
     /// # Safety
     /// As for [`poll_task`](RunLoop::poll_task).
-    #[cold]
     unsafe fn poll_more(&mut self, task: *mut Header, nice: u8, round: &mut Round) {
         for _ in 1..nice {
             if is_interrupted(self.cpu, self.now) {

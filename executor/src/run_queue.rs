@@ -96,6 +96,19 @@ impl Fifo {
     /// As for [`Stack::push`].
     #[inline]
     pub(crate) unsafe fn push_back(&mut self, task: *mut Header) {
+        // SAFETY: the caller's task.
+        unsafe {
+            self.push_back_plain(task);
+            self.pinned += usize::from((*task).state.is_pinned());
+        }
+    }
+
+    /// As [`push_back`](Fifo::push_back), for a task that is not pinned.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn push_back_plain(&mut self, task: *mut Header) {
         // SAFETY: the caller owns the new task's link; the tail is in this queue, so its link is ours.
         unsafe {
             (*task).link.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -106,8 +119,7 @@ impl Fifo {
             }
         }
         self.tail = task;
-        // SAFETY: the caller's task.
-        unsafe { self.count_in(task) };
+        self.len += 1;
     }
 
     /// # Safety
@@ -188,14 +200,21 @@ impl Fifo {
     #[inline]
     fn fill(&mut self, slots: &[AtomicPtr<Header>]) {
         let mut task = self.head;
-        for slot in slots {
-            // SAFETY: queued tasks live, and their links are the queue's.
-            let (next, pinned) = unsafe {
-                ((*task).link.load(Ordering::Relaxed), self.pinned > 0 && (*task).state.is_pinned())
-            };
-            slot.store(tagged(task, pinned), Ordering::Release);
-            self.pinned -= usize::from(pinned);
-            task = next;
+        if self.pinned == 0 {
+            for slot in slots {
+                slot.store(task, Ordering::Release);
+                // SAFETY: queued tasks live, and their links are the queue's.
+                task = unsafe { (*task).link.load(Ordering::Relaxed) };
+            }
+        } else {
+            for slot in slots {
+                // SAFETY: as above.
+                let (next, pinned) =
+                    unsafe { ((*task).link.load(Ordering::Relaxed), (*task).state.is_pinned()) };
+                slot.store(tagged(task, pinned), Ordering::Release);
+                self.pinned -= usize::from(pinned);
+                task = next;
+            }
         }
         self.head = task;
         self.len -= slots.len();

@@ -38,6 +38,7 @@ impl<T> Shared<T> {
         })
     }
 
+    #[inline]
     fn push(&self, value: T) {
         self.queue.lock().push_back(value);
         self.receiver.wake();
@@ -61,19 +62,23 @@ impl<T> Shared<T> {
     }
 
     fn try_recv(&self) -> Result<T, TryRecvError> {
-        // Whether it is over is looked at first: what was sent before that is then in the queue.
-        let over = self.is_over();
-        let value = self.queue.lock().pop_front();
-        match value {
-            Some(value) => {
-                if self.capacity != 0 {
-                    self.places.add_permits(1);
-                }
-                Ok(value)
-            }
-            None if over => Err(TryRecvError::Disconnected),
-            None => Err(TryRecvError::Empty),
+        if let Some(value) = self.pop() {
+            return Ok(value);
         }
+        if !self.is_over() {
+            return Err(TryRecvError::Empty);
+        }
+        // What was sent before it was over is in the queue by now.
+        self.pop().ok_or(TryRecvError::Disconnected)
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<T> {
+        let value = self.queue.lock().pop_front()?;
+        if self.capacity != 0 {
+            self.places.add_permits(1);
+        }
+        Some(value)
     }
 
     fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
@@ -127,6 +132,10 @@ impl<T> Sender<T> {
     /// # Cancellation
     /// Dropping it drops the message unsent; to keep it, [`reserve`](Sender::reserve) first.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
+        if let Ok(permit) = self.try_reserve() {
+            permit.send(value);
+            return Ok(());
+        }
         match self.reserve().await {
             Ok(permit) => {
                 permit.send(value);
@@ -157,6 +166,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// See [`TrySendError`].
+    #[inline]
     pub fn try_reserve(&self) -> Result<Permit<'_, T>, TrySendError<()>> {
         match self.shared.places.try_acquire() {
             Ok(permit) => {

@@ -139,6 +139,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// See [`TryAcquireError`].
+    #[inline]
     pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         self.try_acquire_many(1)
     }
@@ -147,6 +148,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// See [`TryAcquireError`].
+    #[inline]
     pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         self.take(permits)?;
         Ok(SemaphorePermit { semaphore: self, permits })
@@ -165,6 +167,7 @@ impl Semaphore {
     ///
     /// # Panics
     /// Where the sum would be more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+    #[inline]
     pub fn add_permits(&self, permits: usize) {
         let add = count(permits);
         let mut word = self.word.load(Ordering::Relaxed);
@@ -175,6 +178,11 @@ impl Semaphore {
                 Err(now) => word = now,
             }
         }
+        self.add_for_waiters(add);
+    }
+
+    #[cold]
+    fn add_for_waiters(&self, add: u32) {
         let waiters = self.waiters.lock();
         let before = self.word.fetch_add(add, Ordering::AcqRel);
         assert!(before.checked_add(add).is_some(), "a semaphore cannot hold that many permits");

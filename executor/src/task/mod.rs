@@ -38,7 +38,7 @@ pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
 pub use reference::{TaskId, TaskRef, TaskState, live_tasks, tasks, try_for_each_task};
-use state::{PINNED, THREAD};
+use state::{NICE, PINNED, THREAD};
 
 /// In which order ready work is polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,7 +176,8 @@ impl Builder {
             Some(id) => (cpu::by_id(id).ok_or(SpawnError::NoSuchCpu)?, PINNED),
         };
         let class = if self.class == Class::Thread { THREAD } else { 0 };
-        let header = Header::new(cell::Room::<F>::vtable(), home, class | pinned, name, self.nice);
+        let nice = if self.nice > 1 { NICE } else { 0 };
+        let header = Header::new(cell::Room::<F>::vtable(), home, class | pinned | nice, name, self.nice);
         let task = room.fill(header, future);
         // SAFETY: the task is complete; the run loop unregisters it before it gives its reference back.
         if !unsafe { registry::register(cpu, task) } {

@@ -42,8 +42,10 @@ pub(crate) const JOINER: u32 = 1 << 6;
 pub(crate) const THREAD: u32 = 1 << 7;
 /// Polled on its home CPU only: never stolen. Constant.
 pub(crate) const PINNED: u32 = 1 << 8;
+/// The task's nice factor is more than 1. Constant.
+pub(crate) const NICE: u32 = 1 << 9;
 /// One reference.
-pub(crate) const REFERENCE: u32 = 1 << 9;
+pub(crate) const REFERENCE: u32 = 1 << 10;
 /// More references than this are a leak that would overflow the word.
 const TOO_MANY: u32 = u32::MAX / 2;
 
@@ -73,16 +75,16 @@ pub(crate) enum WakeAndDrop {
 /// What the end of a poll that returned `Pending` leaves to the run loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterPoll {
-    /// A wake came meanwhile: queue it again, among the threads if it is one.
-    Requeue { is_thread: bool },
+    /// A wake came meanwhile: queue it again. A `plain` one is neither a thread, nor pinned, nor nice.
+    Requeue { plain: bool },
     /// It waits.
     Idle,
 }
 
 impl State {
-    /// Queued, with the executor's and the handle's reference. `kind` is of THREAD and PINNED.
+    /// Queued, with the executor's and the handle's reference. `kind` is of THREAD, PINNED and NICE.
     pub(crate) fn new(kind: u32) -> Self {
-        debug_assert!(kind & !(THREAD | PINNED) == 0);
+        debug_assert!(kind & !(THREAD | PINNED | NICE) == 0);
         State(AtomicU32::new(SCHEDULED | HANDLE | kind | (2 * REFERENCE)))
     }
 
@@ -146,7 +148,7 @@ impl State {
         let old = self.0.fetch_sub(RUNNING, Ordering::AcqRel);
         debug_assert!(old & (RUNNING | DONE) == RUNNING);
         if old & SCHEDULED != 0 {
-            AfterPoll::Requeue { is_thread: old & THREAD != 0 }
+            AfterPoll::Requeue { plain: old & (THREAD | PINNED | NICE) == 0 }
         } else {
             AfterPoll::Idle
         }
@@ -228,7 +230,7 @@ mod tests {
         let state = State::new(0);
         state.start();
         assert_eq!(state.wake(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue { is_thread: false });
+        assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: true });
         assert!(!state.start());
     }
 
@@ -238,7 +240,7 @@ mod tests {
         assert!(state.is_thread());
         state.start();
         assert_eq!(state.abort(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue { is_thread: true });
+        assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: false });
         assert!(state.start());
         let old = state.finish(true);
         assert_eq!(old & (HANDLE | JOINER), HANDLE);
