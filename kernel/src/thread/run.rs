@@ -79,7 +79,19 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                 Trap::Exception(exception) => break raised(&thread, exception),
             }
         };
-        end(thread, stack).await;
+        // What the thread had is given back here, not in a function of its own, whose future would hold all of it
+        // a second time. Its record stays as long as somebody holds it.
+        if thread.space().is_some() {
+            // CPUs on which it ran may have its tables loaded still. After this they do only where another thread
+            // of the same space runs; so when the last one has ended, the tables may go.
+            paging::leave_user_space();
+            executor::grace_period().await;
+        }
+        thread.drop_entry();
+        if let Some(stack) = stack {
+            stack.give_back().await;
+        }
+        super::THREADS.lock().remove(&thread.id());
         reason
     };
     checked(future)
@@ -102,52 +114,56 @@ fn raised(thread: &Thread, exception: Exception) -> EndReason {
 }
 
 /// Resolves a fault, parking the thread as long as that takes. Returns why the thread ends, if it does.
-async fn serve_fault(thread: &Thread, fault: PageFault) -> Option<EndReason> {
-    assert!(!fault.is_reserved_bit(), "a page table is corrupted: fault at {:#x}", fault.address);
-    thread.counters.faults.fetch_add(1, Relaxed);
-    trace::thread(Event::Trap, thread.id());
-    let place = match place(thread, fault) {
-        Ok(place) => place,
-        Err(why) => return refuse(thread, fault, why),
-    };
-    let mut parked_at = 0;
-    let outcome = {
-        let access = match fault {
-            _ if fault.is_execute() => Access::Execute,
-            _ if fault.is_write() => Access::Write,
-            _ => Access::Read,
+#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` is larger")]
+fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option<EndReason>> + Send {
+    async move {
+        assert!(!fault.is_reserved_bit(), "a page table is corrupted: fault at {:#x}", fault.address);
+        thread.counters.faults.fetch_add(1, Relaxed);
+        trace::thread(Event::Trap, thread.id());
+        let place = match place(thread, fault) {
+            Ok(place) => place,
+            Err(why) => return refuse(thread, fault, why),
         };
-        let user = fault.is_user();
-        let mut resolve = pin!(place.space.resolve(Fault { address: fault.address, access, user }));
-        poll_fn(|context| {
-            if parked_at != 0 {
-                trace::thread(Event::Wake, thread.id());
-            }
-            if place.may_end && thread.kill_requested() {
-                return Poll::Ready(None);
-            }
-            let poll = resolve.as_mut().poll(context);
-            if poll.is_pending() && parked_at == 0 {
-                parked_at = clock::now();
-                trace::thread(Event::Park, thread.id());
-            }
-            poll.map(Some)
-        })
-        .await
-    };
-    trace::thread(Event::Map, thread.id());
-    if parked_at == 0 {
-        fault_stats::at_once();
-    } else {
-        let parked = clock::now() - parked_at;
-        thread.counters.parks.fetch_add(1, Relaxed);
-        thread.counters.parked_ns.fetch_add(parked, Relaxed);
-        fault_stats::parked(parked);
-    }
-    match outcome {
-        Some(FaultOutcome::Resolved) => None,
-        Some(FaultOutcome::Denied(why)) => refuse(thread, fault, why),
-        None => end_or_fail_copy(thread, EndReason::Killed),
+        let (outcome, parked_at) = {
+            let access = match fault {
+                _ if fault.is_execute() => Access::Execute,
+                _ if fault.is_write() => Access::Write,
+                _ => Access::Read,
+            };
+            let user = fault.is_user();
+            let mut resolve = pin!(place.space.resolve(Fault { address: fault.address, access, user }));
+            let (may_end, mut parked_at) = (place.may_end, 0);
+            // It owns what it needs: what it borrowed would be in the future twice.
+            poll_fn(move |context| {
+                if parked_at != 0 {
+                    trace::thread(Event::Wake, thread.id());
+                }
+                if may_end && thread.kill_requested() {
+                    return Poll::Ready((None, parked_at));
+                }
+                let poll = resolve.as_mut().poll(context);
+                if poll.is_pending() && parked_at == 0 {
+                    parked_at = clock::now();
+                    trace::thread(Event::Park, thread.id());
+                }
+                poll.map(|outcome| (Some(outcome), parked_at))
+            })
+            .await
+        };
+        trace::thread(Event::Map, thread.id());
+        if parked_at == 0 {
+            fault_stats::at_once();
+        } else {
+            let parked = clock::now() - parked_at;
+            thread.counters.parks.fetch_add(1, Relaxed);
+            thread.counters.parked_ns.fetch_add(parked, Relaxed);
+            fault_stats::parked(parked);
+        }
+        match outcome {
+            Some(FaultOutcome::Resolved) => None,
+            Some(FaultOutcome::Denied(why)) => refuse(thread, fault, why),
+            None => end_or_fail_copy(thread, EndReason::Killed),
+        }
     }
 }
 
@@ -199,19 +215,4 @@ fn end_or_fail_copy(thread: &Thread, why: EndReason) -> Option<EndReason> {
         return None;
     }
     Some(why)
-}
-
-/// Gives back what the thread had. Its record stays as long as somebody holds it.
-async fn end(thread: Arc<Thread>, stack: Option<Stack>) {
-    if thread.space().is_some() {
-        // CPUs on which it ran may have its tables loaded still. After this they do only where another thread of
-        // the same space runs; so when the last one has ended, the tables may go.
-        paging::leave_user_space();
-        executor::grace_period().await;
-    }
-    thread.drop_entry();
-    if let Some(stack) = stack {
-        stack.give_back().await;
-    }
-    super::THREADS.lock().remove(&thread.id());
 }
