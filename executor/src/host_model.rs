@@ -122,9 +122,6 @@ impl HostPlatform {
     pub(crate) fn kick_this(&self) {
         self.kicked.notify();
     }
-
-    #[allow(clippy::unused_self, reason = "the real host needs it")]
-    pub(crate) fn check_alarm(&self) {}
 }
 
 impl Platform for HostPlatform {

@@ -216,7 +216,7 @@ impl RunLoop {
 
 /// The clock, as this CPU's run loop reads it.
 #[inline]
-#[cfg_attr(target_os = "none", allow(unused_variables))]
+#[cfg_attr(target_os = "none", allow(unused_variables, reason = "only the host asks its own CPU"))]
 fn now_on(cpu: &'static CpuLocal) -> u64 {
     #[cfg(target_os = "none")]
     return platform().now();
@@ -248,7 +248,7 @@ impl Round {
     #[inline]
     fn next(&mut self) -> *mut Header {
         while self.slot < self.dealt {
-            let task = self.cpu.ready.from_hand(self.slot);
+            let task = self.cpu.ready.take_from_hand(self.slot);
             self.slot += 1;
             if !task.is_null() {
                 return task;
@@ -295,7 +295,7 @@ fn put_back(round: &mut Round) {
 
 /// Whether something is to be done between two polls.
 #[inline]
-#[cfg_attr(any(target_os = "none", loom), allow(unused_variables))]
+#[cfg_attr(any(target_os = "none", loom), allow(unused_variables, reason = "only the host asks its own CPU"))]
 fn is_interrupted(cpu: &'static CpuLocal, now: u64) -> bool {
     #[cfg(not(any(target_os = "none", loom)))]
     cpu.host.check_alarm(now);

@@ -406,7 +406,7 @@ impl RunQueue {
 
     /// Takes a task out of the hand, unless a thief was there.
     #[inline]
-    pub(crate) fn from_hand(&self, slot: usize) -> *mut Header {
+    pub(crate) fn take_from_hand(&self, slot: usize) -> *mut Header {
         untagged(self.hand[slot].swap(core::ptr::null_mut(), Ordering::Acquire))
     }
 

@@ -211,7 +211,7 @@ fn busy_elsewhere() -> Outcome {
         drop(
             kernel::thread::spawn("computing", || {
                 loop {
-                    core::hint::spin_loop()
+                    core::hint::spin_loop();
                 }
             })
             .needed("a thread")?,
