@@ -368,7 +368,8 @@ pub(crate) fn steal() -> bool {
     stolen.is_some()
 }
 
-/// Whether a CPU has ready tasks beside one that it polls, as far as can be told from outside. One that sleeps was just roused for what it has.
+/// Whether a CPU has ready tasks beside one that it polls, as far as can be told from outside. One that sleeps
+/// was just roused for what it has.
 fn has_surplus(cpu: &'static CpuLocal) -> bool {
     !cpu.sleeping.load(Ordering::Relaxed)
         && !cpu.current.load(Ordering::Relaxed).is_null()
