@@ -29,7 +29,7 @@ pub(crate) async fn parked_threads_poll_nothing() -> Outcome {
     let parked = |crew: &Crew| crew.waiting_for(WaitReason::Page) + 100 >= THREADS;
     crate::check::eventually("the threads are parked", || parked(&crew)).await?;
 
-    let polls = || executor::tasks().map(|task| u64::from(task.polls())).sum::<u64>();
+    let polls = || executor::cpus().map(|cpu| cpu.counters().polls).sum::<u64>();
     let (timer, polled) = (cpu::counters().timer_interrupts, polls());
     time::sleep(Duration::from_secs(SECONDS)).await;
     let (timer, polled) = (cpu::counters().timer_interrupts - timer, polls() - polled);
