@@ -386,7 +386,7 @@ fn frames_in_quarantine_are_waited_for_before_somebody_is_told_that_there_is_non
 }
 
 #[test]
-fn who_sees_the_end_of_a_wait_has_forgotten_wherever_it_waits() {
+fn a_wait_that_moves_to_a_busy_cpu_waits_for_that_one_too() {
     block_on_cpus(2, async {
         let scene = Scene::zero().await;
         let (machine, root) = (scene.machine, scene.space.root());
@@ -395,19 +395,16 @@ fn who_sees_the_end_of_a_wait_has_forgotten_wherever_it_waits() {
         let mut unmap = Box::pin(async move { space.unmap(range(address(BASE), PAGES)).await });
         assert!(poll_once(unmap.as_mut()).is_pending());
         // The other CPU takes over the wait in the middle of its poll.
-        let seen = busy.starts(move || {
-            while poll_once(unmap.as_mut()).is_pending() {
-                std::thread::yield_now();
-            }
-            machine.try_read(root, BASE)
-        });
+        let seen =
+            busy.starts(move || (poll_once(unmap.as_mut()).is_pending(), machine.try_read(root, BASE)));
         let seen = loop {
             match seen.try_recv() {
                 Ok(seen) => break seen,
                 Err(_) => yield_now().await,
             }
         };
-        assert_eq!(seen, None);
+        let (pending, seen) = seen;
+        assert!(pending || seen.is_none(), "the wait ended where the page can still be reached");
         busy.end().await;
     });
 }
