@@ -42,8 +42,25 @@ pub(super) struct Waits {
     over: u64,
     /// The latest moment that somebody wanted to be over and did not wait for.
     owed: u64,
-    /// The background task was told of that, and no wait has begun since.
+    /// The background task was told of that, and has not looked since.
     told: bool,
+}
+
+impl Waits {
+    /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
+    fn owe(&mut self, moment: Moment) -> bool {
+        if self.over >= moment.0 {
+            return false;
+        }
+        self.owed = self.owed.max(moment.0);
+        !self.told
+    }
+
+    /// The background task looks: what is owed from here on it has to be told again. True if something is owed.
+    fn look(&mut self) -> bool {
+        self.told = false;
+        self.owed > self.over
+    }
 }
 
 impl FramePool {
@@ -74,7 +91,6 @@ impl FramePool {
     pub(crate) fn begin_wait(&self) -> Moment {
         let mut guarded = self.lists.lock();
         guarded.waits.begun += 1;
-        guarded.waits.told = false;
         Moment(guarded.waits.begun)
     }
 
@@ -98,12 +114,7 @@ impl FramePool {
 
     /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
     pub(crate) fn owe(&self, moment: Moment) -> bool {
-        let waits = &mut self.lists.lock().waits;
-        if waits.over >= moment.0 {
-            return false;
-        }
-        waits.owed = waits.owed.max(moment.0);
-        !waits.told
+        self.lists.lock().waits.owe(moment)
     }
 
     /// Leaves it to the background task to wait for what is owed.
@@ -114,7 +125,27 @@ impl FramePool {
 
     /// What the background task has to wait for, if there is anything.
     pub(crate) fn left_behind(&self) -> Option<Moment> {
-        let Guarded { lists, waits, .. } = &*self.lists.lock();
-        (waits.owed > waits.over || lists.quarantined > 0).then_some(Moment(waits.begun + 1))
+        let Guarded { lists, waits, .. } = &mut *self.lists.lock();
+        (waits.look() || lists.quarantined > 0).then_some(Moment(waits.begun + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moment, Waits};
+
+    #[test]
+    fn whoever_owes_after_a_look_tells_again() {
+        let mut waits = Waits::default();
+        assert!(waits.owe(Moment(1)));
+        // Between the wait that is dropped and the word to the background task another wait begins and ends.
+        waits.begun = 2;
+        waits.told = true;
+        waits.over = 2;
+        assert!(!waits.look(), "nothing is owed any more");
+        assert!(waits.owe(Moment(3)), "the next one has to be told of");
+        waits.told = true;
+        assert!(!waits.owe(Moment(3)), "it has not looked since");
+        assert!(waits.look());
     }
 }
