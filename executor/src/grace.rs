@@ -15,7 +15,7 @@
 use crate::arch;
 use crate::atomic::{AtomicU64, Ordering, fence};
 use crate::cpu::{CpuLocal, cpus};
-use crate::lock::without_interrupts_on_stack;
+use crate::lock::without_interrupts;
 use crate::platform::platform;
 use crate::reason::WaitReason;
 use crate::wait_queue::WaitQueue;
@@ -40,7 +40,7 @@ loom::lazy_static! {
 /// Dropping it loses nothing; the others pass all the same. A future that was never polled has asked for nothing.
 pub async fn grace_period() {
     // Whoever asks may be a preemptible thread: with interrupts off, this is one CPU all the while.
-    let request = without_interrupts_on_stack(Request::new);
+    let request = without_interrupts(Request::new);
     if !request.is_over() {
         PASSES.wait_for(|| request.is_over().then_some(())).await;
     }

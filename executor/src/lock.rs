@@ -138,22 +138,10 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
 
 /// Runs `f` with interrupts off on this CPU.
 ///
-/// It touches no stack ahead: on a thread, `f` must not need stack that is not there yet. May be called
-/// anywhere, also nested and under a guard.
+/// The next 8 KiB of stack are there for `f`, also on a thread. May be called anywhere, also nested and under a
+/// guard.
 #[inline]
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-    section(arch::interrupts_off(), f)
-}
-
-/// As [`without_interrupts`], but the next 8 KiB of stack are there for `f`.
-#[inline]
-pub(crate) fn without_interrupts_on_stack<R>(f: impl FnOnce() -> R) -> R {
-    section(arch::interrupts_off_on_stack(), f)
-}
-
-/// Interrupts are off already, `were_on` before.
-#[inline]
-fn section<R>(were_on: bool, f: impl FnOnce() -> R) -> R {
     struct Restore(&'static CpuLocal);
     impl Drop for Restore {
         #[inline]
@@ -163,6 +151,7 @@ fn section<R>(were_on: bool, f: impl FnOnce() -> R) -> R {
             }
         }
     }
+    let were_on = arch::interrupts_off_on_stack();
     let cpu = arch::local();
     cpu.open_section(were_on, SECTION);
     let _restore = Restore(cpu);

@@ -76,14 +76,12 @@ pub(crate) fn set_alarm(deadline: u64) {
 
 /// A thread's time slot begins. Interrupts are off.
 pub(crate) fn start_slot(cpu: &Cpu) {
-    let end = now() + SLOT;
-    cpu.slot_end.store(end, Relaxed);
-    arm(cpu, end);
+    cpu.slot_end.store(now() + SLOT, Relaxed);
 }
 
-/// The thread left the CPU. Interrupts are off.
-pub(crate) fn end_slot(cpu: &Cpu) {
-    cpu.slot_end.store(u64::MAX, Relaxed);
+/// The timer shall fire at the end of the slot: a thread is about to be entered. Interrupts are off.
+pub(crate) fn watch_slot(cpu: &Cpu) {
+    arm(cpu, cpu.slot_end.load(Relaxed));
 }
 
 /// Whether the running thread's slot is over. Interrupts are off.
@@ -100,7 +98,10 @@ pub(crate) fn timer_interrupt() {
         cpu.alarm.store(u64::MAX, Relaxed);
         executor::alarm_fired();
     }
-    arm(cpu, cpu.alarm.load(Relaxed).min(cpu.slot_end.load(Relaxed)));
+    arm(cpu, cpu.alarm.load(Relaxed));
+    if !cpu.thread_ptr().is_null() && !slot_is_over(cpu) {
+        watch_slot(cpu);
+    }
 }
 
 /// Makes sure that the timer fires at `deadline` or earlier. Interrupts are off.

@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use core::{
     arch::asm,
     cell::UnsafeCell,
+    mem::offset_of,
     ptr,
     sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
@@ -64,7 +65,7 @@ pub struct Cpu {
     pub(crate) alarm: AtomicU64,
     /// What the one-shot timer is set to, in ns since boot; `u64::MAX` when it is not running.
     pub(crate) armed: AtomicU64,
-    /// When the time slot of the running thread is over, in ns since boot.
+    /// When the time slot of the thread that was entered last is over, in ns since boot.
     pub(crate) slot_end: AtomicU64,
 
     /// This CPU's local APIC id.
@@ -194,6 +195,18 @@ pub fn current() -> &'static Cpu {
         asm!("mov {}, gs:[0]", out(reg) cpu, options(nostack, readonly, preserves_flags));
         &*cpu
     }
+}
+
+/// The thread whose `enter` is under way on the CPU that executes the call; null outside. Read in one instruction:
+/// so a thread that moves to another CPU meanwhile finds itself, whichever it reads there.
+pub(crate) fn current_thread() -> *const Thread {
+    let thread: *const Thread;
+    // SAFETY: as in `current`; the offset is that of a pointer-sized field.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) thread, const offset_of!(Cpu, thread),
+            options(nostack, readonly, preserves_flags));
+    }
+    thread
 }
 
 /// The CPUs that are up, by their numbers.

@@ -78,8 +78,10 @@ const THREAD_CALL: u64 = idt::THREAD_CALL as u64;
 
 /// Runs `thread` on this CPU until a trap that the executor has to see.
 ///
-/// A time slot begins with each call. Called by the thread's own future only, with interrupts on.
-pub(crate) fn enter(thread: &Thread) -> Trap {
+/// A time slot begins with the first call of a poll. The others go on with it, and come back at once when it is over
+/// or a task is ready here: so a thread that traps often does not keep the CPU. Called by the thread's own future
+/// only, with interrupts on.
+pub(crate) fn enter(thread: &Thread, is_first: bool) -> Trap {
     interrupts::disable();
     let cpu = cpu::current();
     let context = thread.context_ptr();
@@ -87,8 +89,32 @@ pub(crate) fn enter(thread: &Thread) -> Trap {
     if let Some(space) = thread.space() {
         paging::activate(space.root());
     }
-    clock::start_slot(cpu);
-    let trap = loop {
+    if is_first {
+        clock::start_slot(cpu);
+    }
+    let reason_to_leave = if is_first { None } else { reason_to_leave(cpu) };
+    let trap = reason_to_leave.unwrap_or_else(|| enter_until_trap(cpu, thread, context));
+    fpu::leave(cpu, thread);
+    cpu.thread.store(core::ptr::null_mut(), Relaxed);
+    interrupts::enable();
+    trap
+}
+
+/// Why a thread that could go on should not. Interrupts are off.
+fn reason_to_leave(cpu: &Cpu) -> Option<Trap> {
+    if clock::slot_is_over(cpu) {
+        Some(Trap::SlotOver)
+    } else if executor::has_work() {
+        Some(Trap::Interrupted)
+    } else {
+        None
+    }
+}
+
+/// Runs `thread` until a trap that cannot be answered here. Interrupts are off.
+fn enter_until_trap(cpu: &'static Cpu, thread: &Thread, context: *mut Context) -> Trap {
+    clock::watch_slot(cpu);
+    loop {
         cpu.enters.store(cpu.enters.load(Relaxed) + 1, Relaxed);
         // SAFETY: interrupts are off; the context belongs to this call until it returns; ring-3 contexts
         // are made and changed by checked code only (`Thread::new_user`, `syscall`); the space is active.
@@ -102,38 +128,30 @@ pub(crate) fn enter(thread: &Thread) -> Trap {
                 cpu.page_faults.store(cpu.page_faults.load(Relaxed) + 1, Relaxed);
                 let fault = PageFault { address, error: registers.error as u32 };
                 refuse_trap_with_guard_held(registers, vector, address);
-                break Trap::PageFault(fault);
+                return Trap::PageFault(fault);
             }
             stubs::SYSCALL => {
                 if !syscall::answer_at_once(registers) {
-                    break Trap::Syscall;
+                    return Trap::Syscall;
                 }
             }
             THREAD_CALL => {
                 refuse_trap_with_guard_held(registers, vector, 0);
-                break Trap::Call;
+                return Trap::Call;
             }
             DEVICE_NOT_AVAILABLE if registers.is_user() && fpu::first_use(cpu, thread) => {}
             FIRST_INTERRUPT.. => {
                 interrupt::dispatch(vector as u8);
-                if clock::slot_is_over(cpu) {
-                    break Trap::SlotOver;
-                }
-                if executor::has_work() {
-                    break Trap::Interrupted;
+                if let Some(trap) = reason_to_leave(cpu) {
+                    return trap;
                 }
             }
             _ => {
                 refuse_trap_with_guard_held(registers, vector, 0);
-                break Trap::Exception(Exception { vector: vector as u8, error: registers.error as u32 });
+                return Trap::Exception(Exception { vector: vector as u8, error: registers.error as u32 });
             }
         }
-    };
-    clock::end_slot(cpu);
-    fpu::leave(cpu, thread);
-    cpu.thread.store(core::ptr::null_mut(), Relaxed);
-    interrupts::enable();
-    trap
+    }
 }
 
 /// A thread that traps with interrupts off holds a spin lock, or is in the middle of something that must

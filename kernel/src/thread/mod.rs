@@ -218,7 +218,7 @@ impl Thread {
 pub fn current() -> Option<&'static Thread> {
     // SAFETY: the pointer is that of the thread that `enter` runs on this CPU, which cannot end before this
     // code, which it runs, has returned.
-    executor::lock::without_interrupts(|| unsafe { crate::arch::cpu::current().thread_ptr().as_ref() })
+    unsafe { crate::arch::cpu::current_thread().as_ref() }
 }
 
 /// All threads that have not ended, by number.

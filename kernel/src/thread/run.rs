@@ -6,8 +6,10 @@ use core::{
     pin::pin,
     sync::atomic::Ordering::Relaxed,
     task::Poll,
+    time::Duration,
 };
 
+use executor::TaskRef;
 use mm::{Access, AddressSpace, Denial, Fault, FaultOutcome};
 
 use super::{
@@ -23,6 +25,10 @@ use crate::{
     clock, fault_stats, memory, syscall,
     trace::{self, Event},
 };
+
+/// A thread whose own stack cannot grow for want of memory tries again after this time: what stands on its stack may
+/// be linked elsewhere, so it cannot be ended there.
+const STACK_RETRY: Duration = Duration::from_millis(10);
 
 /// The most that a parked thread's future may take, in bytes.
 const MAX_FUTURE: usize = 512;
@@ -41,13 +47,16 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         // A wake for the future that `block_on` polls on the thread is a wake of this task. What the task awaits
         // in between, because of a fault or the end of a slot, takes it for its own.
         let mut wake_may_be_spent = false;
+        let mut entered_in = None;
         let reason = loop {
             if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
                 break EndReason::Killed;
             }
             trace::thread(Event::Resume, thread.id());
             thread.begun.store(true, Relaxed);
-            match trap::enter(&thread) {
+            let poll = thread.task().map(TaskRef::polls);
+            let is_first = core::mem::replace(&mut entered_in, poll) != poll;
+            match trap::enter(&thread, is_first) {
                 Trap::PageFault(fault) => {
                     wake_may_be_spent = true;
                     if let Some(end) = serve_fault(&thread, fault).await {
@@ -124,6 +133,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             Ok(place) => place,
             Err(why) => return refuse(thread, fault, why),
         };
+        let may_end = place.may_end;
         let (outcome, parked_at) = {
             let access = match fault {
                 _ if fault.is_execute() => Access::Execute,
@@ -132,7 +142,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             };
             let user = fault.is_user();
             let mut resolve = pin!(place.space.resolve(Fault { address: fault.address, access, user }));
-            let (may_end, mut parked_at) = (place.may_end, 0);
+            let mut parked_at = 0;
             // It owns what it needs: what it borrowed would be in the future twice.
             poll_fn(move |context| {
                 if parked_at != 0 {
@@ -154,13 +164,17 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
         if parked_at == 0 {
             fault_stats::at_once();
         } else {
-            let parked = clock::now() - parked_at;
+            let parked = clock::now().saturating_sub(parked_at);
             thread.counters.parks.fetch_add(1, Relaxed);
             thread.counters.parked_ns.fetch_add(parked, Relaxed);
             fault_stats::parked(parked);
         }
         match outcome {
             Some(FaultOutcome::Resolved) => None,
+            Some(FaultOutcome::Denied(Denial::OutOfMemory)) if !may_end => {
+                executor::time::sleep(STACK_RETRY).await;
+                None
+            }
             Some(FaultOutcome::Denied(why)) => refuse(thread, fault, why),
             None => end_or_fail_copy(thread, EndReason::Killed),
         }

@@ -46,6 +46,11 @@ impl Crew {
             .await
     }
 
+    /// How many page faults they had.
+    pub(crate) fn faults(&self) -> u32 {
+        self.handles.iter().map(|handle| handle.thread().stats().faults).sum()
+    }
+
     /// Kills all of them.
     pub(crate) fn kill(&self) {
         self.handles.iter().for_each(|handle| handle.thread().kill());

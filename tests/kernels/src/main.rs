@@ -71,6 +71,7 @@ const TESTS: &[Test] = tests![
     waits::threads_wait_for_what_tasks_wait_for,
     waits::kill_ends_a_wait,
     slots::computing_threads_share_the_cpu,
+    slots::faulting_threads_share_the_cpu,
     slots::heap_storm,
     storms::thread_storm,
     storms::program_storm,

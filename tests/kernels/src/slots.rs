@@ -8,8 +8,11 @@ use core::{
 
 use executor::time::{self, Instant};
 
+use kernel::{memory::memory, thread::block_on, window::Window};
+use mm::{PAGE_SIZE, PageIndex, Protection, VmObject};
+
 use crate::{
-    check::{Outcome, ensure, storm},
+    check::{Needed, Outcome, ensure, storm},
     crew::Crew,
     usage,
 };
@@ -44,6 +47,45 @@ pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
     ensure!(*least > 0, "a computing thread never ran: {counts:?}");
     ensure!(*most < least * 3, "the threads' shares differ much: {counts:?}");
     ensure!(turns >= 14, "a task that sleeps for 5 ms had {turns} turns in {} ms", TIME.as_millis());
+    Ok(())
+}
+
+/// A thread that faults all the time, and never waits, has no more than its slots.
+pub(crate) async fn faulting_threads_share_the_cpu() -> Outcome {
+    const PAGES: usize = 64;
+    const TIME: Duration = Duration::from_millis(300);
+    let (stop, counter) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut crew = Crew::default();
+    let (counted, over) = (counter.clone(), stop.clone());
+    crew.add("computing", move || {
+        while !over.load(Relaxed) {
+            counted.fetch_add(1, Relaxed);
+        }
+    })?;
+    let progress = async || {
+        let before = counter.load(Relaxed);
+        time::sleep(TIME).await;
+        counter.load(Relaxed) - before
+    };
+    let alone = progress().await;
+    let object = VmObject::zero(memory(), PAGES as u64);
+    let bytes = PAGES * PAGE_SIZE;
+    let window = Window::map(object.clone(), bytes, Protection::READ_WRITE);
+    let mut window = window.needed("memory cannot be mapped")?;
+    let over = stop.clone();
+    crew.add("faulting", move || {
+        while !over.load(Relaxed) {
+            window.as_mut_slice().iter_mut().step_by(PAGE_SIZE).for_each(|byte| *byte += 1);
+            block_on(object.release(PageIndex::new(0)..PageIndex::new(PAGES as u64)));
+        }
+    })?;
+    let beside = progress().await;
+    stop.store(true, Relaxed);
+    let faults = crew.faults();
+    crew.finish().await?;
+    ensure!(faults > 100, "{faults} faults");
+    // Its share is the half.
+    ensure!(beside * 5 > alone * 2, "alone it counted to {alone}, beside a thread that faults to {beside}");
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .driven(typist)
             .alone()
             .within(90),
-        case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1000 * PAGE).limited(1))),
+        case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1200 * PAGE).limited(1))),
         case("killed_threads_leak_nothing"),
         case("killed_before_the_first_instruction"),
         case("nmi_storm").driven(interrupter),
@@ -37,6 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("threads_wait_for_what_tasks_wait_for"),
         case("kill_ends_a_wait"),
         case("computing_threads_share_the_cpu"),
+        case("faulting_threads_share_the_cpu"),
         case("heap_storm"),
         case("thread_storm"),
         case("program_storm"),
