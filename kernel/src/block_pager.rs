@@ -70,7 +70,19 @@ impl Pager for BlockPager {
     }
 
     fn load(&self, request: PageRequest) {
-        self.waiting.lock().push_back(request);
+        let refused = {
+            let mut waiting = self.waiting.lock();
+            match waiting.try_reserve(1) {
+                Ok(()) => {
+                    waiting.push_back(request);
+                    None
+                }
+                Err(_) => Some(request),
+            }
+        };
+        if let Some(request) = refused {
+            return request.complete(Err(PageError::OutOfMemory));
+        }
         self.arrived.wake_one();
     }
 }

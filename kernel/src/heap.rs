@@ -11,6 +11,7 @@ use core::{
 };
 
 use executor::lock::SpinLock;
+use mm::OutOfMemory;
 use talc::{
     base::{Talc, binning::Binning},
     source::Source,
@@ -20,6 +21,9 @@ use crate::memory;
 
 /// The heap grows by at least this many frames at once, and by fewer when memory is short.
 const GROWTH_FRAMES: usize = 64;
+
+/// What is kept for allocations that cannot be refused, in bytes.
+const RESERVE: usize = 256 << 10;
 
 /// What `Talc` needs beside the memory itself: room for its own marks.
 const OVERHEAD: usize = 64;
@@ -36,16 +40,17 @@ struct Frames;
 unsafe impl Source for Frames {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         let needed = (layout.size() + layout.align() + OVERHEAD).div_ceil(mm::PAGE_SIZE);
-        let frames = memory::memory().frames();
-        let run = frames
-            .try_alloc_contiguous(needed.max(GROWTH_FRAMES), 1)
-            .or_else(|| frames.try_alloc_contiguous(needed, 1))
-            .ok_or(())?;
-        let bytes = run.frames() * mm::PAGE_SIZE;
-        let start = memory::phys_to_virt(run.into_address().as_u64()) as *mut u8;
-        // SAFETY: the run is ours for good, and all physical memory is mapped.
-        unsafe { talc.claim(start, bytes) }.map(drop).ok_or(())
+        grow(talc, needed.max(GROWTH_FRAMES)).or_else(|()| grow(talc, needed))
     }
+}
+
+/// Adds a run of `frames` frames.
+fn grow<B: Binning>(talc: &mut Talc<Frames, B>, frames: usize) -> Result<(), ()> {
+    let run = memory::memory().frames().try_alloc_contiguous(frames, 1).ok_or(())?;
+    let bytes = run.frames() * mm::PAGE_SIZE;
+    let start = memory::phys_to_virt(run.into_address().as_u64()) as *mut u8;
+    // SAFETY: the run is ours for good, and all physical memory is mapped.
+    unsafe { talc.claim(start, bytes) }.map(drop).ok_or(())
 }
 
 // SAFETY: delegates to `Talc` under a lock.
@@ -74,6 +79,19 @@ unsafe impl GlobalAlloc for Heap {
             moved
         }
     }
+}
+
+/// Makes sure that the heap has a reserve for the small allocations that cannot be refused. Whoever begins something
+/// that can be refused (a thread, a mapping) asks first: so memory that is full ends in an error there.
+///
+/// # Errors
+/// When there are no frames for it.
+pub fn keep_reserve() -> Result<(), OutOfMemory> {
+    let mut heap = HEAP.0.lock();
+    while heap.counters().available_bytes < RESERVE {
+        grow(&mut heap, GROWTH_FRAMES).or_else(|()| grow(&mut heap, 1)).map_err(|()| OutOfMemory)?;
+    }
+    Ok(())
 }
 
 /// Puts `value` on the heap; `None` when there is no memory, where `Box::new` would end the machine. For what

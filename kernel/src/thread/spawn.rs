@@ -12,7 +12,7 @@ use core::{
 
 use conquer_once::spin::OnceCell;
 use executor::{Builder, Class, JoinHandle};
-use mm::AddressSpace;
+use mm::{AddressSpace, OutOfMemory};
 
 use super::{
     Counters, EndReason, Entry, THREADS, Thread, ThreadId,
@@ -21,9 +21,12 @@ use super::{
     run::run,
     stack::Stack,
 };
-use crate::arch::{
-    context::Context,
-    gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA},
+use crate::{
+    arch::{
+        context::Context,
+        gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA},
+    },
+    heap,
 };
 
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
@@ -124,6 +127,7 @@ fn start(
     entry: Option<Entry>,
     stack: Option<Stack>,
 ) -> Result<ThreadHandle, SpawnError> {
+    heap::keep_reserve().map_err(|OutOfMemory| SpawnError::NoMemory)?;
     let thread = Arc::new(Thread {
         id: ThreadId(NEXT_ID.fetch_add(1, Relaxed)),
         name,

@@ -56,7 +56,7 @@ pub(crate) async fn killed_loads_are_finished() -> Outcome {
     eventually("the device is done", || stalled.device.stats().in_flight == 0).await?;
     eventually("the pages are there", || stalled.object.stats().resident as usize == THREADS).await?;
     forget(stalled);
-    let back = eventually("memory is back", || before.has_frames_back(Usage::now())).await;
+    let back = eventually("memory is back", || Usage::now().frames == before.frames).await;
     back.map_err(|_| {
         Failure::new(alloc::format!("{before:?} of memory in use before, {:?} after", Usage::now()))
     })
