@@ -3,7 +3,9 @@
 //! An applicant registers under the pool's lock, in the same step in which it finds no frame for itself; so
 //! a frame that is freed later is promised to an applicant before anyone else can take it. Promises and
 //! refusals travel as permits of a semaphore, which keeps the order. What a permit means is read from the
-//! counts when it is used, so it does not matter who of the applicants goes without using one.
+//! counts when it is used, so it does not matter who of the applicants goes without using one. A permit follows
+//! its promise a moment later, so an applicant that goes in between leaves one behind that means nothing: whoever
+//! gets it waits again.
 //!
 //! | count | grows | shrinks |
 //! | --- | --- | --- |
@@ -88,14 +90,19 @@ impl FramePool {
     #[expect(clippy::manual_async_fn, reason = "the future of an `async fn` is larger")]
     pub fn alloc(&'static self) -> impl Future<Output = Result<Frame, OutOfMemory>> + Send {
         async move {
-            let applicant = match self.take_or_apply() {
+            let mut applicant = match self.take_or_apply() {
                 Ok(frame) => return Ok(frame),
                 Err(applicant) => applicant,
             };
-            if let Ok(permit) = self.answers.acquire().await {
-                permit.forget();
+            loop {
+                if let Ok(permit) = self.answers.acquire().await {
+                    permit.forget();
+                }
+                match self.answer(applicant) {
+                    Ok(answer) => return answer,
+                    Err(unanswered) => applicant = unanswered,
+                }
             }
-            self.answer(applicant)
         }
     }
 
@@ -115,17 +122,24 @@ impl FramePool {
         Err(Applicant { pool: self })
     }
 
-    /// What the permit of an applicant means.
-    fn answer(&'static self, applicant: Applicant) -> Result<Frame, OutOfMemory> {
-        core::mem::forget(applicant);
+    /// What the permit of an applicant means. Nothing, and the applicant is given back, when the one whom it was
+    /// for has gone between the promise and its permit.
+    fn answer(&'static self, applicant: Applicant) -> Result<Result<Frame, OutOfMemory>, Applicant> {
         let mut guarded = self.lists.lock();
-        if guarded.applicants.promised == 0 {
-            guarded.applicants.refused -= 1;
-            return Err(OutOfMemory);
-        }
-        guarded.applicants.promised -= 1;
-        let number = guarded.take(0).expect("a promised frame is there");
-        Ok(Frame::from_number(self, number))
+        let answer = match guarded.applicants {
+            Applicants { promised: 1.., .. } => {
+                guarded.applicants.promised -= 1;
+                let number = guarded.take(0).expect("a promised frame is there");
+                Ok(Frame::from_number(self, number))
+            }
+            Applicants { refused: 1.., .. } => {
+                guarded.applicants.refused -= 1;
+                Err(OutOfMemory)
+            }
+            Applicants { .. } => return Err(applicant),
+        };
+        core::mem::forget(applicant);
+        Ok(answer)
     }
 
     /// Tells the one who has waited longest that there is no memory; false when nobody waits.
@@ -135,5 +149,48 @@ impl FramePool {
             self.answers.add_permits(1);
         }
         named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::window::arena;
+
+    #[test]
+    fn a_permit_whose_applicant_has_gone_answers_nobody() {
+        let frames = arena::memory(64).frames();
+        let mut taken: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for refused in [false, true] {
+            let mut gone = Box::pin(frames.alloc());
+            assert!(gone.as_mut().poll(&mut context).is_pending());
+            // The answer is given; the applicant goes; its permit comes.
+            {
+                let mut guarded = frames.lists.lock();
+                if refused {
+                    assert!(guarded.applicants.refuse());
+                } else {
+                    let number = taken.pop().map(Frame::into_number).expect("all are taken");
+                    guarded.lists.free(number, 1);
+                    assert_eq!(guarded.applicants.promise(1), 1);
+                }
+            }
+            drop(gone);
+            frames.answers.add_permits(1);
+            taken.extend(frames.try_alloc());
+            let mut next = pin!(frames.alloc());
+            assert!(next.as_mut().poll(&mut context).is_pending());
+            assert_eq!(frames.stats().waiting, 1);
+            taken.pop();
+            let Poll::Ready(Ok(frame)) = next.as_mut().poll(&mut context) else { panic!("a frame is free") };
+            taken.push(frame);
+            assert_eq!((frames.stats().waiting, frames.answers.available_permits()), (0, 0));
+        }
     }
 }
