@@ -4,6 +4,7 @@ use core::fmt;
 
 use alloc::sync::Arc;
 
+use crate::frame::Moment;
 use crate::{Access, VirtAddr, VmObject};
 
 /// What a mapping allows. The hardware cannot refuse reading where it allows writing or executing; `mm`
@@ -97,9 +98,18 @@ pub(crate) struct Mapping {
     /// The object's page that `start` shows.
     pub(crate) first: u64,
     pub(crate) protection: Protection,
-    /// The number of the unmapping that takes it away: faults find nothing here any more, but the range is
-    /// not free until all CPUs have forgotten its pages.
-    pub(crate) going: Option<u64>,
+    /// Whether it is being unmapped: faults find nothing here any more, but the range is not free until all
+    /// CPUs have forgotten its pages.
+    pub(crate) going: Option<Going>,
+}
+
+/// How far the unmapping of a mapping is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Going {
+    /// Page tables may still show its pages.
+    Marked,
+    /// No page table shows them since this moment.
+    Cleared(Moment),
 }
 
 impl Mapping {

@@ -46,6 +46,11 @@ impl ReverseMap {
         debug_assert!(old.is_none(), "a mapping is noted once");
     }
 
+    /// Whether a mapping is noted with these numbers.
+    pub(crate) fn contains(&self, id: u64, first: u64, pages: u64) -> bool {
+        self.by_class.get(&key(first, pages, id)).is_some_and(|shown| shown.pages == pages)
+    }
+
     /// Forgets a mapping that was noted with the same numbers.
     #[must_use = "dropped after the lock"]
     pub(crate) fn remove(&mut self, id: u64, first: u64, pages: u64) -> Option<Shown> {

@@ -4,9 +4,8 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::AddressSpace;
-use super::mappings::distance;
 use crate::frame::Moment;
-use crate::mapping::Mapping;
+use crate::mapping::{Going, Mapping};
 use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
 /// Pages whose rights are taken before the lock is given up for a moment.
@@ -66,33 +65,38 @@ impl AddressSpace {
     }
 
     /// Marks the mappings in a range and clears their pages. `None` when there are none.
+    ///
+    /// What another has marked is cleared as well, and not waited for: it may be a thread that does not run.
     fn clear(&self, range: Range<VirtAddr>) -> Result<Option<Leaving<'_>>, MapError> {
-        let unmapping = self.memory.number_mapping();
         {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
             mappings.split(range.start, self.memory.number_mapping());
             mappings.split(range.end, self.memory.number_mapping());
-            let mut any = false;
             for mapping in mappings.within(&range) {
-                mapping.going.get_or_insert(unmapping);
-                any = true;
-            }
-            if !any {
-                return Ok(None);
+                mapping.going.get_or_insert(Going::Marked);
             }
             self.table.advance_generation();
         }
         let mut rest = range;
         let mut last = None;
-        while let Some(mapping) = self.first_going(&rest, unmapping) {
+        while !rest.is_empty()
+            && let Some(mapping) = self.first_going(&rest)
+        {
             rest.start = mapping.end();
-            self.take_down(&mapping);
-            last = Some(self.mappings.lock().note_cleared(self.memory.frames(), mapping.start, mapping.id));
+            let at = match mapping.going {
+                Some(Going::Cleared(at)) => Some(at),
+                _ => self.take_down_and_note(&mapping),
+            };
+            last = last.max(at);
         }
-        // All of them were cleared by others, perhaps by one who did not wait.
-        let last = last.or_else(|| self.mappings.lock().last_cleared());
         Ok(last.map(|at| Leaving { space: self, at }))
+    }
+
+    /// Clears a mapping that is marked, and says since when it is cleared. `None` if it is gone meanwhile.
+    pub(super) fn take_down_and_note(&self, mapping: &Mapping) -> Option<Moment> {
+        self.take_down(mapping);
+        self.mappings.lock().note_cleared(self.memory.frames(), mapping.start, mapping.id)
     }
 
     /// Removes the mappings whose pages all CPUs have forgotten.
@@ -105,15 +109,15 @@ impl AddressSpace {
         }
     }
 
-    /// The first mapping that an unmapping has marked.
-    fn first_going(&self, range: &Range<VirtAddr>, unmapping: u64) -> Option<Mapping> {
+    /// The first mapping that is being unmapped.
+    pub(super) fn first_going(&self, range: &Range<VirtAddr>) -> Option<Mapping> {
         let mut mappings = self.mappings.lock();
-        mappings.within(range).find(|mapping| mapping.going == Some(unmapping)).map(|mapping| mapping.clone())
+        mappings.within(range).find(|mapping| mapping.going.is_some()).map(|mapping| mapping.clone())
     }
 
-    /// Clears a mapping's pages and makes its object forget it.
+    /// Clears a mapping's pages and makes its object forget it. Two may do so at a time, or one after the other.
     fn take_down(&self, mapping: &Mapping) {
-        mapping.object.hide_range(mapping.first, mapping.start, mapping.pages, &self.table);
+        mapping.object.hide_range(mapping, mapping.end(), &self.table);
         mapping.object.forget_mapping(mapping.id, mapping.first, mapping.pages);
     }
 
@@ -167,17 +171,19 @@ impl AddressSpace {
 
     /// Takes all pages out of the tables, and leaves the mappings: the hardware has no way to forbid
     /// reading a page that is there.
-    fn hide_all(&self, range: Range<VirtAddr>) {
-        let mut at = range.start;
-        while at < range.end {
+    pub(super) fn hide_all(&self, range: Range<VirtAddr>) {
+        let mut rest = range;
+        while !rest.is_empty() {
             let found = {
                 let mut mappings = self.mappings.lock();
-                mappings.within(&(at..range.end)).next().map(|mapping| mapping.clone())
+                mappings.within(&rest).next().map(|mapping| mapping.clone())
             };
             let Some(mapping) = found else { return };
-            let pages = mapping.pages.min(distance(mapping.start, range.end));
-            mapping.object.hide_range(mapping.first, mapping.start, pages, &self.table);
-            at = mapping.end();
+            let hidden = mapping.object.hide_range(&mapping, mapping.end().min(rest.end), &self.table);
+            // Another has split it meanwhile, or unmapped it: then it is looked for again, or cleared already.
+            if hidden || mapping.going.is_some() {
+                rest.start = mapping.end();
+            }
         }
     }
 }

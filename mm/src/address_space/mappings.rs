@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use crate::address::PAGE_BYTES;
 use crate::frame::{FramePool, Moment};
-use crate::mapping::Mapping;
+use crate::mapping::{Going, Mapping};
 use crate::{MapError, VirtAddr};
 
 /// What the address space's lock guards.
@@ -43,10 +43,11 @@ impl Mappings {
         (address < mapping.end()).then_some(mapping)
     }
 
-    /// The mappings that lie in `range`, by start. Those that reach into it from outside are not among them:
-    /// callers split at the ends first.
+    /// The mappings that reach into `range`, which is not empty, by start. Callers split at the ends first: what still reaches out
+    /// of it then is being unmapped.
     pub(super) fn within(&mut self, range: &Range<VirtAddr>) -> impl Iterator<Item = &mut Mapping> {
-        self.by_start.range_mut(range.clone()).map(|(_, mapping)| mapping)
+        let from = self.at(range.start).map_or(range.start, |mapping| mapping.start);
+        self.by_start.range_mut(from..range.end).map(|(_, mapping)| mapping)
     }
 
     /// The first mapping at or after `address`.
@@ -59,17 +60,18 @@ impl Mappings {
         self.by_start.insert(mapping.start, mapping);
     }
 
-    /// Notes that the pages of a mapping are cleared. Returns the moment, the latest of all noted.
-    pub(super) fn note_cleared(&mut self, frames: &FramePool, start: VirtAddr, id: u64) -> Moment {
+    /// Notes that the pages of a mapping are cleared, and says since when, which another may have noted. `None`
+    /// if the mapping is gone, because all CPUs have forgotten it already.
+    pub(super) fn note_cleared(&mut self, frames: &FramePool, start: VirtAddr, id: u64) -> Option<Moment> {
+        let mapping = self.by_start.get_mut(&start).filter(|mapping| mapping.id == id)?;
+        if let Some(Going::Cleared(at)) = mapping.going {
+            return Some(at);
+        }
         // Taken under this lock, so that later entries are not over before earlier ones.
         let at = frames.moment();
+        mapping.going = Some(Going::Cleared(at));
         self.cleared.push_back(Cleared { at, start, id });
-        at
-    }
-
-    /// When the pages of a mapping were last cleared that is still there.
-    pub(super) fn last_cleared(&self) -> Option<Moment> {
-        self.cleared.back().map(|cleared| cleared.at)
+        Some(at)
     }
 
     /// Takes out a mapping whose pages all CPUs have forgotten.
@@ -175,6 +177,6 @@ impl Mappings {
 }
 
 /// Pages from `start` to `end`.
-pub(super) fn distance(start: VirtAddr, end: VirtAddr) -> u64 {
+fn distance(start: VirtAddr, end: VirtAddr) -> u64 {
     (end.as_u64() - start.as_u64()) / PAGE_BYTES
 }

@@ -2,10 +2,12 @@
 
 use alloc::sync::Arc;
 use core::future::Future;
+use core::ops::Range;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use super::AddressSpace;
+use crate::mapping::Going;
 use crate::settle::Attempt;
 use crate::window::arena;
 use crate::{
@@ -89,7 +91,11 @@ fn a_new_mapping_elsewhere_does_not_disturb_a_fault() {
 fn a_page_that_is_being_unmapped_is_not_found_and_its_range_is_not_free() {
     let (space, object) = scene();
     assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Done));
-    space.mappings.lock().within(&(BASE..BASE.page_add(8))).for_each(|mapping| mapping.going = Some(0));
+    space
+        .mappings
+        .lock()
+        .within(&(BASE..BASE.page_add(8)))
+        .for_each(|mapping| mapping.going = Some(Going::Marked));
     assert!(space.peek(fault(Access::Read)).is_err());
     let again = space.map(&object, PageIndex::new(0), 1, RW, Placement::Fixed(BASE));
     assert_eq!(again, Err(crate::MapError::Overlap));
@@ -112,26 +118,67 @@ fn a_table_takes_the_spare_frame_when_there_is_no_other() {
     }
 }
 
-#[test]
-fn two_unmappings_that_overlap_each_take_away_what_they_marked() {
-    let (space, object) = scene();
-    let middle = BASE.page_add(3)..BASE.page_add(5);
+/// Uses all 8 pages at `BASE`.
+fn touch_all(space: &AddressSpace) {
     for page in 0..8 {
         let fault = Fault { address: BASE.page_add(page).as_u64(), ..fault(Access::Write) };
         assert!(matches!(space.attempt(fault, &mut None), Attempt::Done));
     }
-    // Another unmapping has marked the middle and has yet to clear it.
-    {
-        let mut mappings = space.mappings.lock();
-        mappings.split(middle.start, space.memory.number_mapping());
-        mappings.split(middle.end, space.memory.number_mapping());
-        mappings.within(&middle).for_each(|mapping| mapping.going = Some(u64::MAX));
+}
+
+/// An unmapping that has marked a range and has yet to clear it.
+fn mark(space: &AddressSpace, range: &Range<VirtAddr>) {
+    let mut mappings = space.mappings.lock();
+    mappings.split(range.start, space.memory.number_mapping());
+    mappings.split(range.end, space.memory.number_mapping());
+    mappings.within(range).for_each(|mapping| mapping.going = Some(Going::Marked));
+}
+
+#[test]
+fn an_unmapping_takes_down_what_another_has_marked_and_not_cleared() {
+    // All of it, a part of it, one page within it, and more than it.
+    for (from, to) in [(3, 5), (0, 4), (4, 5), (0, 8)] {
+        let (space, object) = scene();
+        touch_all(&space);
+        mark(&space, &(BASE.page_add(3)..BASE.page_add(5)));
+        now(space.unmap(BASE.page_add(from)..BASE.page_add(to))).expect("a range of the space");
+        let gone = |page| (from..to).contains(&page) || (3..5).contains(&page);
+        for page in 0..8 {
+            assert_eq!(space.walk(BASE.page_add(page)).is_none(), gone(page), "page {page}");
+        }
+        let left = (0..8).filter(|&page| !gone(page)).count() as u64;
+        assert_eq!((space.stats().mapped_pages, space.stats().resident_pages), (left, left));
+        assert_eq!(object.stats().mappings, space.stats().mappings);
+        let at = Placement::Fixed(BASE.page_add(3));
+        assert_eq!(space.map(&object, PageIndex::new(0), 2, RW, at), Ok(BASE.page_add(3)));
     }
-    now(space.unmap(BASE..BASE.page_add(4))).expect("a range of the space");
-    assert_eq!((space.stats().mappings, space.stats().mapped_pages), (2, 5));
-    now(space.unmap(BASE.page_add(4)..BASE.page_add(8))).expect("a range of the space");
-    for page in 0..8 {
-        assert_eq!(space.walk(BASE.page_add(page)).is_some(), (3..5).contains(&page), "page {page}");
-    }
-    assert_eq!((space.stats().mappings, object.stats().mappings), (1, 1));
+}
+
+#[test]
+fn whoever_is_late_with_clearing_leaves_what_is_mapped_there_next() {
+    let (space, object) = scene();
+    touch_all(&space);
+    let all = BASE..BASE.page_add(8);
+    mark(&space, &all);
+    let marked = space.first_going(&all).expect("it is marked");
+    now(space.unmap(all)).expect("a range of the space");
+    let new = VmObject::zero(space.memory, 8);
+    space.map(&new, PageIndex::new(0), 8, RW, Placement::Fixed(BASE)).expect("it is free");
+    touch_all(&space);
+    assert_eq!(space.take_down_and_note(&marked), None);
+    assert_eq!(space.stats().resident_pages, 8);
+    assert_eq!((object.stats().mappings, new.stats().mappings), (0, 1));
+}
+
+#[test]
+fn hiding_pages_of_a_mapping_that_was_split_begins_again() {
+    let (space, _object) = scene();
+    touch_all(&space);
+    let all = BASE..BASE.page_add(8);
+    let whole = space.mappings.lock().within(&all).next().map(|mapping| mapping.clone()).expect("one");
+    space.mappings.lock().split(BASE.page_add(3), space.memory.number_mapping());
+    assert!(!whole.object.hide_range(&whole, whole.end(), &space.table));
+    assert_eq!(space.stats().resident_pages, 8);
+    space.hide_all(BASE..BASE.page_add(6));
+    assert_eq!(space.stats().resident_pages, 2);
 }

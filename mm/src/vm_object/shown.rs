@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 
 use super::{Inner, VmObject};
+use crate::address::PAGE_BYTES;
+use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::page_state::PageState;
 use crate::reverse_map::Shown;
@@ -53,25 +55,31 @@ impl VmObject {
         inner.mappings.insert(second, first + pages_before, pages - pages_before, start, table);
     }
 
-    /// Takes the pages of a mapping, or of a part of it, out of its page table; this CPU forgets them. The mapping
-    /// shows `first` at `start`. The caller has seen to it that no fault enters them again.
-    pub(crate) fn hide_range(&self, first: u64, start: VirtAddr, pages: u64, table: &Table) {
-        let end = start.page_add(pages);
-        let mut at = start;
+    /// Takes the pages of a mapping that lie before `end` out of its page table; this CPU forgets them. The caller
+    /// has seen to it that no fault enters them again.
+    ///
+    /// False if the mapping is not one of this object, or not any more: then nothing is taken out, because the
+    /// range may show something else already.
+    pub(crate) fn hide_range(&self, mapping: &Mapping, end: VirtAddr, table: &Table) -> bool {
+        let mut at = mapping.start;
         while at < end {
             let mut inner = self.inner.lock();
+            if !inner.mappings.contains(mapping.id, mapping.first, mapping.pages) {
+                return false;
+            }
             let mut tables = table.tables.lock();
             for _ in 0..BATCH {
-                let Some(page) = tables.next_present(at, end) else { return };
+                let Some(page) = tables.next_present(at, end) else { return true };
                 let leaf = tables.unmap(page);
                 self.memory.hardware().invalidate(table.root(), page);
-                let index = first + (page.as_u64() - start.as_u64()) / crate::address::PAGE_BYTES;
+                let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
                 if leaf.is_some_and(|leaf| leaf.dirty) {
                     self.note_written(&mut inner, index);
                 }
                 at = page.page_add(1);
             }
         }
+        true
     }
 
     /// Takes a page out of every page table that shows it; this CPU forgets it. True when one of them says that it
