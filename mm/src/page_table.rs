@@ -9,6 +9,7 @@
 //! `shootdown` says. The tables themselves may be loaded on some CPU when they are dropped: their frames go into
 //! quarantine.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::PAGE_BYTES;
@@ -19,6 +20,8 @@ use crate::page_entry::{
 use crate::{ExistingRoot, Frame, Memory, OutOfMemory, PhysAddr, Protection, VirtAddr};
 
 const ROOT_LEVEL: u32 = 4;
+/// Looks at entries before locks are given up for a moment.
+pub(crate) const LOOKS: usize = 64;
 /// The first root entry of the upper half.
 const UPPER_HALF: usize = 256;
 
@@ -185,31 +188,37 @@ impl PageTable {
         Some(leaf_of(old))
     }
 
-    /// The first page of `page..end` that is present; whole tables that are missing are skipped.
-    pub(crate) fn next_present(&self, page: VirtAddr, end: VirtAddr) -> Option<VirtAddr> {
-        let mut at = page;
-        while at < end {
-            let mut table = self.root;
-            let mut level = ROOT_LEVEL;
-            loop {
-                let entry = self.entry(table, index(at, level)).load(Ordering::Relaxed);
-                if entry & PRESENT == 0 || (level != 1 && entry & LARGE != 0) {
-                    break;
-                }
-                if level == 1 {
-                    return Some(at);
-                }
-                table = target(entry);
-                level -= 1;
-            }
+    /// The first page of a range that is present; whole tables that are missing are skipped. What was looked at
+    /// is taken off the front of the range. Each look at a page or at such a table uses up one of `looks`, and
+    /// `None` says that they are used up or the range is empty.
+    pub(crate) fn next_present(&self, rest: &mut Range<VirtAddr>, looks: &mut usize) -> Option<VirtAddr> {
+        while *looks > 0 && !rest.is_empty() {
+            *looks -= 1;
+            let at = rest.start;
+            let (level, present) = self.deepest(at);
             let span = PAGE_BYTES << (9 * (level - 1));
             let next = (at.as_u64() & !(span - 1)).wrapping_add(span);
-            if next <= at.as_u64() {
-                return None;
+            rest.start = if next > at.as_u64() { VirtAddr::truncated(next) } else { rest.end };
+            if level == 1 && present {
+                return Some(at);
             }
-            at = VirtAddr::truncated(next);
         }
         None
+    }
+
+    /// The level of the last entry on the way to a page, and whether it is present.
+    fn deepest(&self, page: VirtAddr) -> (u32, bool) {
+        let mut table = self.root;
+        let mut level = ROOT_LEVEL;
+        loop {
+            let entry = self.entry(table, index(page, level)).load(Ordering::Relaxed);
+            let present = entry & PRESENT != 0;
+            if !present || level == 1 || entry & LARGE != 0 {
+                return (level, present);
+            }
+            table = target(entry);
+            level -= 1;
+        }
     }
 
     /// Pages that are present and were entered here.

@@ -6,10 +6,8 @@ use core::ops::Range;
 use super::AddressSpace;
 use crate::frame::Moment;
 use crate::mapping::{Going, Mapping};
+use crate::page_table::LOOKS;
 use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
-
-/// Pages whose rights are taken before the lock is given up for a moment.
-const BATCH: usize = 64;
 
 impl AddressSpace {
     /// Maps `pages` pages of `object` from `first` on, and says where. Nothing is loaded: pages come by
@@ -156,15 +154,20 @@ impl AddressSpace {
 
     /// Takes rights from the pages that are shown.
     fn restrict(&self, range: Range<VirtAddr>, protection: Protection) {
-        let mut at = range.start;
-        while at < range.end {
-            let mut tables = self.table.tables.lock();
-            for _ in 0..BATCH {
-                let Some(page) = tables.next_present(at, range.end) else { return };
-                if tables.restrict(page, protection) {
-                    self.memory.hardware().invalidate(self.table.root(), page);
-                }
-                at = page.page_add(1);
+        let mut rest = range;
+        while !rest.is_empty() {
+            self.restrict_some(&mut rest, protection);
+        }
+    }
+
+    /// The part of `restrict` that is done without giving up the lock. What is done is taken off the front of
+    /// `rest`.
+    pub(super) fn restrict_some(&self, rest: &mut Range<VirtAddr>, protection: Protection) {
+        let mut tables = self.table.tables.lock();
+        let mut looks = LOOKS;
+        while let Some(page) = tables.next_present(rest, &mut looks) {
+            if tables.restrict(page, protection) {
+                self.memory.hardware().invalidate(self.table.root(), page);
             }
         }
     }

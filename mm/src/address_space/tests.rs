@@ -8,6 +8,7 @@ use core::task::{Context, Poll, Waker};
 
 use super::AddressSpace;
 use crate::mapping::Going;
+use crate::page_table::LOOKS;
 use crate::settle::Attempt;
 use crate::window::arena;
 use crate::{
@@ -181,4 +182,57 @@ fn hiding_pages_of_a_mapping_that_was_split_begins_again() {
     assert_eq!(space.stats().resident_pages, 8);
     space.hide_all(BASE..BASE.page_add(6));
     assert_eq!(space.stats().resident_pages, 2);
+}
+
+#[test]
+fn a_walk_over_pages_that_are_not_there_gives_up_its_locks_again_and_again() {
+    const PAGES: u64 = 4 * 512;
+    let memory = arena::memory(100);
+    let object = VmObject::zero(memory, PAGES);
+    let table = PageTable::new_user(memory, PhysAddr::new(0)).expect("room for a root");
+    let space = AddressSpace::new(memory, table, BASE..BASE.page_add(PAGES));
+    space.map(&object, PageIndex::new(0), PAGES, RW, Placement::Fixed(BASE)).expect("room");
+    // All tables are there, and one page in each.
+    let all = BASE..BASE.page_add(PAGES);
+    for page in (0..PAGES).step_by(512) {
+        let fault = Fault { address: BASE.page_add(page).as_u64(), ..fault(Access::Write) };
+        assert!(matches!(space.attempt(fault, &mut None), Attempt::Done));
+    }
+    let holds = |step: &mut dyn FnMut(&mut Range<VirtAddr>)| {
+        let (mut rest, mut holds) = (all.clone(), 0);
+        while !rest.is_empty() {
+            let before = rest.start.as_u64();
+            step(&mut rest);
+            assert!(rest.start.as_u64() - before <= LOOKS as u64 * 4096);
+            holds += 1;
+        }
+        holds
+    };
+    let expected = PAGES / LOOKS as u64;
+    assert_eq!(holds(&mut |rest| space.restrict_some(rest, Protection::READ.for_user())), expected);
+    assert!(space.walk(BASE.page_add(512)).is_some_and(|walk| !walk.protection.write));
+    let mapping = space.mappings.lock().at(BASE).cloned().expect("it is mapped");
+    assert_eq!(holds(&mut |rest| assert!(object.hide_some(&mapping, rest, &space.table))), expected);
+    assert_eq!(space.stats().resident_pages, 0);
+}
+
+#[test]
+fn a_walk_over_tables_that_are_not_there_gives_up_its_locks_as_well() {
+    let memory = arena::memory(100);
+    let mut table = PageTable::new_user(memory, PhysAddr::new(0)).expect("room for a root");
+    let at = |address| VirtAddr::truncated(address);
+    // One page at either end of 1 GiB whose other 510 tables are missing.
+    for page in [0x4000_0000, 0x7fff_f000] {
+        let frame = memory.frames().try_alloc().expect("room").into_number();
+        table.map(at(page), frame, RW, &mut None).expect("room for tables");
+    }
+    let (mut rest, mut found, mut times) = (at(0x4000_0000)..at(0x8000_0000), 0, 0);
+    while !rest.is_empty() {
+        let mut looks = LOOKS;
+        while table.next_present(&mut rest, &mut looks).is_some() {
+            found += 1;
+        }
+        times += 1;
+    }
+    assert_eq!((found, times), (2, (512u64 + 510 + 512).div_ceil(LOOKS as u64)));
 }

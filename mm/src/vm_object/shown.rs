@@ -1,18 +1,17 @@
 //! Where an object's pages are shown: noting and forgetting mappings, taking pages out of page tables.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use super::{Inner, VmObject};
 use crate::address::PAGE_BYTES;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::page_state::PageState;
+use crate::page_table::LOOKS;
 use crate::reverse_map::Shown;
 use crate::table::Table;
 use crate::{MapError, VirtAddr};
-
-/// Pages that are cleared before the locks are given up for a moment.
-const BATCH: usize = 64;
 
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,22 +60,30 @@ impl VmObject {
     /// False if the mapping is not one of this object, or not any more: then nothing is taken out, because the
     /// range may show something else already.
     pub(crate) fn hide_range(&self, mapping: &Mapping, end: VirtAddr, table: &Table) -> bool {
-        let mut at = mapping.start;
-        while at < end {
-            let mut inner = self.inner.lock();
-            if !inner.mappings.contains(mapping.id, mapping.first, mapping.pages) {
+        let mut rest = mapping.start..end;
+        while !rest.is_empty() {
+            if !self.hide_some(mapping, &mut rest, table) {
                 return false;
             }
-            let mut tables = table.tables.lock();
-            for _ in 0..BATCH {
-                let Some(page) = tables.next_present(at, end) else { return true };
-                let leaf = tables.unmap(page);
-                self.memory.hardware().invalidate(table.root(), page);
-                let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
-                if leaf.is_some_and(|leaf| leaf.dirty) {
-                    self.note_written(&mut inner, index);
-                }
-                at = page.page_add(1);
+        }
+        true
+    }
+
+    /// The part of `hide_range` that is done without giving up the locks. What is done is taken off the front of
+    /// `rest`.
+    pub(crate) fn hide_some(&self, mapping: &Mapping, rest: &mut Range<VirtAddr>, table: &Table) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.mappings.contains(mapping.id, mapping.first, mapping.pages) {
+            return false;
+        }
+        let mut tables = table.tables.lock();
+        let mut looks = LOOKS;
+        while let Some(page) = tables.next_present(rest, &mut looks) {
+            let leaf = tables.unmap(page);
+            self.memory.hardware().invalidate(table.root(), page);
+            let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
+            if leaf.is_some_and(|leaf| leaf.dirty) {
+                self.note_written(&mut inner, index);
             }
         }
         true
