@@ -25,7 +25,8 @@
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table`, `page_entry` |
 //!
 //! And beside that way: `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
-//! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away.
+//! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away; and
+//! `fallible` makes a full heap an answer.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]
@@ -36,6 +37,7 @@ extern crate std;
 
 mod address;
 mod address_space;
+mod fallible;
 mod frame;
 mod mapping;
 mod memory;

@@ -1,105 +1,267 @@
-//! From page number to page: chunks of 64 entries, found by one descent. A page that is absent costs
-//! nothing where all 64 are.
+//! From page number to page: a tree whose leaves are chunks of 64 entries, found by one descent. A page that is
+//! absent costs nothing where all 64 are. The loads under way stand in the chunk of their page.
+//!
+//! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::page_state::PageEntry;
+use crate::OutOfMemory;
+use crate::fallible::{Shared, try_box};
+use crate::page_request::Load;
+use crate::page_state::{PageEntry, PageState};
 
-const CHUNK: u64 = 64;
+/// Each node has 2^6 slots.
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+
+enum Node {
+    Inner(Box<[Option<Node>; SLOTS]>),
+    Chunk(Box<Chunk>),
+}
 
 struct Chunk {
-    entries: [PageEntry; CHUNK as usize],
+    entries: [PageEntry; SLOTS],
     /// Entries that are not absent.
     used: u32,
+    /// The loads of pages of this chunk.
+    loads: Vec<Shared<Load>>,
 }
 
 /// The pages of one object, guarded by the object's lock.
-#[derive(Default)]
 pub(crate) struct PageIndexMap {
-    chunks: BTreeMap<u64, Box<Chunk>>,
+    root: Option<Node>,
+    /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
+    shift: u32,
+    loading: usize,
+}
+
+fn slot(index: u64, shift: u32) -> usize {
+    (index >> shift) as usize % SLOTS
 }
 
 impl PageIndexMap {
+    /// For an object of so many pages, all of them absent.
+    pub(crate) fn new(pages: u64) -> Self {
+        let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
+        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, loading: 0 }
+    }
+
+    /// Pages that there are slots for.
+    fn end(&self) -> u64 {
+        1u64.checked_shl(self.shift + BITS).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn get(&self, index: u64) -> PageEntry {
-        match self.chunks.get(&(index / CHUNK)) {
-            Some(chunk) => chunk.entries[(index % CHUNK) as usize],
-            None => PageEntry::ABSENT,
+        self.chunk(index).map_or(PageEntry::ABSENT, |chunk| chunk.entries[slot(index, 0)])
+    }
+
+    /// Changes an entry. There is room for it, or it becomes absent.
+    pub(crate) fn set(&mut self, index: u64, entry: PageEntry) {
+        let Some(chunk) = self.chunk_mut(index) else {
+            return assert!(entry == PageEntry::ABSENT, "page {index} has no room");
+        };
+        let old = core::mem::replace(&mut chunk.entries[slot(index, 0)], entry);
+        chunk.used += u32::from(entry != PageEntry::ABSENT);
+        chunk.used -= u32::from(old != PageEntry::ABSENT);
+        if chunk.used == 0 {
+            self.give_up_room(index);
         }
     }
 
-    pub(crate) fn set(&mut self, index: u64, entry: PageEntry) {
-        let number = index / CHUNK;
-        if entry == PageEntry::ABSENT {
-            let Some(chunk) = self.chunks.get_mut(&number) else { return };
-            let old = core::mem::replace(&mut chunk.entries[(index % CHUNK) as usize], entry);
-            chunk.used -= u32::from(old != PageEntry::ABSENT);
-            if chunk.used == 0 {
-                self.chunks.remove(&number);
-            }
-            return;
+    /// Makes room for a page's entry, which is then set, or the room given up.
+    pub(crate) fn make_room(&mut self, index: u64) -> Result<(), OutOfMemory> {
+        let made = make_room(&mut self.root, index, self.shift);
+        if made.is_err() {
+            self.give_up_room(index);
         }
-        let chunk = self
-            .chunks
-            .entry(number)
-            .or_insert_with(|| Box::new(Chunk { entries: [PageEntry::ABSENT; CHUNK as usize], used: 0 }));
-        let old = core::mem::replace(&mut chunk.entries[(index % CHUNK) as usize], entry);
-        chunk.used += u32::from(old == PageEntry::ABSENT);
+        made
+    }
+
+    /// Gives up room that was made for a page where no entry is set.
+    pub(crate) fn give_up_room(&mut self, index: u64) {
+        give_up_room(&mut self.root, index, self.shift);
+    }
+
+    /// A page is being loaded from now on.
+    pub(crate) fn begin_load(&mut self, index: u64, load: Shared<Load>) -> Result<(), OutOfMemory> {
+        self.make_room(index)?;
+        let chunk = self.chunk_mut(index).expect("room was made");
+        if chunk.loads.try_reserve(1).is_err() {
+            self.give_up_room(index);
+            return Err(OutOfMemory);
+        }
+        chunk.loads.push(load);
+        self.loading += 1;
+        self.set(index, PageEntry::new(PageState::Loading));
+        Ok(())
+    }
+
+    /// The load of a page.
+    pub(crate) fn load(&self, index: u64) -> Option<&Shared<Load>> {
+        self.chunk(index)?.loads.iter().find(|load| load.page().as_u64() == index)
+    }
+
+    /// Takes out the load of a page, which is no longer loading.
+    #[must_use = "dropped after the lock"]
+    pub(crate) fn end_load(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Load>> {
+        let loads = &mut self.chunk_mut(index)?.loads;
+        let position = loads.iter().position(|load| load.page().as_u64() == index)?;
+        let load = loads.swap_remove(position);
+        self.loading -= 1;
+        self.set(index, entry);
+        Some(load)
+    }
+
+    /// Loads under way.
+    pub(crate) fn loading(&self) -> usize {
+        self.loading
     }
 
     /// The first page in `range` that is not absent.
     pub(crate) fn next_used(&self, range: Range<u64>) -> Option<(u64, PageEntry)> {
+        let range = range.start..range.end.min(self.end());
         if range.is_empty() {
             return None;
         }
-        for (number, chunk) in self.chunks.range(range.start / CHUNK..=(range.end - 1) / CHUNK) {
-            let base = number * CHUNK;
-            let from = range.start.saturating_sub(base);
-            let to = (range.end - base).min(CHUNK);
-            for offset in from..to {
-                let entry = chunk.entries[offset as usize];
-                if entry != PageEntry::ABSENT {
-                    return Some((base + offset, entry));
-                }
+        next_used(self.root.as_ref()?, 0, self.shift, &range)
+    }
+
+    fn chunk(&self, index: u64) -> Option<&Chunk> {
+        let mut node = self.root.as_ref().filter(|_| index < self.end())?;
+        let mut shift = self.shift;
+        loop {
+            match node {
+                Node::Chunk(chunk) => return Some(chunk),
+                Node::Inner(nodes) => node = nodes[slot(index, shift)].as_ref()?,
             }
+            shift -= BITS;
         }
-        None
+    }
+
+    fn chunk_mut(&mut self, index: u64) -> Option<&mut Chunk> {
+        let end = self.end();
+        let mut node = self.root.as_mut().filter(|_| index < end)?;
+        let mut shift = self.shift;
+        loop {
+            match node {
+                Node::Chunk(chunk) => return Some(chunk),
+                Node::Inner(nodes) => node = nodes[slot(index, shift)].as_mut()?,
+            }
+            shift -= BITS;
+        }
+    }
+}
+
+/// Adds the nodes that are missing on the way to a page. Those added before one that cannot be stay.
+fn make_room(mut place: &mut Option<Node>, index: u64, mut shift: u32) -> Result<(), OutOfMemory> {
+    loop {
+        if place.is_none() {
+            *place = Some(if shift == 0 {
+                let entries = [PageEntry::ABSENT; SLOTS];
+                Node::Chunk(try_box(Chunk { entries, used: 0, loads: Vec::new() })?)
+            } else {
+                Node::Inner(try_box([const { None }; SLOTS])?)
+            });
+        }
+        match place {
+            Some(Node::Inner(nodes)) => place = &mut nodes[slot(index, shift)],
+            _ => return Ok(()),
+        }
+        shift -= BITS;
+    }
+}
+
+/// Removes the nodes on the way to a page that have nothing in them. The depth is that of the tree.
+fn give_up_room(place: &mut Option<Node>, index: u64, shift: u32) {
+    let empty = match place {
+        None => return,
+        Some(Node::Chunk(chunk)) => chunk.used == 0,
+        Some(Node::Inner(nodes)) => {
+            give_up_room(&mut nodes[slot(index, shift)], index, shift - BITS);
+            nodes.iter().all(Option::is_none)
+        }
+    };
+    if empty {
+        *place = None;
+    }
+}
+
+/// The first page of a node that is in `range` and not absent. The node begins with page `base`, and has pages of
+/// the range.
+fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(u64, PageEntry)> {
+    let from = (range.start.saturating_sub(base) >> shift) as usize;
+    let last = ((range.end - 1 - base) >> shift).min(SLOTS as u64 - 1) as usize;
+    match node {
+        Node::Chunk(chunk) => (from..=last)
+            .map(|slot| (base + slot as u64, chunk.entries[slot]))
+            .find(|&(_, entry)| entry != PageEntry::ABSENT),
+        Node::Inner(nodes) => (from..=last).find_map(|slot| {
+            next_used(nodes[slot].as_ref()?, base + ((slot as u64) << shift), shift - BITS, range)
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PageState;
 
     fn loaded(frame: u64) -> PageEntry {
         PageEntry::new(PageState::Loaded { frame })
     }
 
+    fn enter(map: &mut PageIndexMap, index: u64) {
+        map.make_room(index).expect("there is memory");
+        map.set(index, loaded(index & 0xffff));
+    }
+
     #[test]
     fn used_pages_are_found_in_order_and_only_within_the_range() {
-        let mut map = PageIndexMap::default();
-        for index in [3, 63, 64, 1000, u64::MAX / 4096] {
-            map.set(index, loaded(index & 0xffff));
+        const LAST: u64 = (1 << 51) - 1;
+        let mut map = PageIndexMap::new(LAST + 1);
+        for index in [3, 63, 64, 1000, LAST] {
+            enter(&mut map, index);
         }
         assert_eq!(map.next_used(0..u64::MAX).map(|found| found.0), Some(3));
         assert_eq!(map.next_used(4..1000).map(|found| found.0), Some(63));
         assert_eq!(map.next_used(64..65).map(|found| found.0), Some(64));
         assert_eq!(map.next_used(65..1000).map(|found| found.0), None);
         assert_eq!(map.next_used(65..65).map(|found| found.0), None);
+        assert_eq!(map.next_used(1001..u64::MAX).map(|found| found.0), Some(LAST));
+        assert_eq!(map.next_used(1001..LAST).map(|found| found.0), None);
         assert_eq!(map.get(1000).state(), PageState::Loaded { frame: 1000 });
     }
 
     #[test]
+    fn an_object_of_any_size_has_room_for_its_pages_and_nothing_beyond() {
+        for pages in [1, 2, 63, 64, 65, 4096, 4097, 1 << 51] {
+            let mut map = PageIndexMap::new(pages);
+            enter(&mut map, 0);
+            enter(&mut map, pages - 1);
+            assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
+            assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
+            for beyond in [map.end(), 1 << 60, u64::MAX] {
+                assert!(map.get(beyond) == PageEntry::ABSENT);
+                map.set(beyond, PageEntry::ABSENT);
+            }
+        }
+    }
+
+    #[test]
     fn a_chunk_without_pages_costs_nothing() {
-        let mut map = PageIndexMap::default();
-        map.set(7, loaded(1));
-        map.set(8, loaded(2));
-        map.set(7, PageEntry::ABSENT);
-        assert_eq!(map.chunks.len(), 1);
-        map.set(8, PageEntry::ABSENT);
-        map.set(8, PageEntry::ABSENT);
-        assert_eq!(map.chunks.len(), 0);
+        for pages in [64, 1 << 30] {
+            let mut map = PageIndexMap::new(pages);
+            enter(&mut map, 7);
+            enter(&mut map, 8);
+            map.set(7, PageEntry::ABSENT);
+            assert!(map.root.is_some());
+            map.set(8, PageEntry::ABSENT);
+            map.set(8, PageEntry::ABSENT);
+            assert!(map.root.is_none());
+            map.make_room(9).expect("there is memory");
+            map.give_up_room(9);
+            assert!(map.root.is_none());
+        }
     }
 }

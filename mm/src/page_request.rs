@@ -12,12 +12,13 @@
 //! | completion, new waiter | the waiter holds the load already and finds the outcome set before it sleeps |
 //! | pager drops the request | counts as a completion with `PageError::Abandoned` |
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Weak;
 use core::fmt;
 use core::future::Future;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::{Frame, Memory, PageError, PageIndex, PhysAddr, VmObject};
+use crate::fallible::Shared;
+use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PhysAddr, VmObject};
 use executor::{WaitQueue, WaitReason};
 
 /// One load, as those see it who wait for it.
@@ -33,8 +34,12 @@ pub(crate) struct Load {
 const LOOK_AGAIN: u8 = u8::MAX;
 
 impl Load {
-    pub(crate) fn new(memory: &'static Memory, object: Weak<VmObject>, index: u64) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(
+        memory: &'static Memory,
+        object: Weak<VmObject>,
+        index: u64,
+    ) -> Result<Shared<Self>, OutOfMemory> {
+        Shared::try_new(Self {
             object,
             memory,
             index,
@@ -79,12 +84,12 @@ impl Load {
 /// may be done by an interrupt handler.
 pub struct PageRequest {
     /// Always there until the end.
-    load: Option<Arc<Load>>,
+    load: Option<Shared<Load>>,
     frame: Option<Frame>,
 }
 
 impl PageRequest {
-    pub(crate) fn new(load: Arc<Load>) -> Self {
+    pub(crate) fn new(load: Shared<Load>) -> Self {
         Self { load: Some(load), frame: None }
     }
 

@@ -2,13 +2,13 @@
 //! try again from the start, because nothing seen before a wait is believed after it.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use core::future::Future;
 
+use crate::fallible::{Shared, try_box};
 use crate::frame::Moment;
 use crate::memory::Counters;
 use crate::page_request::Load;
-use crate::{Denial, Frame, Memory, PageError, PageIndex};
+use crate::{Denial, Frame, Memory, OutOfMemory, PageError, PageIndex};
 
 /// What one try came to.
 pub(crate) enum Attempt {
@@ -19,11 +19,18 @@ pub(crate) enum Attempt {
     /// A frame is needed, for the page or for a page table, and there is none.
     NeedsFrame,
     /// The page is being loaded.
-    Wait(Arc<Load>),
+    Wait(Shared<Load>),
     /// The page was dropped, and some CPU may still use what it showed.
     Forgetting(Moment),
     /// It cannot be.
     Denied(Denial),
+}
+
+impl Attempt {
+    /// The heap is full. Who waits for a frame waits until there is memory again; who has done so is denied.
+    pub(crate) fn heap_is_full(spare: &Option<Frame>) -> Self {
+        if spare.is_none() { Attempt::NeedsFrame } else { Attempt::Denied(Denial::OutOfMemory) }
+    }
 }
 
 /// A touch that can be tried again and again, and what its end means.
@@ -84,7 +91,10 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                 Attempt::Wait(load) => Some(load),
                 Attempt::Forgetting(moment) => {
                     // Rare, and larger than what is there anyway.
-                    Box::pin(memory.forgotten(moment)).await;
+                    match try_box(memory.forgotten(moment)) {
+                        Ok(forgotten) => Box::into_pin(forgotten).await,
+                        Err(OutOfMemory) => return touch.end(Err(Denial::OutOfMemory)),
+                    }
                     continue;
                 }
             };

@@ -40,7 +40,7 @@ impl VmObject {
             }
             PageState::Loaded { frame } | PageState::Dirty { frame } => {
                 self.hide(&inner, index);
-                let frame = inner.take_out(self.memory, index, frame);
+                let frame = inner.take_out(self.memory, frame);
                 let moment = self.memory.frames().quarantine(frame);
                 (PageEntry::dropped(moment), Some(moment))
             }

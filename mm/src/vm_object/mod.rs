@@ -25,12 +25,12 @@ mod shown;
 pub(crate) use copy::piece;
 pub(crate) use shown::Eviction;
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
+use crate::fallible::Shared;
 use crate::frame::CleanPage;
 use crate::memory::Counters;
 use crate::page_index_map::PageIndexMap;
@@ -38,7 +38,7 @@ use crate::page_request::Load;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::settle::Attempt;
-use crate::{Frame, Memory, PageError, PageIndex, PageRequest, Pager};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
 use executor::lock::SpinLock;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
@@ -57,8 +57,6 @@ struct Inner {
     pages: PageIndexMap,
     /// Frames that pages have.
     resident: u64,
-    /// The loads under way, by page.
-    loads: BTreeMap<u64, Arc<Load>>,
     mappings: ReverseMap,
 }
 
@@ -94,12 +92,7 @@ impl VmObject {
             pager,
             inner: SpinLock::new(
                 "object",
-                Inner {
-                    pages: PageIndexMap::default(),
-                    resident: 0,
-                    loads: BTreeMap::new(),
-                    mappings: ReverseMap::default(),
-                },
+                Inner { pages: PageIndexMap::new(pages), resident: 0, mappings: ReverseMap::default() },
             ),
         })
     }
@@ -122,7 +115,11 @@ impl VmObject {
     /// The object's numbers now.
     pub fn stats(&self) -> ObjectStats {
         let inner = self.inner.lock();
-        ObjectStats { resident: inner.resident, loading: inner.loads.len(), mappings: inner.mappings.len() }
+        ObjectStats {
+            resident: inner.resident,
+            loading: inner.pages.loading(),
+            mappings: inner.mappings.len(),
+        }
     }
 
     /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next
@@ -187,10 +184,14 @@ impl VmObject {
                 }
                 (PageState::Loading | PageState::LoadingInvalidated, _) => {
                     Counters::count(&counters.loads_shared);
-                    return Attempt::Wait(inner.loads[&index].clone());
+                    return Attempt::Wait(inner.pages.load(index).expect("it is being loaded").clone());
                 }
                 (PageState::Absent | PageState::Failed, None) => {
+                    if inner.pages.make_room(index).is_err() {
+                        return Attempt::heap_is_full(spare);
+                    }
                     let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+                        inner.pages.give_up_room(index);
                         return Attempt::NeedsFrame;
                     };
                     frame.zero();
@@ -200,12 +201,10 @@ impl VmObject {
                     Counters::count(&counters.zero_fills);
                     return commit(frame, true, spare);
                 }
-                (PageState::Absent | PageState::Failed, Some(_)) => {
-                    let load = Load::new(self.memory, Arc::downgrade(self), index);
-                    inner.pages.set(index, PageEntry::new(PageState::Loading));
-                    inner.loads.insert(index, load.clone());
-                    load
-                }
+                (PageState::Absent | PageState::Failed, Some(_)) => match inner.begin_load(self, index) {
+                    Ok(load) => load,
+                    Err(OutOfMemory) => return Attempt::heap_is_full(spare),
+                },
             }
         };
         Counters::count(&counters.loads_started);
@@ -218,7 +217,6 @@ impl VmObject {
     /// Enters what a load brought; the answer is for those who wait.
     pub(crate) fn finish_load(&self, index: u64, result: Result<Frame, PageError>) -> Result<(), PageError> {
         let mut inner = self.inner.lock();
-        let load = inner.loads.remove(&index);
         let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
         let (entry, answer, unused) = match result {
             _ if invalidated => {
@@ -233,7 +231,7 @@ impl VmObject {
             }
             Err(error) => (PageEntry::new(PageState::Failed), Err(error), None),
         };
-        inner.pages.set(index, entry);
+        let load = inner.pages.end_load(index, entry);
         drop(inner);
         drop((load, unused));
         answer
@@ -241,17 +239,23 @@ impl VmObject {
 }
 
 impl Inner {
+    /// A page is being loaded from now on.
+    fn begin_load(&mut self, object: &Arc<VmObject>, index: u64) -> Result<Shared<Load>, OutOfMemory> {
+        let load = Load::new(object.memory, Arc::downgrade(object), index)?;
+        self.pages.begin_load(index, load.clone())?;
+        Ok(load)
+    }
+
     /// A clean page was written to.
     fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64) {
         memory.frames().unlist(frame);
         self.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
     }
 
-    /// Takes the frame from a page that no page table shows any more. Only who has waited for all CPUs since may
-    /// free it.
-    fn take_out(&mut self, memory: &'static Memory, index: u64, frame: u64) -> Frame {
+    /// Takes the frame from a page that no page table shows any more, and whose entry the caller changes. Only who
+    /// has waited for all CPUs since may free it.
+    fn take_out(&mut self, memory: &'static Memory, frame: u64) -> Frame {
         memory.frames().unlist(frame);
-        self.pages.set(index, PageEntry::ABSENT);
         self.resident -= 1;
         Frame::from_number(memory.frames(), frame)
     }
@@ -267,7 +271,7 @@ impl Drop for VmObject {
         let (mut at, mut last) = (0, None);
         while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
             if let Some(frame) = entry.state().frame() {
-                last = Some(memory.frames().quarantine(inner.take_out(memory, index, frame)));
+                last = Some(memory.frames().quarantine(inner.take_out(memory, frame)));
             }
             at = index + 1;
         }

@@ -7,7 +7,7 @@ use super::{Inner, VmObject};
 use crate::address::PAGE_BYTES;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
-use crate::page_state::PageState;
+use crate::page_state::{PageEntry, PageState};
 use crate::page_table::LOOKS;
 use crate::reverse_map::Shown;
 use crate::table::Table;
@@ -150,7 +150,8 @@ impl VmObject {
             if !entry.is_leaving() || entry.state() != (PageState::Loaded { frame }) {
                 return false;
             }
-            inner.take_out(self.memory, index, frame)
+            inner.pages.set(index, PageEntry::ABSENT);
+            inner.take_out(self.memory, frame)
         };
         drop(frame);
         Counters::count(&self.memory.counters.evictions);
