@@ -37,8 +37,8 @@ pub struct Memory {
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
     pub(crate) counters: Counters,
-    /// Held by who looks whether a grace period is over.
-    pub(crate) looking: SpinLock<()>,
+    /// Held while a CPU forgets everything, to keep its interrupts off.
+    pub(crate) forgetting: SpinLock<()>,
     /// Held by who takes a batch of clean pages out, so that each such page is waited for after it was marked.
     pub(crate) evicting: Mutex<()>,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
@@ -108,7 +108,7 @@ impl Memory {
             objects: SpinLock::new("objects", Objects { next: 0, by_number: BTreeMap::new() }),
             filling: AtomicUsize::new(0),
             counters: Counters::default(),
-            looking: SpinLock::new("grace period", ()),
+            forgetting: SpinLock::new("forgetting", ()),
             evicting: Mutex::new(()),
             mappings: AtomicU64::new(0),
         }

@@ -17,7 +17,7 @@
 //!
 //! | meets | what resolves it |
 //! | --- | --- |
-//! | task that waits, stealing | the CPU on which a wait's end is seen is the one that grace periods do not count; it forgets in the same step, with interrupts off, whatever it did before |
+//! | task that waits, stealing | the CPU that asked for a grace period is the only one that it does not count. If the poll that asks sees the end as well, it forgets there; else that poll, or the thread in it, has been left, and then a CPU forgets like all others |
 //! | CPU that is idle | it has left the user's tables, and forgets the rest before it runs anything |
 //! | table that another CPU has loaded | leaving a user's space is part of forgetting |
 //! | wait for frames, quarantine | those frames are on their way: the reclaimer waits for them before it names a victim |
@@ -25,7 +25,7 @@
 use core::future::Future;
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll, Waker, ready};
 
 use crate::Memory;
 use crate::frame::Moment;
@@ -70,12 +70,46 @@ impl Memory {
     /// Looks whether a grace period is over. If it is, this CPU forgets as well: a grace period is for the others,
     /// and what was cleared may have been cleared on another CPU than this.
     fn look(&self, grace: Pin<&mut impl Future<Output = ()>>, context: &mut Context<'_>) -> Poll<()> {
-        // The lock keeps interrupts off, and so the caller on this CPU.
-        let _here = self.looking.lock();
-        let over = grace.poll(context);
-        if over.is_ready() {
-            self.hardware().forget();
+        // With no lock held: it may interrupt other CPUs.
+        ready!(grace.poll(context));
+        // A thread may be elsewhere by now, but then the CPU that it asked on has left it, and forgotten.
+        let _interrupts_off = self.forgetting.lock();
+        self.hardware().forget();
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+
+    use executor::lock::held_guard;
+
+    use super::*;
+    use crate::window::arena::arena;
+    use crate::{Hardware, PhysAddr, VirtAddr};
+
+    struct Guarded;
+
+    impl Hardware for Guarded {
+        fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
+        fn forget(&self) {
+            assert_eq!(held_guard(), Some("forgetting"), "interrupts are off");
         }
-        over
+    }
+
+    #[test]
+    fn other_cpus_are_interrupted_with_no_lock_held() {
+        let (window, usable) = arena(64);
+        let memory: &'static Memory = Box::leak(Box::new(Memory::new(window, &[usable], &Guarded)));
+        let mut polls = 0;
+        let mut grace = pin!(poll_fn(|_| {
+            assert_eq!(held_guard(), None);
+            polls += 1;
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(memory.look(grace.as_mut(), &mut context).is_pending());
+        assert!(memory.look(grace.as_mut(), &mut context).is_ready());
     }
 }
