@@ -394,17 +394,22 @@ fn a_wait_that_moves_to_a_busy_cpu_waits_for_that_one_too() {
         let space = scene.space.clone();
         let mut unmap = Box::pin(async move { space.unmap(range(address(BASE), PAGES)).await });
         assert!(poll_once(unmap.as_mut()).is_pending());
-        // The other CPU takes over the wait in the middle of its poll.
-        let seen =
-            busy.starts(move || (poll_once(unmap.as_mut()).is_pending(), machine.try_read(root, BASE)));
-        let seen = loop {
-            match seen.try_recv() {
-                Ok(seen) => break seen,
-                Err(_) => yield_now().await,
-            }
-        };
-        let (pending, seen) = seen;
-        assert!(pending || seen.is_none(), "the wait ended where the page can still be reached");
+        // This CPU, which asked, comes between two polls. The other takes over the wait in the middle of its own.
+        yield_now().await;
+        let looked = busy.does(move || {
+            let pending = poll_once(unmap.as_mut()).is_pending();
+            (pending, machine.try_read(root, BASE), unmap)
+        });
+        let (pending, seen, unmap) = looked;
+        assert!(pending, "that CPU is in the middle of its poll");
+        assert_eq!(seen, Some(7), "it uses what it remembers");
+        assert_eq!(scene.space.stats().mappings, 1);
+        busy.end().await;
+        unmap.await.unwrap();
+        assert_eq!(scene.space.stats().mappings, 0);
+        assert_eq!(machine.try_read(root, BASE), None);
+        let busy = Busy::begin(machine).await;
+        assert_eq!(busy.reads(root, BASE), None);
         busy.end().await;
     });
 }

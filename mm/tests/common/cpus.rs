@@ -36,16 +36,11 @@ impl Busy {
         Self { machine, work: sender, task }
     }
 
-    /// Lets it do something, without waiting.
-    pub fn starts<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
-        let (sender, receiver) = mpsc::channel();
-        self.work.send(Box::new(move || drop(sender.send(work())))).unwrap();
-        receiver
-    }
-
     /// Lets it do something.
     pub fn does<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.starts(work).recv().unwrap()
+        let (sender, receiver) = mpsc::channel();
+        self.work.send(Box::new(move || drop(sender.send(work())))).unwrap();
+        receiver.recv().unwrap()
     }
 
     pub fn reads(&self, root: PhysAddr, at: u64) -> Option<u64> {
