@@ -3,15 +3,14 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Machine, PAGE, address, page, range};
-use executor::cpus;
+use common::cpus::polls;
+use common::shown::{BASE, PAGES, RW, at_base, use_free_frames};
+use common::{Machine, PAGE, address, content, page, range};
 use executor::host::block_on_cpus;
-use mm::{AddressSpace, Placement, Protection, VmObject};
-
-const BASE: u64 = 0x40_0000;
-const RW: Protection = Protection::READ_WRITE.for_user();
+use executor::{Builder, cpus, spawn, yield_now};
+use mm::{AddressSpace, Denial, Placement, Protection, VmObject, reclaim, reclaimer};
 
 /// Unmaps a range when all are ready, and counts the pages that are still there when that is done.
 async fn unmap_and_look(
@@ -36,7 +35,7 @@ fn unmappings_that_meet_end_when_no_page_is_left() {
         let object = VmObject::zero(machine.memory, PAGES);
         let space = machine.user_space();
         for round in 0..200 {
-            space.map(&object, page(0), PAGES, RW, Placement::Fixed(address(BASE))).unwrap();
+            space.map(&object, page(0), PAGES, RW, at_base()).unwrap();
             for index in 0..PAGES {
                 machine.write(&space, BASE + index * PAGE, round).await.unwrap();
             }
@@ -48,7 +47,7 @@ fn unmappings_that_meet_end_when_no_page_is_left() {
                 .zip([first, second])
                 .map(|(cpu, pages)| {
                     let unmapping = unmap_and_look(space.clone(), pages, ready.clone());
-                    executor::Builder::new().cpu(cpu.id()).spawn(unmapping)
+                    Builder::new().cpu(cpu.id()).spawn(unmapping)
                 })
                 .collect();
             for task in tasks {
@@ -57,5 +56,99 @@ fn unmappings_that_meet_end_when_no_page_is_left() {
             assert_eq!((space.stats().mappings, space.stats().resident_pages), (0, 0));
             assert_eq!(object.stats().mappings, 0);
         }
+    });
+}
+
+/// Reads the file's pages and counts in a page of its own, in long polls. False when it found something wrong.
+async fn read_and_count(machine: &'static Machine, space: &AddressSpace, number: u64, over: &Storm) -> bool {
+    const STEPS: u64 = 1000;
+    let own = BASE + (PAGES + number) * PAGE;
+    let mut counted = 0;
+    while !over.over.load(Ordering::Relaxed) {
+        for index in 0..PAGES {
+            match machine.read(space, BASE + index * PAGE).await {
+                Ok(value) if value == content(index) => {}
+                Err(Denial::NoMapping | Denial::Protection(_)) => {}
+                _ => return false,
+            }
+        }
+        if machine.read(space, own).await != Ok(counted) {
+            return false;
+        }
+        over.seen.fetch_add(1, Ordering::Relaxed);
+        // A poll that is long enough for the others to do something meanwhile.
+        yield_now().await;
+        for step in 0..STEPS {
+            let index = (step + number) % PAGES;
+            let found = machine.try_read(space.root(), BASE + index * PAGE);
+            if found.is_some_and(|value| value != content(index)) {
+                return false;
+            }
+            counted += u64::from(machine.try_write(space.root(), own, counted + 1).is_some());
+        }
+    }
+    true
+}
+
+#[derive(Default)]
+struct Storm {
+    over: AtomicBool,
+    /// Rounds of all readers.
+    seen: AtomicU64,
+    /// Readers that found something wrong.
+    wrong: AtomicU64,
+}
+
+#[test]
+fn readers_on_all_cpus_never_see_what_is_not_theirs() {
+    const READERS: u64 = 3;
+    const ROUNDS: u64 = 60;
+    block_on_cpus(4, async {
+        let machine = Machine::with_cpus(100);
+        let file = VmObject::new(machine.memory, machine.pager(), PAGES);
+        let lazy = VmObject::zero(machine.memory, READERS);
+        let space = machine.user_space();
+        let background = spawn(reclaimer(machine.memory));
+        space.map(&lazy, page(0), READERS, RW, Placement::Fixed(address(BASE + PAGES * PAGE))).unwrap();
+        let storm = Arc::new(Storm::default());
+        let readers: Vec<_> = (0..READERS)
+            .map(|number| {
+                let (space, storm) = (space.clone(), storm.clone());
+                spawn(polls(machine, async move {
+                    if !read_and_count(machine, &space, number, &storm).await {
+                        storm.wrong.fetch_add(1, Ordering::Relaxed);
+                    }
+                }))
+            })
+            .collect();
+        let all = range(address(BASE), PAGES);
+        for round in 0..ROUNDS {
+            space.map(&file, page(0), PAGES, RW, at_base()).unwrap();
+            let before = storm.seen.load(Ordering::Relaxed);
+            while storm.seen.load(Ordering::Relaxed) < before + READERS {
+                assert_eq!(storm.wrong.load(Ordering::Relaxed), 0, "in round {round}");
+                yield_now().await;
+            }
+            let evicting = spawn(reclaim(machine.memory, 3));
+            match round % 4 {
+                0 => yield_now().await,
+                1 => file.release(page(0)..page(PAGES)).await,
+                2 => drop(file.release(page(1)..page(3))),
+                _ => space.protect(all.clone(), Protection::default().for_user()).await.unwrap(),
+            }
+            // What is free is somebody else's.
+            for _ in 0..20 {
+                drop(use_free_frames(machine, 80));
+            }
+            space.unmap(all.clone()).await.unwrap();
+            drop(use_free_frames(machine, 80));
+            evicting.await.unwrap();
+        }
+        storm.over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        assert_eq!(storm.wrong.load(Ordering::Relaxed), 0);
+        background.abort();
     });
 }

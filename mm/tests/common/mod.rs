@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
 pub mod cpus;
+pub mod one_page;
+pub mod shown;
 pub mod tasks;
 
 use std::collections::HashMap;
