@@ -34,6 +34,14 @@ impl Protection {
         Self { user: true, ..self }
     }
 
+    /// Whether all that `other` allows is allowed.
+    pub(crate) const fn includes(self, other: Self) -> bool {
+        (self.read || !other.read)
+            && (self.write || !other.write)
+            && (self.execute || !other.execute)
+            && (self.user || !other.user)
+    }
+
     /// Whether an access of this kind is allowed.
     pub const fn allows(self, access: Access) -> bool {
         match access {

@@ -118,6 +118,31 @@ fn protecting_ends_when_no_cpu_can_do_more() {
 }
 
 #[test]
+fn giving_rights_waits_for_no_cpu_unless_others_were_just_taken() {
+    block_on_cpus(2, async {
+        let scene = Scene::zero().await;
+        let (space, read) = (&scene.space, Protection::READ.for_user());
+        let protect = |rights| space.protect(scene.all(), rights);
+        let every = Protection { execute: true, ..RW };
+        let busy = scene.seen_by_another(7).await;
+        assert!(poll_once(pin!(protect(every))).is_ready());
+        assert!(poll_once(pin!(protect(every))).is_ready());
+        assert!(busy.writes(space.root(), BASE, 8));
+        // What one gives is less than what a CPU remembers, because another took more and did not wait.
+        assert!(poll_once(pin!(protect(read))).is_pending());
+        let mut gives = pin!(protect(Protection { execute: true, ..read }));
+        assert!(poll_once(gives.as_mut()).is_pending());
+        assert!(busy.writes(space.root(), BASE, 9), "it uses what it remembers");
+        busy.end().await;
+        gives.await.unwrap();
+        let busy = Busy::begin(scene.machine).await;
+        assert!(!busy.writes(space.root(), BASE, 10));
+        assert!(poll_once(pin!(protect(every))).is_ready());
+        busy.end().await;
+    });
+}
+
+#[test]
 fn a_space_that_ends_leaves_its_tables_and_pages_to_those_who_use_them() {
     block_on_cpus(2, async {
         let scene = Scene::zero().await;

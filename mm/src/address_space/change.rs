@@ -120,7 +120,8 @@ impl AddressSpace {
     }
 
     /// Changes what may be done in `range`, all of which is mapped. When it is done, no processor can do
-    /// more; what it may do in addition comes by faults.
+    /// more; what it may do in addition comes by faults. Waits for nothing where rights are only given, unless
+    /// others are just being taken in this space.
     ///
     /// # Errors
     /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`; nothing is changed then.
@@ -129,7 +130,7 @@ impl AddressSpace {
     /// A future that was never polled has changed nothing. After the first poll the change is made, but other
     /// CPUs may do for a while what they remember that they may.
     pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
-        {
+        let less = {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
             let mut at = range.start;
@@ -139,15 +140,19 @@ impl AddressSpace {
             }
             mappings.split(range.start, self.memory.number_mapping());
             mappings.split(range.end, self.memory.number_mapping());
-            mappings.within(&range).for_each(|mapping| mapping.protection = protection);
+            let less = mappings.protect(self.memory.frames(), &range, protection);
             self.table.advance_generation();
+            less
+        };
+        if !less {
+            return Ok(());
         }
         if protection == (Protection { user: protection.user, ..Protection::default() }) {
             self.hide_all(range);
         } else {
             self.restrict(range, protection);
         }
-        // Even if nothing was there to be taken: another may have taken it just now, and not have waited.
+        self.mappings.lock().note_taken(self.memory.frames());
         self.memory.settle().await;
         Ok(())
     }

@@ -6,7 +6,7 @@ use core::ops::Range;
 use crate::address::PAGE_BYTES;
 use crate::frame::{FramePool, Moment};
 use crate::mapping::{Going, Mapping};
-use crate::{MapError, VirtAddr};
+use crate::{MapError, Protection, VirtAddr};
 
 /// What the address space's lock guards.
 pub(super) struct Mappings {
@@ -14,6 +14,11 @@ pub(super) struct Mappings {
     by_start: BTreeMap<VirtAddr, Mapping>,
     /// Mappings whose pages are cleared, and that go when all CPUs were waited for, in order of time.
     cleared: VecDeque<Cleared>,
+    /// How many are taking rights out of the tables at this moment. A thread that is ended in the middle stays
+    /// among them, and then every protection waits.
+    taking: usize,
+    /// When rights were last taken. Until that is over, a CPU may do more than the mappings say.
+    taken: Option<Moment>,
     /// Where the search for a gap starts: after the one found last, or at the lowest made since.
     hint: VirtAddr,
     /// Pages that all mappings span.
@@ -30,7 +35,15 @@ struct Cleared {
 impl Mappings {
     pub(super) fn new(range: Range<VirtAddr>) -> Self {
         let hint = range.start;
-        Self { range, by_start: BTreeMap::new(), cleared: VecDeque::new(), hint, pages: 0 }
+        Self {
+            range,
+            by_start: BTreeMap::new(),
+            cleared: VecDeque::new(),
+            taking: 0,
+            taken: None,
+            hint,
+            pages: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -72,6 +85,30 @@ impl Mappings {
         mapping.going = Some(Going::Cleared(at));
         self.cleared.push_back(Cleared { at, start, id });
         Some(at)
+    }
+
+    /// Changes what the mappings in a range allow, which all lie within it. True if the tables and the CPUs may
+    /// allow more than that now: then the caller takes it, and calls `note_taken`.
+    pub(super) fn protect(
+        &mut self,
+        frames: &FramePool,
+        range: &Range<VirtAddr>,
+        protection: Protection,
+    ) -> bool {
+        let mut less = self.taking > 0 || self.taken.is_some_and(|taken| !frames.is_over(taken));
+        for mapping in self.within(range) {
+            less |= !protection.includes(mapping.protection);
+            mapping.protection = protection;
+        }
+        self.taking += usize::from(less);
+        less
+    }
+
+    /// Notes that the tables allow no more than the mappings.
+    pub(super) fn note_taken(&mut self, frames: &FramePool) {
+        self.taking -= 1;
+        // Not before others who have noted it: moments only grow.
+        self.taken = Some(frames.moment());
     }
 
     /// Takes out a mapping whose pages all CPUs have forgotten.

@@ -11,6 +11,7 @@
 //! | fault, protect | the same; rights that a late commit entered are taken away by the clearing that follows |
 //! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared and all CPUs were waited for |
 //! | unmap, unmap | each clears all that is marked in its range and not cleared yet, by whomever, and waits for all CPUs since the last of it was cleared. Pages are taken out only while the object still lists the mapping, so the slower one does not harm what is mapped there next |
+//! | protect, protect | one that only gives rights waits, too, while others that were taken may be remembered; while they are being taken, it takes them as well |
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
 //! | end of the space, eviction | the object forgets the mappings under its lock; the tables live until the last holder lets go |

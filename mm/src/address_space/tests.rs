@@ -236,3 +236,22 @@ fn a_walk_over_tables_that_are_not_there_gives_up_its_locks_as_well() {
     }
     assert_eq!((found, times), (2, (512u64 + 510 + 512).div_ceil(LOOKS as u64)));
 }
+
+#[test]
+fn giving_rights_takes_those_that_another_has_yet_to_take() {
+    let (space, _object) = scene();
+    touch_all(&space);
+    let all = BASE..BASE.page_add(8);
+    let read = Protection::READ.for_user();
+    // Another protection has changed the mappings and has yet to change the tables.
+    assert!(space.mappings.lock().protect(space.memory.frames(), &all, read));
+    now(space.protect(all.clone(), read)).expect("it is mapped");
+    assert!((0..8).all(|page| !space.walk(BASE.page_add(page)).is_some_and(|walk| walk.protection.write)));
+    space.mappings.lock().note_taken(space.memory.frames());
+    // And while that other may not have waited, this one does.
+    let waits = space.memory.stats().shootdowns;
+    now(space.protect(all.clone(), RW)).expect("it is mapped");
+    assert_eq!(space.memory.stats().shootdowns, waits + 1);
+    now(space.protect(all, Protection { execute: true, ..RW })).expect("it is mapped");
+    assert_eq!(space.memory.stats().shootdowns, waits + 1);
+}
