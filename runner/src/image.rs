@@ -38,17 +38,17 @@ pub struct BootImage {
     pub symbols: PathBuf,
 }
 
-/// Packs `kernel` for `firmware`. Waits for another runner that is packing the same kernel.
+/// Packs `kernel` for `firmware` with the [`image_tool`]. Waits for another runner that is packing the same kernel.
 ///
 /// # Errors
-/// When the boot stages cannot be built, or a tool or the disk fails.
+/// When a tool or the disk fails.
 pub fn pack(
     workspace: &Workspace,
+    tool: &Path,
     kernel: &Program,
     profile: Profile,
     firmware: Firmware,
 ) -> Result<BootImage> {
-    let tool = image_tool(workspace)?;
     let folder = workspace.target_folder("image/boot")?.join(format!("{}-{}", kernel.name, profile.name()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let lock = File::create(folder.join("lock"))?;
@@ -57,7 +57,7 @@ pub fn pack(
     let image = folder.join(format!("{}.img", firmware.name()));
     let symbols = folder.join("kernel.elf");
     let stamp_file = folder.join(format!("{}.stamp", firmware.name()));
-    let stamp = format!("{}\n{}\n", stamp_of(&kernel.elf)?, stamp_of(&tool)?);
+    let stamp = format!("{}\n{}\n", stamp_of(&kernel.elf)?, stamp_of(tool)?);
     if image.is_file() && symbols.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
         return Ok(BootImage { image, symbols });
     }
@@ -67,7 +67,7 @@ pub fn pack(
     let stripped = folder.join("kernel.stripped");
     strip(workspace.toolchain(), &new_symbols, &stripped)?;
     let new_image = folder.join("image.new");
-    let mut make = Command::new(&tool);
+    let mut make = Command::new(tool);
     make.arg("--kernel").arg(&stripped).arg("--out").arg(&new_image).args(["--firmware", firmware.name()]);
     run(make, "making the boot image")?;
     fs::rename(&new_symbols, &symbols)?;
@@ -86,7 +86,8 @@ pub fn strip(toolchain: &Toolchain, elf: &Path, stripped: &Path) -> Result<()> {
     run(strip, &format!("stripping {}", elf.display()))
 }
 
-/// The image tool, built when it is not there or old.
+/// The image tool, built when it is not there or old. It has a target folder of its own, so it may be built beside
+/// other things.
 ///
 /// # Errors
 /// When cargo fails; it has told why by then.

@@ -33,7 +33,14 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
 
     let workspace = Workspace::find()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
-    let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile)?;
+    // The first time the image tool takes longer than all the rest.
+    let (tool, kernels, disks) = thread::scope(|scope| {
+        let tool = scope.spawn(|| image::image_tool(&workspace));
+        let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile);
+        let disks = all_disks(cli, &workspace, disks);
+        (tool.join().expect("the thread does not panic"), kernels, disks)
+    });
+    let (tool, kernels) = (tool?, kernels?);
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
     let console = cli.console || (cli.exec.is_none() && io::stdin().is_terminal());
@@ -42,7 +49,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         memory_mib: cli.memory,
         cpus: cli.smp,
         accelerator,
-        disks: all_disks(cli, &workspace, disks)?,
+        disks: disks?,
         display: cli.display,
         icount: cli.icount,
         cmdline: cli.cmdline.clone(),
@@ -50,7 +57,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         tour: cli.exec.is_none() && !cli.no_tour,
         console,
         extra: cli.qemu_args.clone(),
-        ..MachineConfig::new(image::pack(&workspace, kernel, profile, firmware)?)
+        ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
     boot(&config, cli.timeout.map(Duration::from_secs))
 }

@@ -44,26 +44,12 @@ pub struct Program {
     pub elf: PathBuf,
 }
 
-/// What to build for the bare target.
-#[derive(Clone, Copy, Debug)]
-pub struct Build<'a> {
-    /// The package that holds the binaries.
-    pub package: &'a str,
-    /// One binary, or all of the package.
-    pub bin: Option<&'a str>,
-    /// The target folder's name under the workspace's `target/`.
-    pub folder: &'a str,
-    /// Options for the compiler.
-    pub rustflags: &'a [&'a str],
-    /// How much to optimise.
-    pub profile: Profile,
-}
+/// The folder under the workspace's `target/` for what is built for the bare target.
+const BARE_FOLDER: &str = "kernel";
 
+/// For the kernel and for user programs, so that both have the same `core`, built once.
 /// Backtraces follow frame pointers. The kernel uses no vector registers, so `sha2` must not look for them.
-const KERNEL_FLAGS: &[&str] = &["-Cforce-frame-pointers=yes", "--cfg=sha2_backend=\"soft\""];
-/// A fixed place in the lower half, where a page fault shows the address that the ELF file names.
-const USER_FLAGS: &[&str] =
-    &["-Crelocation-model=static", "-Ccode-model=small", "-Clink-arg=--image-base=0x400000"];
+const FLAGS: &[&str] = &["-Cforce-frame-pointers=yes", "--cfg=sha2_backend=\"soft\""];
 
 impl Workspace {
     /// Finds the checkout and its toolchain.
@@ -105,7 +91,7 @@ impl Workspace {
     /// # Errors
     /// When cargo fails; it has told why by then.
     pub fn build_kernels(&self, package: &str, bin: Option<&str>, profile: Profile) -> Result<Vec<Program>> {
-        self.build(Build { package, bin, folder: "kernel", rustflags: KERNEL_FLAGS, profile })
+        self.build(package, bin, profile)
     }
 
     /// Builds all user programs.
@@ -113,34 +99,33 @@ impl Workspace {
     /// # Errors
     /// When cargo fails; it has told why by then.
     pub fn build_user_programs(&self, profile: Profile) -> Result<Vec<Program>> {
-        let package = "faultline-user";
-        self.build(Build { package, bin: None, folder: "user", rustflags: USER_FLAGS, profile })
+        self.build("faultline-user", None, profile)
     }
 
-    fn build(&self, build: Build<'_>) -> Result<Vec<Program>> {
-        let mut command = self.cargo("build", build.folder)?;
-        command.args(["--message-format=json-render-diagnostics", "-p", build.package]);
-        let built = self.target_folder(build.folder)?.join(BARE_TARGET).join(build.profile.name());
+    fn build(&self, package: &str, bin: Option<&str>, profile: Profile) -> Result<Vec<Program>> {
+        let mut command = self.cargo("build", BARE_FOLDER)?;
+        command.args(["--message-format=json-render-diagnostics", "-p", package]);
+        let built = self.target_folder(BARE_FOLDER)?.join(BARE_TARGET).join(profile.name());
         if built.is_dir() {
             // The first time takes a while, and cargo tells how far it is. Later only errors matter.
             command.arg("--quiet");
         }
-        match build.bin {
+        match bin {
             Some(bin) => command.args(["--bin", bin]),
             None => command.arg("--bins"),
         };
-        if build.profile == Profile::Release {
+        if profile == Profile::Release {
             command.arg("--release");
         }
         command.args(self.toolchain.cargo_options());
         if self.toolchain.needs_bootstrap() {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
-        command.env("CARGO_ENCODED_RUSTFLAGS", build.rustflags.join("\x1f"));
+        command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
         let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
         let output = output.context("cargo does not start")?;
         if !output.status.success() {
-            bail!("`cargo build -p {}` failed", build.package);
+            bail!("`cargo build -p {package}` failed");
         }
         Ok(programs(&String::from_utf8_lossy(&output.stdout)))
     }

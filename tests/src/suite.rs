@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, RwLock};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use faultline::disk::{self, Disk};
@@ -34,6 +35,7 @@ pub struct Suite {
 /// What tests run, built once.
 pub struct Built {
     workspace: Workspace,
+    image_tool: PathBuf,
     kernels: HashMap<Kernel, Program>,
     programs: Option<Disk>,
     accelerator: Accelerator,
@@ -113,6 +115,28 @@ fn is_asked(arguments: &Arguments, name: &str) -> bool {
 fn build(storm: u32) -> Result<Built> {
     host::qemu_version()?;
     let workspace = Workspace::find()?;
+    let (image_tool, kernels, programs) = thread::scope(|scope| {
+        let image_tool = scope.spawn(|| image::image_tool(&workspace));
+        let kernels = build_kernels(&workspace);
+        let programs = workspace.build_user_programs(Profile::Release);
+        (image_tool.join().expect("the thread does not panic"), kernels, programs)
+    });
+    let (image_tool, kernels) = (image_tool?, kernels?);
+    let programs = disk::programs_disk(&workspace, &programs?)?;
+    let accelerator = AcceleratorChoice::Auto.decide(false, &Kvm::probe())?;
+    Ok(Built {
+        runner: build_runner(&workspace)?,
+        workspace,
+        image_tool,
+        kernels,
+        programs,
+        accelerator,
+        storm,
+        quiet: RwLock::new(()),
+    })
+}
+
+fn build_kernels(workspace: &Workspace) -> Result<HashMap<Kernel, Program>> {
     let mut kernels = HashMap::new();
     for program in workspace.build_kernels("kernel", Some("faultline-kernel"), Profile::Release)? {
         kernels.insert(Kernel::Main, program);
@@ -121,19 +145,7 @@ fn build(storm: u32) -> Result<Built> {
         // Names live as long as the tests, which is as long as the process.
         kernels.insert(Kernel::Test(program.name.clone().leak()), program);
     }
-    let programs = workspace.build_user_programs(Profile::Release)?;
-    let programs = disk::programs_disk(&workspace, &programs)?;
-    image::image_tool(&workspace)?;
-    let accelerator = AcceleratorChoice::Auto.decide(false, &Kvm::probe())?;
-    Ok(Built {
-        runner: build_runner(&workspace)?,
-        workspace,
-        kernels,
-        programs,
-        accelerator,
-        storm,
-        quiet: RwLock::new(()),
-    })
+    Ok(kernels)
 }
 
 /// `cargo test` has built it by now, unless only this package is tested.
@@ -182,7 +194,7 @@ fn start(case: &Case, built: &Built, output: Output) -> Result<Session> {
     let setup = (case.setup)();
     let kernel =
         built.kernels.get(&case.kernel).with_context(|| format!("there is no kernel {:?}", case.kernel))?;
-    let boot = image::pack(&built.workspace, kernel, Profile::Release, setup.firmware)?;
+    let boot = image::pack(&built.workspace, &built.image_tool, kernel, Profile::Release, setup.firmware)?;
     let folder =
         tempfile::Builder::new().prefix("disks-").tempdir_in(built.workspace.target_folder("disks")?)?;
     let disks = setup.disks.iter().enumerate().map(|(index, disk)| disk.make(folder.path(), index));

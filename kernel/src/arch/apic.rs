@@ -54,6 +54,7 @@ mod register {
     /// In `COMMAND`.
     pub(super) const PENDING: u32 = 1 << 12;
     pub(super) const ASSERT: u32 = 1 << 14;
+    pub(super) const TO_SELF: u32 = 0b01 << 18;
 }
 
 /// Where the interrupt controllers are, and who has one, read from ACPI's MADT once at boot.
@@ -250,6 +251,16 @@ pub(crate) fn timer_left() -> u32 {
 /// Interrupts the CPU with this APIC id, to make it look at its queues. From anywhere.
 pub(crate) fn kick(id: u8) {
     send(id, u32::from(idt::KICK) | register::ASSERT);
+}
+
+/// Interrupts this CPU with a device's vector, and returns the time-stamp counter of the moment before.
+pub(crate) fn interrupt_self(vector: u8) -> u64 {
+    wait_until_sent();
+    let before = super::registers::time_stamp();
+    // One register says it all, so an interrupt may come before.
+    // SAFETY: devices' vectors may come at any time.
+    unsafe { write(register::COMMAND, register::TO_SELF | register::ASSERT | u32::from(vector)) };
+    before
 }
 
 /// Puts the CPU with this APIC id into the state after power-on, where it waits for [`start_up`].

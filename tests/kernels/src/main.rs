@@ -25,6 +25,7 @@ mod ring3;
 mod slots;
 mod stacks;
 mod storms;
+mod tasks;
 mod unmap;
 mod usage;
 mod waits;
@@ -72,6 +73,10 @@ const TESTS: &[Test] = tests![
     waits::kill_ends_a_wait,
     slots::computing_threads_share_the_cpu,
     slots::faulting_threads_share_the_cpu,
+    tasks::million_wakes,
+    tasks::ten_thousand_timers,
+    tasks::abort_storm,
+    tasks::tasks_share_the_cpus,
     slots::heap_storm,
     storms::thread_storm,
     storms::program_storm,

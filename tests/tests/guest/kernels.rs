@@ -112,6 +112,16 @@ pub(crate) fn cases() -> Vec<Case> {
         case("readers_outgrow_memory_on_4_cpus")
             .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
+        case("million_wakes").within(120),
+        case("million_wakes_on_2_cpus").on(cpus::<2>).within(120),
+        case("million_wakes_on_4_cpus").on(cpus::<4>).within(120),
+        case("ten_thousand_timers"),
+        case("ten_thousand_timers_on_2_cpus").on(cpus::<2>),
+        case("ten_thousand_timers_on_4_cpus").on(cpus::<4>),
+        case("abort_storm"),
+        case("abort_storm_on_2_cpus").on(cpus::<2>),
+        case("abort_storm_on_4_cpus").on(cpus::<4>),
+        case("tasks_share_the_cpus"),
         case("triple_fault").driven(|session| ends_as(session, |outcome| outcome == Outcome::Reset)),
         case("silence")
             .driven(|session| ends_as(session, |outcome| matches!(outcome, Outcome::TimedOut(_))))

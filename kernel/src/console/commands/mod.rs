@@ -1,5 +1,6 @@
 //! What can be typed, a command a file.
 
+mod bench;
 mod faults;
 mod hash;
 mod machine;
@@ -23,6 +24,7 @@ pub(super) const COMMANDS: &[Command] = &[
     ticks::TICKS,
     threads::THREADS,
     run::RUN,
+    bench::BENCH,
     machine::PANIC,
     machine::EXIT,
 ];
