@@ -150,7 +150,7 @@ pub fn set_clock(nanos: u64) {
 pub fn run_until(mut done: impl FnMut() -> bool) {
     awake(|| {
         while !done() {
-            if !crate::poll_one() && !crate::run::steal() {
+            if !crate::poll_one() && !crate::steal::steal() {
                 crate::run::idle();
                 // Perhaps it did not idle, because another CPU has something to steal: that one must go on.
                 loom::thread::yield_now();

@@ -77,6 +77,7 @@ pub mod platform;
 mod reason;
 mod run;
 mod run_queue;
+mod steal;
 pub mod sync;
 mod task;
 pub mod time;

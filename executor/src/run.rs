@@ -4,7 +4,7 @@
 //! alarm fired? -> fire timers      (time::advance)
 //! take what was woken, pick some   (run_queue)
 //! poll it                          (poll_task)
-//! nothing there -> steal           (steal)
+//! nothing there -> steal           (steal::steal)
 //! nothing there either -> idle     (idle)
 //! ```
 //! Going idle: publish 'sleeping', a sequentially consistent fence, look at everything again with interrupts
@@ -16,11 +16,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Context;
 
 use crate::atomic::fence;
-use crate::cpu::{CpuLocal, cpus};
+use crate::cpu::CpuLocal;
 #[cfg(not(target_os = "none"))]
 use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
-use crate::run_queue::{Fifo, HAND};
+use crate::run_queue::{Fifo, HAND, Round};
+use crate::steal::{SLEEPERS, has_surplus, offer, steal, victims};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, HANDLE, JOINER};
 use crate::task::{Class, TaskRef, registry, waker};
@@ -234,65 +235,6 @@ impl Drop for Current {
     }
 }
 
-/// The tasks that a run loop has taken out of its queue, and those that go back.
-struct Round {
-    cpu: &'static CpuLocal,
-    again: Fifo,
-    /// The next slot of the hand, and how many were filled.
-    slot: usize,
-    dealt: usize,
-}
-
-impl Round {
-    /// The next task in the hand; null if there is none.
-    #[inline]
-    fn next(&mut self) -> *mut Header {
-        while self.slot < self.dealt {
-            let task = self.cpu.ready.take_from_hand(self.slot);
-            self.slot += 1;
-            if !task.is_null() {
-                return task;
-            }
-        }
-        core::ptr::null_mut()
-    }
-
-    /// Puts back what was woken in its poll.
-    #[inline]
-    fn queue_again(&mut self) {
-        if !self.again.is_empty() {
-            // SAFETY: between polls.
-            unsafe { self.cpu.ready.append(&mut self.again) };
-        }
-    }
-}
-
-impl Drop for Round {
-    #[inline]
-    fn drop(&mut self) {
-        if self.slot < self.dealt {
-            put_back(self);
-        }
-        self.queue_again();
-    }
-}
-
-/// After a panic in a poll: nothing may stay in the hand.
-#[cold]
-fn put_back(round: &mut Round) {
-    let mut rest = Fifo::new();
-    loop {
-        let task = round.next();
-        if task.is_null() {
-            break;
-        }
-        // SAFETY: taken out of the hand, so ours.
-        unsafe { rest.push_back(task) };
-    }
-    // SAFETY: between polls.
-    unsafe { round.cpu.ready.prepend(rest) };
-}
-
 /// Whether something is to be done between two polls.
 #[inline]
 #[cfg_attr(any(target_os = "none", loom), allow(unused_variables, reason = "only the host asks its own CPU"))]
@@ -328,73 +270,6 @@ pub fn has_work() -> bool {
 pub fn has_ready_thread() -> bool {
     let cpu = arch::local();
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()
-}
-
-/// CPUs that are idle, as a hint.
-#[cfg(not(loom))]
-static SLEEPERS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
-// Models run side by side, and each needs its own.
-#[cfg(loom)]
-loom::lazy_static! {
-    static ref SLEEPERS: loom::sync::atomic::AtomicUsize = loom::sync::atomic::AtomicUsize::new(0);
-}
-
-/// The other CPUs.
-fn victims(cpu: &CpuLocal) -> impl Iterator<Item = &'static CpuLocal> {
-    cpus().filter(move |other| !core::ptr::eq(*other, cpu))
-}
-
-/// Looks for ready tasks on the other CPUs, beginning with those of higher numbers. True if it took some. Half of
-/// the CPUs may search at a time, or they would only meet each other.
-pub(crate) fn steal() -> bool {
-    let cpu = arch::local();
-    let (others, thieves) = victims(cpu).fold((0, 0), |(others, thieves), other| {
-        (others + 1, thieves + usize::from(other.searching.load(Ordering::Relaxed)))
-    });
-    if thieves * 2 >= others {
-        return false;
-    }
-    cpu.searching.store(true, Ordering::Relaxed);
-    let behind = victims(cpu).filter(|victim| victim.id() > cpu.id());
-    let stolen = behind
-        .chain(victims(cpu).filter(|victim| victim.id() < cpu.id()))
-        .filter(|victim| has_surplus(victim))
-        // SAFETY: this is the thief's run loop, between polls.
-        .map(|victim| unsafe { cpu.ready.steal(cpu, victim) })
-        .find(|&stolen| stolen > 0);
-    // Whoever saw this and roused nobody has left its surplus where `idle` looks once more.
-    cpu.searching.store(false, Ordering::SeqCst);
-    add(&cpu.steals, stolen.unwrap_or(0) as u64);
-    stolen.is_some()
-}
-
-/// Whether a CPU has ready tasks beside one that it polls, as far as can be told from outside. One that sleeps
-/// was just roused for what it has.
-fn has_surplus(cpu: &'static CpuLocal) -> bool {
-    !cpu.sleeping.load(Ordering::Relaxed)
-        && !cpu.current.load(Ordering::Relaxed).is_null()
-        && (cpu.ready.has_movable()
-            || !cpu.woken_tasks.is_empty()
-            || !cpu.woken_threads.is_empty()
-            || cpu.ready.has_movable_in_hand())
-}
-
-/// At the beginning of a poll: another CPU sleeps that could do what is left here.
-#[cold]
-fn offer(cpu: &CpuLocal) {
-    if cpu.ready.has_movable() || cpu.ready.has_movable_in_hand() {
-        rouse_thief();
-    }
-}
-
-/// Makes an idle CPU look for something to steal, unless one is looking already.
-fn rouse_thief() {
-    if cpus().any(|cpu| cpu.searching.load(Ordering::SeqCst)) {
-        return;
-    }
-    if let Some(idle) = cpus().find(|cpu| cpu.sleeping.load(Ordering::Relaxed)) {
-        idle.rouse();
-    }
 }
 
 /// Waits on this CPU until there may be something to do.
@@ -473,6 +348,6 @@ fn note_long_poll(cpu: &CpuLocal, task: &TaskRef, took: u64) {
 
 /// Adds to a counter that only this CPU writes.
 #[inline]
-fn add(counter: &AtomicU64, n: u64) {
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }

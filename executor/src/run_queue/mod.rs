@@ -25,255 +25,19 @@ use crate::cpu::CpuLocal;
 use crate::task::Header;
 use crate::task::header::notify;
 
-/// One theft takes no more than this, as the victim's run loop waits meanwhile.
-const MOST_STOLEN: usize = 128;
+mod fifo;
+mod round;
+mod stack;
+
+pub(crate) use fifo::Fifo;
+pub(crate) use round::Round;
+pub(crate) use stack::Stack;
+
 /// How many tasks lie in a hand at most.
 #[cfg(not(loom))]
 pub(crate) const HAND: usize = 15;
 #[cfg(loom)]
 pub(crate) const HAND: usize = 1;
-
-/// A push-only stack of tasks, taken as a whole. Safe from interrupt handlers and other CPUs.
-pub(crate) struct Stack {
-    head: AtomicPtr<Header>,
-}
-
-impl Stack {
-    const_unless_loom! {
-        pub(crate) fn new() -> Self {
-            Stack { head: AtomicPtr::new(core::ptr::null_mut()) }
-        }
-    }
-
-    /// Pushes a task.
-    ///
-    /// # Safety
-    /// The task is in no other stack or queue, and lives until it was taken out of this one.
-    #[inline]
-    pub(crate) unsafe fn push(&self, task: *mut Header) {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: the caller owns the link.
-            unsafe { (*task).link.store(head, Ordering::Relaxed) };
-            match self.head.compare_exchange_weak(head, task, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.load(Ordering::Acquire).is_null()
-    }
-
-    /// Takes all, newest first, as a chain through the links.
-    #[inline]
-    pub(crate) fn take(&self) -> *mut Header {
-        if self.head.load(Ordering::Relaxed).is_null() {
-            return core::ptr::null_mut();
-        }
-        self.head.swap(core::ptr::null_mut(), Ordering::Acquire)
-    }
-}
-
-/// First in, first out, through the links.
-pub(crate) struct Fifo {
-    head: *mut Header,
-    tail: *mut Header,
-    len: usize,
-    /// How many of them are pinned.
-    pinned: usize,
-}
-
-impl Fifo {
-    pub(crate) const fn new() -> Self {
-        let none = core::ptr::null_mut();
-        Fifo { head: none, tail: none, len: 0, pinned: 0 }
-    }
-
-    /// # Safety
-    /// As for [`Stack::push`].
-    #[inline]
-    pub(crate) unsafe fn push_back(&mut self, task: *mut Header) {
-        // SAFETY: the caller's task.
-        unsafe {
-            self.push_back_plain(task);
-            self.pinned += usize::from((*task).state.is_pinned());
-        }
-    }
-
-    /// As [`push_back`](Fifo::push_back), for a task that is not pinned.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline]
-    pub(crate) unsafe fn push_back_plain(&mut self, task: *mut Header) {
-        // SAFETY: the caller owns the new task's link; the tail is in this queue, so its link is ours.
-        unsafe {
-            (*task).link.store(core::ptr::null_mut(), Ordering::Relaxed);
-            if self.head.is_null() {
-                self.head = task;
-            } else {
-                (*self.tail).link.store(task, Ordering::Relaxed);
-            }
-        }
-        self.tail = task;
-        self.len += 1;
-    }
-
-    /// # Safety
-    /// The task is alive.
-    #[inline]
-    unsafe fn count_in(&mut self, task: *mut Header) {
-        self.len += 1;
-        // SAFETY: the caller's promise.
-        self.pinned += usize::from(unsafe { (*task).state.is_pinned() });
-    }
-
-    /// # Safety
-    /// As for [`Stack::push`].
-    unsafe fn push_front(&mut self, task: *mut Header) {
-        // SAFETY: the caller owns the new task's link.
-        unsafe { (*task).link.store(self.head, Ordering::Relaxed) };
-        if self.head.is_null() {
-            self.tail = task;
-        }
-        self.head = task;
-        // SAFETY: the caller's task.
-        unsafe { self.count_in(task) };
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<*mut Header> {
-        let task = self.head;
-        if task.is_null() {
-            return None;
-        }
-        // SAFETY: a queued task lives (the executor's reference) and its link is the queue's.
-        self.head = unsafe { (*task).link.load(Ordering::Relaxed) };
-        self.len -= 1;
-        if self.pinned > 0 {
-            // SAFETY: as above.
-            self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
-        }
-        Some(task)
-    }
-
-    /// Appends what was taken from a stack, in the order in which it was pushed.
-    ///
-    /// # Safety
-    /// `chain` comes from [`Stack::take`] and is given away here.
-    #[inline]
-    unsafe fn append_taken(&mut self, mut chain: *mut Header) {
-        if chain.is_null() {
-            return;
-        }
-        let last = chain;
-        let mut first = core::ptr::null_mut();
-        while !chain.is_null() {
-            // SAFETY: the tasks of the chain live and their links belong to who took the chain.
-            let next = unsafe { (*chain).link.load(Ordering::Relaxed) };
-            // SAFETY: as above.
-            unsafe {
-                (*chain).link.store(first, Ordering::Relaxed);
-                self.count_in(chain);
-            }
-            first = chain;
-            chain = next;
-        }
-        if self.head.is_null() {
-            self.head = first;
-        } else {
-            // SAFETY: the tail is in this queue.
-            unsafe { (*self.tail).link.store(first, Ordering::Relaxed) };
-        }
-        self.tail = last;
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_null()
-    }
-
-    /// Takes out as many tasks as there are slots, and puts them there.
-    #[inline]
-    fn fill(&mut self, slots: &[AtomicPtr<Header>]) {
-        let mut task = self.head;
-        if self.pinned == 0 {
-            for slot in slots {
-                slot.store(task, Ordering::Release);
-                // SAFETY: queued tasks live, and their links are the queue's.
-                task = unsafe { (*task).link.load(Ordering::Relaxed) };
-            }
-        } else {
-            for slot in slots {
-                // SAFETY: as above.
-                let (next, pinned) =
-                    unsafe { ((*task).link.load(Ordering::Relaxed), (*task).state.is_pinned()) };
-                slot.store(tagged(task, pinned), Ordering::Release);
-                self.pinned -= usize::from(pinned);
-                task = next;
-            }
-        }
-        self.head = task;
-        self.len -= slots.len();
-    }
-
-    /// How many may be stolen.
-    #[inline]
-    fn movable(&self) -> usize {
-        self.len - self.pinned
-    }
-
-    /// Takes out half of the tasks that are not pinned, at least one, from the front.
-    fn take_half(&mut self) -> Fifo {
-        let (mut taken, mut kept) = (Fifo::new(), Fifo::new());
-        let wanted = self.movable().div_ceil(2).min(MOST_STOLEN);
-        while taken.len < wanted
-            && let Some(task) = self.pop()
-        {
-            // SAFETY: a queued task lives, and is now in no queue.
-            unsafe {
-                let to = if (*task).state.is_pinned() { &mut kept } else { &mut taken };
-                to.push_back(task);
-            }
-        }
-        if kept.len > 0 {
-            kept.append(core::mem::replace(self, Fifo::new()));
-            *self = kept;
-        }
-        taken
-    }
-
-    /// Makes another CPU the home of all.
-    fn move_to(&mut self, home: &'static CpuLocal) {
-        let mut task = self.head;
-        while !task.is_null() {
-            // SAFETY: queued tasks live, and their homes and links are the queue's.
-            unsafe {
-                (*task).home.store(core::ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
-                task = (*task).link.load(Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Appends another queue.
-    fn append(&mut self, other: Fifo) {
-        if other.head.is_null() {
-            return;
-        }
-        if self.head.is_null() {
-            self.head = other.head;
-        } else {
-            // SAFETY: the tail is in this queue.
-            unsafe { (*self.tail).link.store(other.head, Ordering::Relaxed) };
-        }
-        self.tail = other.tail;
-        self.len += other.len;
-        self.pinned += other.pinned;
-    }
-}
 
 /// A CPU's queues.
 pub(crate) struct RunQueue {
@@ -364,8 +128,8 @@ impl RunQueue {
         // SAFETY: the lock is ours, and the caller in no other call.
         let queues = unsafe { &mut *self.inner.get() };
         let result = f(queues);
-        self.tasks.store(queues.tasks.len, Ordering::Relaxed);
-        self.threads.store(queues.threads.len, Ordering::Relaxed);
+        self.tasks.store(queues.tasks.len(), Ordering::Relaxed);
+        self.threads.store(queues.threads.len(), Ordering::Relaxed);
         let movable = queues.tasks.movable() + queues.threads.movable();
         self.movable.store(movable, Ordering::Relaxed);
         self.locked.store(false, Ordering::Release);
@@ -432,7 +196,7 @@ impl RunQueue {
         // SAFETY: the caller is this CPU's run loop.
         unsafe {
             self.with(|queues| {
-                queues.left += tasks.len;
+                queues.left += tasks.len();
                 tasks.append(core::mem::replace(&mut queues.tasks, Fifo::new()));
                 queues.tasks = tasks;
             });
@@ -460,17 +224,17 @@ impl RunQueue {
             let mut loot = victim.ready.with(|queues| {
                 queues.take_woken(&victim.woken_tasks, &victim.woken_threads);
                 let tasks = queues.tasks.take_half();
-                queues.left = queues.left.saturating_sub(tasks.len);
+                queues.left = queues.left.saturating_sub(tasks.len());
                 (tasks, queues.threads.take_half())
             });
             // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
             if victim.ready.has_tasks() || victim.ready.has_threads() {
                 notify(victim);
             }
-            if loot.0.len + loot.1.len == 0 {
+            if loot.0.len() + loot.1.len() == 0 {
                 victim.ready.take_hand(&mut loot.0);
             }
-            let stolen = loot.0.len + loot.1.len;
+            let stolen = loot.0.len() + loot.1.len();
             if stolen > 0 {
                 loot.0.move_to(thief);
                 loot.1.move_to(thief);
@@ -487,7 +251,7 @@ impl RunQueue {
     fn take_hand(&self, loot: &mut Fifo) {
         let movable = self.hand.iter().filter(|slot| is_movable(slot.load(Ordering::Relaxed))).count();
         for slot in self.hand.iter().rev() {
-            if loot.len == movable.div_ceil(2) {
+            if loot.len() == movable.div_ceil(2) {
                 return;
             }
             let task = slot.load(Ordering::Relaxed);
@@ -560,7 +324,7 @@ impl Queues {
             {
                 return Some((thread, 0));
             }
-            self.left = self.tasks.len;
+            self.left = self.tasks.len();
             self.thread_due = true;
         }
         let Some(first) = self.tasks.pop() else {
@@ -569,7 +333,7 @@ impl Queues {
             return self.pop_thread().map(|thread| (thread, 0));
         };
         self.left -= 1;
-        let dealt = self.left.min(most - 1).min(HAND).min(self.tasks.len);
+        let dealt = self.left.min(most - 1).min(HAND).min(self.tasks.len());
         self.tasks.fill(&hand[..dealt]);
         self.left -= dealt;
         Some((first, dealt))

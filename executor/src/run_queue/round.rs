@@ -1,0 +1,66 @@
+//! The tasks that a run loop has taken out of its queue, and those that go back.
+#![allow(unsafe_code, reason = "puts tasks back into the CPU's run queue")]
+
+use crate::cpu::CpuLocal;
+use crate::task::Header;
+
+use super::Fifo;
+
+/// See the module.
+pub(crate) struct Round {
+    pub(crate) cpu: &'static CpuLocal,
+    pub(crate) again: Fifo,
+    /// The next slot of the hand, and how many were filled.
+    pub(crate) slot: usize,
+    pub(crate) dealt: usize,
+}
+
+impl Round {
+    /// The next task in the hand; null if there is none.
+    #[inline]
+    pub(crate) fn next(&mut self) -> *mut Header {
+        while self.slot < self.dealt {
+            let task = self.cpu.ready.take_from_hand(self.slot);
+            self.slot += 1;
+            if !task.is_null() {
+                return task;
+            }
+        }
+        core::ptr::null_mut()
+    }
+
+    /// Puts back what was woken in its poll.
+    #[inline]
+    pub(crate) fn queue_again(&mut self) {
+        if !self.again.is_empty() {
+            // SAFETY: between polls.
+            unsafe { self.cpu.ready.append(&mut self.again) };
+        }
+    }
+}
+
+impl Drop for Round {
+    #[inline]
+    fn drop(&mut self) {
+        if self.slot < self.dealt {
+            put_back(self);
+        }
+        self.queue_again();
+    }
+}
+
+/// After a panic in a poll: nothing may stay in the hand.
+#[cold]
+fn put_back(round: &mut Round) {
+    let mut rest = Fifo::new();
+    loop {
+        let task = round.next();
+        if task.is_null() {
+            break;
+        }
+        // SAFETY: taken out of the hand, so ours.
+        unsafe { rest.push_back(task) };
+    }
+    // SAFETY: between polls.
+    unsafe { round.cpu.ready.prepend(rest) };
+}

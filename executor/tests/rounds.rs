@@ -1,0 +1,100 @@
+//! Rounds: in which order tasks and threads are polled, and how often those with a nice factor.
+#![cfg(not(loom))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use executor::host::run_until_idle;
+use executor::{Builder, Class, spawn, yield_now};
+
+#[test]
+fn one_thread_is_polled_after_each_round_of_tasks() {
+    let order = Arc::new(std::sync::Mutex::new(String::new()));
+    let worker = |class, letter: char, turns: usize| {
+        let order = Arc::clone(&order);
+        drop(Builder::new().class(class).spawn(async move {
+            for _ in 0..turns {
+                order.lock().unwrap().push(letter);
+                yield_now().await;
+            }
+        }));
+    };
+    worker(Class::Thread, 'T', 2);
+    worker(Class::Thread, 'U', 2);
+    worker(Class::Task, 'a', 3);
+    worker(Class::Task, 'b', 3);
+    run_until_idle();
+    assert_eq!(*order.lock().unwrap(), "abTabUabTU");
+}
+
+#[test]
+fn a_nice_factor_gives_that_many_slots_a_round() {
+    for class in [Class::Task, Class::Thread] {
+        let order = Arc::new(std::sync::Mutex::new(String::new()));
+        for (letter, nice) in [('a', 0), ('b', 3), ('c', 1)] {
+            let order = Arc::clone(&order);
+            drop(Builder::new().class(class).nice(nice).spawn(async move {
+                for _ in 0..6 {
+                    order.lock().unwrap().push(letter);
+                    yield_now().await;
+                }
+            }));
+        }
+        run_until_idle();
+        assert_eq!(*order.lock().unwrap(), "abbbcabbbcacacacac");
+    }
+}
+
+#[test]
+fn tasks_in_between_do_not_give_a_nice_thread_more_slots() {
+    let order = Arc::new(std::sync::Mutex::new(String::new()));
+    let count = Arc::new(());
+    for (letter, nice) in [('b', 2), ('c', 1)] {
+        let (order, count) = (Arc::clone(&order), Arc::clone(&count));
+        drop(Builder::new().class(Class::Thread).nice(nice).spawn(async move {
+            let _count = count;
+            for _ in 0..4 {
+                order.lock().unwrap().push(letter);
+                yield_now().await;
+            }
+        }));
+    }
+    drop(spawn(async move {
+        while Arc::strong_count(&count) > 1 {
+            yield_now().await;
+        }
+    }));
+    run_until_idle();
+    assert_eq!(*order.lock().unwrap(), "bbcbbccc");
+}
+
+#[test]
+fn a_task_of_an_absurd_nice_factor_starves_nobody() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&done);
+    let greedy = Builder::new().nice(255).spawn(async move {
+        while seen.load(Ordering::Relaxed) < 2 {
+            yield_now().await;
+        }
+    });
+    for class in [Class::Task, Class::Thread] {
+        let done = Arc::clone(&done);
+        drop(Builder::new().class(class).spawn(async move {
+            done.fetch_add(1, Ordering::Relaxed);
+        }));
+    }
+    assert!(run_until_idle() < 2_000);
+    assert!(greedy.is_finished());
+}
+
+#[test]
+fn work_that_is_ready_is_reported_without_threads() {
+    drop(Builder::new().class(Class::Thread).spawn(async {}));
+    assert!(!executor::has_work());
+    assert!(executor::has_ready_thread());
+    drop(spawn(async {}));
+    assert!(executor::has_work());
+    run_until_idle();
+    assert!(!executor::has_work());
+    assert!(!executor::has_ready_thread());
+}
