@@ -150,6 +150,28 @@ fn aborting_a_finished_task_changes_nothing() {
 }
 
 #[test]
+fn a_thread_is_not_aborted() {
+    let (dropped, make) = counter();
+    let (go, gone) = oneshot::channel::<()>();
+    let held = make();
+    let thread = Builder::new().class(Class::Thread).spawn(async move {
+        let _held = held;
+        gone.await.is_ok()
+    });
+    // Neither in the queue nor while it waits, by none of the handles.
+    thread.abort();
+    run_until_idle();
+    thread.abort_handle().abort();
+    thread.task().abort();
+    assert_eq!(run_until_idle(), 0, "an abort does not even wake it");
+    assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    assert_eq!(thread.task().state(), TaskState::Waiting);
+    go.send(()).unwrap();
+    assert_eq!(block_on(thread), Ok(true));
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn wakers_that_outlive_the_task_do_nothing() {
     let mut kept: Option<Waker> = None;
     block_on(poll_fn(|_| Poll::Ready(())));
@@ -211,8 +233,12 @@ fn many_wakes_of_an_idle_task_are_one_poll() {
 #[test]
 fn tasks_are_listed_until_they_are_done() {
     assert_eq!(live_tasks(), 0);
-    let handles: Vec<_> =
-        (0..200).map(|_| Builder::new().name("listed").class(Class::Thread).spawn(pending::<()>())).collect();
+    let (mut ends, handles): (Vec<_>, Vec<_>) = (0..200)
+        .map(|_| {
+            let (end, ended) = oneshot::channel::<()>();
+            (end, Builder::new().name("listed").class(Class::Thread).spawn(ended))
+        })
+        .unzip();
     run_until_idle();
     assert_eq!(tasks().count(), 200);
     assert!(tasks().all(|task| task.name() == "listed" && task.class() == Class::Thread));
@@ -222,15 +248,11 @@ fn tasks_are_listed_until_they_are_done() {
     assert_eq!(visited, 200);
     let numbers: std::collections::BTreeSet<_> = tasks().map(|task| task.id()).collect();
     assert_eq!(numbers.len(), 200);
-    for handle in &handles[50..] {
-        handle.abort();
-    }
+    ends.truncate(50);
     run_until_idle();
     assert_eq!(live_tasks(), 50);
     assert!(tasks().zip(&handles).all(|(task, handle)| task.id() == handle.id()));
-    for handle in &handles {
-        handle.abort();
-    }
+    drop(ends);
     run_until_idle();
     assert_eq!(live_tasks(), 0);
     assert!(tasks().next().is_none());

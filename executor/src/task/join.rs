@@ -5,7 +5,7 @@
 //! | handle polled, task finishes | `set_joiner` fails once DONE: the handle takes its waker back and the output |
 //! | handle changes its waker, task finishes | `clear_joiner` fails once DONE: the waker is `finish`'s |
 //! | handle dropped, task finishes | the word before HANDLE was cleared says who drops output and waker |
-//! | abort, anything | it only sets a bit and queues the task; see `task::state` |
+//! | abort, anything | it only sets a bit and queues the task; see `task::state`. Threads are left alone |
 #![allow(unsafe_code, reason = "the handle takes the output out of the task's cell")]
 
 use core::fmt;
@@ -74,6 +74,9 @@ impl<T> JoinHandle<T> {
 
     /// Ends the task at its next turn: its future is dropped on its CPU, then who joins is woken with
     /// [`JoinError::Aborted`]. A task that is being polled may still be done first, and a done task stays done.
+    ///
+    /// Does nothing to a thread ([`Class::Thread`](super::Class::Thread)), since what its stack holds would never be
+    /// dropped: threads end by themselves.
     pub fn abort(&self) {
         // SAFETY: our reference keeps it.
         unsafe { abort(self.task.as_ptr()) };
@@ -212,7 +215,7 @@ impl TaskRef {
 unsafe fn abort(task: *mut Header) {
     // SAFETY: the caller's reference keeps it; the push is ours if the word says so.
     unsafe {
-        if (*task).state.abort() == Wake::Push {
+        if !(*task).state.is_thread() && (*task).state.abort() == Wake::Push {
             header::push(task);
         }
     }

@@ -34,7 +34,8 @@ impl Drop for Notice {
 
 /// Owns tasks with the same kind of output, and gives their results in the order in which they end.
 ///
-/// Dropping it aborts all that are left.
+/// Dropping it aborts all that are left. Threads among them are never aborted, as [`JoinHandle::abort`] says: they
+/// go on, and [`shutdown`](JoinSet::shutdown) waits for their end.
 pub struct JoinSet<T> {
     members: Vec<Option<JoinHandle<T>>>,
     free: Vec<usize>,

@@ -47,7 +47,7 @@ pub enum Class {
     #[default]
     Task,
     /// A thread's run loop: one is polled after each round of ready tasks. Its poll may take long, and a thread
-    /// may run and be preempted inside.
+    /// may run and be preempted inside. It cannot be aborted.
     Thread,
 }
 
