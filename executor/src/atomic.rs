@@ -8,6 +8,16 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, 
 #[cfg(loom)]
 pub(crate) use loom::cell::UnsafeCell;
 
+/// A sequentially consistent fence behind an atomic read-modify-write of the same thread. On x86-64 that one is such
+/// a fence already, and only the compiler has to be told.
+#[inline(always)]
+pub(crate) fn fence_after_update() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
 /// A cell with loom's interface, so that the models see who touches it.
 #[cfg(not(loom))]
 pub(crate) struct UnsafeCell<T: ?Sized>(core::cell::UnsafeCell<T>);

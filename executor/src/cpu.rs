@@ -6,7 +6,9 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch;
-use crate::atomic::{AtomicBool as ModelledBool, AtomicU64 as ModelledU64, const_unless_loom};
+use crate::atomic::{
+    AtomicBool as ModelledBool, AtomicU32 as ModelledU32, AtomicU64 as ModelledU64, const_unless_loom,
+};
 use crate::lock::SpinLock;
 use crate::run_queue::{RunQueue, Stack};
 use crate::task::registry::Registry;
@@ -43,6 +45,11 @@ pub struct CpuLocal {
     pub(crate) passed: ModelledU64,
     /// It looks for something to steal.
     pub(crate) searching: AtomicBool,
+    /// The number, plus one, of the sleeping CPU that watches over this one; 0 if there is none.
+    pub(crate) watched_by: ModelledU32,
+    // Written by the watcher: what was polled here when it looked last, and after how many polls.
+    pub(crate) seen_current: AtomicPtr<Header>,
+    pub(crate) seen_polls: AtomicU64,
     pub(crate) woken_tasks: Stack,
     pub(crate) woken_threads: Stack,
     /// Tasks whose last reference was dropped where freeing is not allowed.
@@ -90,6 +97,9 @@ impl CpuLocal {
                 sleeping: ModelledBool::new(false),
                 passed: ModelledU64::new(0),
                 searching: AtomicBool::new(false),
+                watched_by: ModelledU32::new(0),
+                seen_current: AtomicPtr::new(core::ptr::null_mut()),
+                seen_polls: AtomicU64::new(0),
                 woken_tasks: Stack::new(),
                 woken_threads: Stack::new(),
                 dead: Stack::new(),

@@ -10,6 +10,7 @@ use loom::sync::Notify;
 use crate::atomic::{Ordering, fence};
 use crate::cpu::CpuLocal;
 use crate::platform::{Platform, alarm_fired};
+use crate::run::RunLoop;
 
 // All loom threads of a model run on the one thread of its test.
 std::thread_local! {
@@ -112,11 +113,13 @@ pub fn cells() -> isize {
 /// A CPU that sleeps on loom's own notification.
 pub(crate) struct HostPlatform {
     kicked: Notify,
+    /// An alarm is set. It comes at once.
+    alarm: core::sync::atomic::AtomicBool,
 }
 
 impl HostPlatform {
     pub(crate) fn new() -> Self {
-        HostPlatform { kicked: Notify::new() }
+        HostPlatform { kicked: Notify::new(), alarm: core::sync::atomic::AtomicBool::new(false) }
     }
 
     pub(crate) fn kick_this(&self) {
@@ -129,14 +132,22 @@ impl Platform for HostPlatform {
         CLOCK.get()
     }
 
-    fn set_alarm(&self, _deadline: u64) {}
+    fn set_alarm(&self, deadline: u64) {
+        self.alarm.store(deadline != u64::MAX, Ordering::Relaxed);
+    }
 
     fn kick(&self, _cpu: u32) {
         self.kick_this();
     }
 
     fn idle(&self) {
-        self.kicked.wait();
+        if self.alarm.swap(false, Ordering::Relaxed) {
+            alarm_fired();
+            // For whoever it is that the CPU does not wait for, but looks at.
+            loom::thread::yield_now();
+        } else {
+            self.kicked.wait();
+        }
     }
 }
 
@@ -150,8 +161,8 @@ pub fn set_clock(nanos: u64) {
 pub fn run_until(mut done: impl FnMut() -> bool) {
     awake(|| {
         while !done() {
-            if !crate::poll_one() && !crate::steal::steal() {
-                crate::run::idle();
+            if !crate::poll_one() {
+                RunLoop::new().steal_or_idle();
                 // Perhaps it did not idle, because another CPU has something to steal: that one must go on.
                 loom::thread::yield_now();
             }

@@ -15,13 +15,13 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Context;
 
-use crate::atomic::fence;
+use crate::atomic::{fence, fence_after_update};
 use crate::cpu::CpuLocal;
 #[cfg(not(target_os = "none"))]
 use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
 use crate::run_queue::{Fifo, HAND, Round};
-use crate::steal::{SLEEPERS, has_surplus, offer, steal, victims};
+use crate::steal::{SLEEPERS, end_watch, has_surplus, offer, steal, victims, watch};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, HANDLE, JOINER};
 use crate::task::{Class, TaskRef, registry, waker};
@@ -76,8 +76,10 @@ impl RunLoop {
 
     /// Takes over work from another CPU, or waits until there may be some.
     pub(crate) fn steal_or_idle(&mut self) {
-        if !steal() {
-            idle();
+        if !steal() && idle() == Idled::Watching {
+            // What the alarm brings is to be known first.
+            attend(self.cpu);
+            end_watch(self.cpu);
         }
         self.look_at_clock();
     }
@@ -180,8 +182,8 @@ impl RunLoop {
         cpu.current.store(task, Ordering::Relaxed);
         let current = Current(cpu);
         let cancelled = header.state.start();
-        // The change of the state stands between what a thief looks at and this look at whether there are any, as
-        // the fence in `idle` does: either it sees what is left here, or we see that it sleeps.
+        // Pairs with the fence in `idle`: either a thief sees what is left here, or we see that it sleeps.
+        fence_after_update();
         if SLEEPERS.load(Ordering::Relaxed) > 0 {
             offer(cpu);
         }
@@ -272,8 +274,16 @@ pub fn has_ready_thread() -> bool {
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()
 }
 
+/// What a CPU has done while it was idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idled {
+    Slept,
+    /// It has watched over others, and must say so when it goes on: [`end_watch`].
+    Watching,
+}
+
 /// Waits on this CPU until there may be something to do.
-pub(crate) fn idle() {
+pub(crate) fn idle() -> Idled {
     let cpu = arch::local();
     let before = platform().now();
     arch::interrupts_off();
@@ -282,7 +292,11 @@ pub(crate) fn idle() {
     cpu.sleeping.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     let nothing = !has_work() && !has_ready_thread() && cpu.dead.is_empty() && !victims(cpu).any(has_surplus);
+    let mut idled = Idled::Slept;
     if nothing {
+        if watch(cpu, before) {
+            idled = Idled::Watching;
+        }
         platform().idle();
     } else {
         arch::interrupts_on();
@@ -292,6 +306,7 @@ pub(crate) fn idle() {
     fence(Ordering::SeqCst);
     SLEEPERS.fetch_sub(1, Ordering::Relaxed);
     add(&cpu.idle_ns, platform().now().saturating_sub(before));
+    idled
 }
 
 /// Frees the tasks whose last reference was dropped since the last look.

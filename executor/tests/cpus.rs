@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::Poll;
 
 use executor::host::{block_on, block_on_cpus};
-use executor::sync::AtomicWaker;
-use executor::time::{Duration, sleep};
+use executor::sync::{AtomicWaker, oneshot};
+use executor::time::{Duration, Instant, sleep};
 use executor::{
     Builder, CpuLocal, JoinHandle, SpawnError, cpus, current_cpu, grace_period, live_tasks, spawn,
     spawn_pinned, tasks, yield_now,
@@ -18,8 +18,10 @@ const CPUS: u32 = 4;
 
 /// Spins inside a poll, as a task does that hogs its CPU.
 fn hog_until(flag: &AtomicBool) {
+    let start = Instant::now();
     while !flag.load(Ordering::SeqCst) {
         std::thread::yield_now();
+        assert!(start.elapsed() < Duration::from_secs(20), "nobody takes what waits behind a poll");
     }
 }
 
@@ -38,6 +40,58 @@ fn tasks_behind_a_hog_are_stolen() {
         let behind = spawn(async move { releases.store(true, Ordering::SeqCst) });
         hog.await.unwrap();
         behind.await.unwrap();
+    });
+}
+
+/// Lets the other CPUs fall asleep.
+async fn let_others_sleep() {
+    sleep(Duration::from_millis(5)).await;
+}
+
+#[test]
+fn a_task_that_a_long_poll_wakes_is_taken_by_a_cpu_that_sleeps() {
+    block_on_cpus(CPUS, async {
+        for _ in 0..5 {
+            let released = Arc::new(AtomicBool::new(false));
+            let (waits, releases) = (Arc::clone(&released), Arc::clone(&released));
+            let (wake, woken) = oneshot::channel();
+            let waiting = spawn(async move {
+                woken.await.unwrap();
+                releases.store(true, Ordering::SeqCst);
+            });
+            let_others_sleep().await;
+            // It wakes the other one only after its poll has begun, and waits for it.
+            let hog = spawn(async move {
+                wake.send(()).unwrap();
+                hog_until(&waits);
+            });
+            hog.await.unwrap();
+            waiting.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn tasks_that_a_long_poll_spawns_are_taken_by_all_cpus() {
+    block_on_cpus(CPUS, async {
+        for _ in 0..5 {
+            let_others_sleep().await;
+            let (running, all) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+            let hog = spawn(async move {
+                for _ in 1..CPUS {
+                    let (running, all) = (Arc::clone(&running), Arc::clone(&all));
+                    drop(spawn(async move {
+                        // The last one releases the others, which are on CPUs of their own.
+                        if running.fetch_add(1, Ordering::SeqCst) + 2 == CPUS {
+                            all.store(true, Ordering::SeqCst);
+                        }
+                        hog_until(&all);
+                    }));
+                }
+                hog_until(&all);
+            });
+            hog.await.unwrap();
+        }
     });
 }
 

@@ -20,10 +20,9 @@
 
 use core::cell::UnsafeCell;
 
-use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom};
+use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom, fence};
 use crate::cpu::CpuLocal;
 use crate::task::Header;
-use crate::task::header::notify;
 
 mod fifo;
 mod round;
@@ -229,7 +228,8 @@ impl RunQueue {
             });
             // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
             if victim.ready.has_tasks() || victim.ready.has_threads() {
-                notify(victim);
+                fence(Ordering::SeqCst);
+                victim.rouse();
             }
             if loot.0.len() + loot.1.len() == 0 {
                 victim.ready.take_hand(&mut loot.0);

@@ -9,6 +9,7 @@ use crate::arch;
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell};
 use crate::cpu::CpuLocal;
 use crate::reason::WaitReason;
+use crate::steal::{self, SLEEPERS};
 
 /// What the run loop does with a future whose type it does not know.
 pub(crate) struct Vtable {
@@ -141,17 +142,19 @@ pub(crate) unsafe fn push(task: *mut Header) {
     notify(home);
 }
 
-/// Makes a CPU look at its queues that may be about to sleep. Comes after the push.
+/// Sees to it that somebody looks at what was just pushed. Comes after the push.
 #[inline]
 pub(crate) fn notify(home: &'static CpuLocal) {
+    // Pairs with the fence in `run::idle`: either we see who sleeps, or it sees what we pushed.
+    crate::atomic::fence_after_update();
     // Whoever runs here, even an interrupt handler, runs on a CPU that looks again before it sleeps. The push
     // came before this look, so a thread that was moved away in between has not missed anything.
-    if core::ptr::eq(home, arch::local()) {
-        return;
+    if !core::ptr::eq(home, arch::local()) {
+        home.rouse();
     }
-    // Pairs with the fence in `run::idle`: either we see that it sleeps, or it sees what we pushed.
-    crate::atomic::fence(Ordering::SeqCst);
-    home.rouse();
+    if SLEEPERS.load(Ordering::Relaxed) > 0 {
+        steal::ask_to_watch(home);
+    }
 }
 
 /// Wakes a task. Any context.

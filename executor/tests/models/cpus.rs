@@ -58,6 +58,26 @@ fn a_thief_meets_a_wake_from_elsewhere() {
 }
 
 #[test]
+fn a_push_in_a_long_poll_meets_a_cpu_that_goes_idle() {
+    bounded_model(1, || {
+        let (flag, woken, waker) = flag_task();
+        let (woken, thief) = thief_until_finished(woken);
+        let done = Arc::clone(&woken);
+        let hog = spawn(poll_fn(move |_| {
+            flag.store(true, Ordering::Relaxed);
+            waker.wake_by_ref();
+            while !done.is_finished() {
+                thread::yield_now();
+            }
+            Poll::Ready(())
+        }));
+        run_until(|| hog.is_finished());
+        thief.join().unwrap();
+        drop(woken);
+    });
+}
+
+#[test]
 fn a_grace_period_outlasts_what_it_meets() {
     model(|| {
         // What is to be taken away, and whether it can still be found.
