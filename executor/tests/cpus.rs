@@ -18,8 +18,12 @@ const CPUS: u32 = 4;
 
 /// Spins inside a poll, as a task does that hogs its CPU.
 fn hog_until(flag: &AtomicBool) {
+    hog_while(|| !flag.load(Ordering::SeqCst));
+}
+
+fn hog_while(condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !flag.load(Ordering::SeqCst) {
+    while condition() {
         std::thread::yield_now();
         assert!(start.elapsed() < Duration::from_secs(20), "nobody takes what waits behind a poll");
     }
@@ -40,6 +44,37 @@ fn tasks_behind_a_hog_are_stolen() {
         let behind = spawn(async move { releases.store(true, Ordering::SeqCst) });
         hog.await.unwrap();
         behind.await.unwrap();
+    });
+}
+
+#[test]
+fn of_what_is_dealt_behind_a_hog_only_pinned_tasks_stay() {
+    block_on_cpus(CPUS, async {
+        let here = current_cpu();
+        let moved = Arc::new(AtomicU32::new(0));
+        let stayed = Arc::new(AtomicBool::new(false));
+        let (sees, seen) = (Arc::clone(&moved), Arc::clone(&stayed));
+        // They are all ready before the hog's poll begins: then the others lie in the hand, and none in the queue.
+        let hog = spawn_pinned(async move {
+            hog_while(|| sees.load(Ordering::SeqCst) < 2);
+            assert!(!seen.load(Ordering::SeqCst), "a pinned task was taken");
+        });
+        let stays = Arc::clone(&stayed);
+        let pinned = spawn_pinned(async move {
+            stays.store(true, Ordering::SeqCst);
+            current_cpu()
+        });
+        let others = [Arc::clone(&moved), moved].map(|moved| {
+            spawn(async move {
+                moved.fetch_add(1, Ordering::SeqCst);
+                current_cpu()
+            })
+        });
+        hog.await.unwrap();
+        assert_eq!(pinned.await, Ok(here));
+        for other in others {
+            assert_ne!(other.await, Ok(here));
+        }
     });
 }
 

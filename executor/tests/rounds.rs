@@ -98,3 +98,21 @@ fn work_that_is_ready_is_reported_without_threads() {
     assert!(!executor::has_work());
     assert!(!executor::has_ready_thread());
 }
+
+#[test]
+fn a_panic_leaves_those_behind_it_ready_in_their_order() {
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let worker = |number: u32| {
+        let order = Arc::clone(&order);
+        drop(spawn(async move {
+            order.lock().unwrap().push(number);
+            assert!(number != 3, "the third");
+        }));
+    };
+    // More than are dealt at a time: some stand in the queue behind those in the hand.
+    (0..40).for_each(worker);
+    let panicked = std::panic::catch_unwind(run_until_idle);
+    assert!(panicked.is_err());
+    run_until_idle();
+    assert_eq!(*order.lock().unwrap(), (0..40).collect::<Vec<_>>());
+}
