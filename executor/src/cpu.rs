@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 
 use crate::arch;
 use crate::atomic::{
-    AtomicBool as ModelledBool, AtomicU32 as ModelledU32, AtomicU64 as ModelledU64, const_unless_loom,
+    AtomicBool as ModelledBool, AtomicU32 as ModelledU32, AtomicU64 as ModelledU64, const_unless_loom, fence,
 };
 use crate::lock::SpinLock;
 use crate::run_queue::{RunQueue, Stack};
@@ -37,6 +37,9 @@ pub struct CpuLocal {
     pub(crate) held: AtomicPtr<&'static str>,
 
     // Any CPU and any interrupt handler.
+    /// Set behind each of these: the alarm came, a task is to be freed, a grace period waits. The run loop clears
+    /// it before it looks at them.
+    pub(crate) attention: ModelledBool,
     /// The timer interrupt came; the run loop has not looked yet.
     pub(crate) alarm: ModelledBool,
     /// The CPU is idle or about to be: who pushes work must rouse it.
@@ -58,14 +61,15 @@ pub struct CpuLocal {
     // Any CPU, under their own locks.
     pub(crate) ready: RunQueue,
     pub(crate) wheel: SpinLock<Wheel>,
-    pub(crate) registry: SpinLock<Registry>,
+    pub(crate) registry: Registry,
 
     // Counters, written by this CPU only.
     pub(crate) polls: AtomicU64,
     pub(crate) idle_ns: AtomicU64,
     pub(crate) steals: AtomicU64,
     pub(crate) longest_poll_ns: AtomicU64,
-    /// Longer polls are noted: the longest one, or [`HOG_NS`](crate::platform::HOG_NS) if that is less.
+    /// Polls of so many nanoseconds are noted: those longer than the longest one, or than
+    /// [`HOG_NS`](crate::platform::HOG_NS) if that is less.
     pub(crate) notable_poll_ns: AtomicU64,
     /// The number of the name of the task that it was.
     pub(crate) longest_poll: AtomicU8,
@@ -93,6 +97,8 @@ impl CpuLocal {
                 machine: AtomicU32::new(0),
                 sections: AtomicU32::new(0),
                 held: AtomicPtr::new(core::ptr::null_mut()),
+                // A grace period may have been asked for before it was in the list of CPUs.
+                attention: ModelledBool::new(true),
                 alarm: ModelledBool::new(false),
                 sleeping: ModelledBool::new(false),
                 passed: ModelledU64::new(0),
@@ -105,12 +111,12 @@ impl CpuLocal {
                 dead: Stack::new(),
                 ready: RunQueue::new(),
                 wheel: SpinLock::new("timer wheel", Wheel::new()),
-                registry: SpinLock::new("task registry", Registry::new()),
+                registry: Registry::new(),
                 polls: AtomicU64::new(0),
                 idle_ns: AtomicU64::new(0),
                 steals: AtomicU64::new(0),
                 longest_poll_ns: AtomicU64::new(0),
-                notable_poll_ns: AtomicU64::new(0),
+                notable_poll_ns: AtomicU64::new(1),
                 longest_poll: AtomicU8::new(0),
                 kicks: AtomicU64::new(0),
                 #[cfg(not(target_os = "none"))]
@@ -126,6 +132,14 @@ impl CpuLocal {
         let this = core::ptr::from_ref(self).cast_mut();
         self.this.store(this, Ordering::Relaxed);
         list::enter(self, this);
+        // Pairs with the one in `grace_period`: it finds this CPU in the list, or we find what it asks for.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Makes its run loop look at what was noted before. Any context.
+    #[inline]
+    pub(crate) fn call_attention(&self) {
+        self.attention.store(true, Ordering::Release);
     }
 
     /// Makes the CPU leave idle, if it is there or about to be. Any context.

@@ -57,6 +57,7 @@ impl Request {
     fn new() -> Self {
         // Ordered before the looks of those that do not find any more what the caller has taken away.
         let number = REQUESTS.fetch_add(1, Ordering::SeqCst) + 1;
+        cpus().for_each(CpuLocal::call_attention);
         fence(Ordering::SeqCst);
         let request = Request { number, asked_by: arch::local() };
         request.missing().for_each(CpuLocal::kick);

@@ -16,14 +16,14 @@
 //! ```
 
 use core::pin::pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use std::boxed::Box;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::Wake;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use std::vec::Vec;
 
+use crate::atomic::fence_after_update;
 use crate::cpu::{CpuLocal, MAX_CPUS};
 use crate::platform::{Platform, alarm_fired, platform};
 use crate::run::{RunLoop, Until, reap};
@@ -32,6 +32,10 @@ use crate::time::Instant;
 use crate::time::wheel::Wheel;
 
 mod clock;
+mod main;
+
+use clock::Rate;
+use main::Main;
 
 /// How many tasks are polled between two looks at what else is due.
 const MOST_AT_ONCE: usize = HAND + 1;
@@ -51,7 +55,7 @@ impl Drop for Return {
     fn drop(&mut self) {
         let cpu = local();
         let mut wheel = cpu.wheel.lock();
-        if wheel.is_empty() && cpu.registry.lock().live() == 0 {
+        if wheel.is_empty() && cpu.registry.live() == 0 {
             // The next thread's clock may begin at zero.
             *wheel = Wheel::new();
             drop(wheel);
@@ -63,6 +67,8 @@ impl Drop for Return {
 }
 
 fn new_local() -> &'static CpuLocal {
+    // From here on the end of the thread gives it back. It may be at its end already.
+    let _ = RETURN.try_with(|_| ());
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     // Used CPUs are as good as new ones, but not quite the same: the order in which they number tasks differs.
@@ -95,18 +101,17 @@ struct Awake {
 
 impl Awake {
     fn new() -> Self {
-        RETURN.with(|_| ());
         let cpu = local();
         let before = cpu.sleeping.swap(false, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        fence_after_update();
         Awake { cpu, before }
     }
 }
 
 impl Drop for Awake {
     fn drop(&mut self) {
-        self.cpu.sleeping.store(self.before, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.cpu.sleeping.swap(self.before, Ordering::AcqRel);
+        fence_after_update();
         // Who saw the CPU awake before waits for this.
         crate::grace::pass(self.cpu);
     }
@@ -117,9 +122,12 @@ pub(crate) struct HostPlatform {
     kicked: Mutex<bool>,
     wakes: Condvar,
     alarm: AtomicU64,
+    rate: Rate,
     simulated: AtomicBool,
     /// The simulated clock.
     clock: AtomicU64,
+    /// The future that is blocked on was woken.
+    main_woken: AtomicBool,
 }
 
 impl HostPlatform {
@@ -128,8 +136,10 @@ impl HostPlatform {
             kicked: Mutex::new(false),
             wakes: Condvar::new(),
             alarm: AtomicU64::new(u64::MAX),
+            rate: Rate::unknown(),
             simulated: AtomicBool::new(false),
             clock: AtomicU64::new(0),
+            main_woken: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +161,15 @@ impl HostPlatform {
         if self.alarm.load(Ordering::Relaxed) <= now {
             self.alarm.store(u64::MAX, Ordering::Relaxed);
             alarm_fired();
+        }
+    }
+
+    #[cold]
+    fn now_slowly(&self) -> u64 {
+        if self.simulated.load(Ordering::Relaxed) {
+            self.clock.load(Ordering::Relaxed)
+        } else {
+            self.rate.learn()
         }
     }
 
@@ -179,10 +198,7 @@ impl HostPlatform {
 impl Platform for HostPlatform {
     #[inline]
     fn now(&self) -> u64 {
-        if self.simulated.load(Ordering::Relaxed) {
-            return self.clock.load(Ordering::Relaxed);
-        }
-        clock::now()
+        self.rate.now().unwrap_or_else(|| self.now_slowly())
     }
 
     fn set_alarm(&self, deadline: u64) {
@@ -216,6 +232,7 @@ pub struct Clock {
 /// waits and no timer is set, instead of hanging.
 pub fn simulate_time() -> Clock {
     let host = &local().host;
+    host.rate.forget();
     host.simulated.store(true, Ordering::Relaxed);
     host.clock.store(0, Ordering::Relaxed);
     Clock { not_send: core::marker::PhantomData }
@@ -240,35 +257,16 @@ impl Clock {
 /// # Panics
 /// After ten million polls: then a task wakes itself for ever.
 pub fn run_until_idle() -> usize {
-    let _awake = Awake::new();
+    let awake = Awake::new();
     let mut polls = 0;
-    let mut run_loop = RunLoop::new();
+    let mut run_loop = RunLoop::on(awake.cpu);
     run_loop.poll_until(MOST_AT_ONCE, |more| {
         polls += more;
         assert!(polls < 10_000_000, "a task wakes itself for ever");
         false
     });
-    reap(local());
+    reap(awake.cpu);
     polls
-}
-
-struct Flag {
-    woken: AtomicBool,
-    cpu: &'static CpuLocal,
-}
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        // Whoever runs on that thread comes back to where it looks before it sleeps.
-        if !core::ptr::eq(self.cpu, local()) {
-            self.cpu.host.kick_this();
-        }
-    }
 }
 
 /// Polls a future on this thread until it is done, running the thread's tasks while it waits.
@@ -280,13 +278,13 @@ impl Wake for Flag {
 /// Inside a task; and with simulated time, when everything waits for ever.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let _awake = Awake::new();
-    let cpu = local();
-    let mut run_loop = RunLoop::new();
-    let flag = Arc::new(Flag { woken: AtomicBool::new(true), cpu });
-    let waker = Waker::from(Arc::clone(&flag));
+    let awake = Awake::new();
+    let cpu = awake.cpu;
+    let mut run_loop = RunLoop::on(cpu);
+    let main = Main::begin(cpu);
+    let waker = main.waker();
     loop {
-        if flag.woken.load(Ordering::Relaxed) && flag.woken.swap(false, Ordering::Acquire) {
+        if main.was_woken() {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 reap(cpu);
                 return output;
@@ -294,8 +292,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             run_loop.look_at_clock();
         }
         // Before the future is polled again the CPU may have to pass a grace period, as between two tasks.
-        let until = run_loop.poll_until(MOST_AT_ONCE, |_| flag.woken.load(Ordering::Relaxed));
-        if until == Until::NothingReady && !flag.woken.load(Ordering::Acquire) {
+        let until = run_loop.poll_until(MOST_AT_ONCE, |_| main.is_woken());
+        if until == Until::NothingReady && !main.is_woken() {
             run_loop.steal_or_idle();
         }
     }
@@ -330,6 +328,9 @@ pub fn block_on_cpus<F: Future>(cpus: u32, future: F) -> F::Output {
                 let _awake = Awake::new();
                 let cpu = local();
                 cpu.machine.store(machine, Ordering::Relaxed);
+                // As in `CpuLocal::bind`.
+                cpu.call_attention();
+                fence(Ordering::SeqCst);
                 let _ = tell.send(cpu);
                 let mut run_loop = RunLoop::new();
                 while !stop.load(Ordering::SeqCst) {

@@ -66,6 +66,7 @@ mod arch;
 mod atomic;
 pub mod cpu;
 mod grace;
+mod hooks;
 #[cfg(not(any(target_os = "none", loom)))]
 pub mod host;
 #[cfg(loom)]
@@ -86,6 +87,7 @@ mod waiter;
 
 pub use cpu::{CpuLocal, cpus, current_cpu};
 pub use grace::grace_period;
+pub use hooks::{Hooks, install_hooks};
 #[cfg(target_os = "none")]
 pub use platform::init;
 pub use platform::{Platform, alarm_fired};

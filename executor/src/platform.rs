@@ -83,5 +83,7 @@ pub fn init(platform: &'static dyn Platform) {
 /// The alarm that [`Platform::set_alarm`] asked for has come. For the timer interrupt's handler: it sets a flag
 /// of this CPU only; the run loop does the rest.
 pub fn alarm_fired() {
-    arch::local().alarm.store(true, Ordering::Release);
+    let cpu = arch::local();
+    cpu.alarm.store(true, Ordering::Release);
+    cpu.call_attention();
 }

@@ -20,12 +20,12 @@ use crate::cpu::CpuLocal;
 #[cfg(not(target_os = "none"))]
 use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
-use crate::run_queue::{Fifo, HAND, Round};
+use crate::run_queue::{Fifo, HAND, Ready, Round};
 use crate::steal::{SLEEPERS, end_watch, has_surplus, offer, steal, victims, watch};
 use crate::task::header::Header;
-use crate::task::state::{AfterPoll, HANDLE, JOINER};
+use crate::task::state::{AfterPoll, HANDLE, JOINER, Start};
 use crate::task::{Class, TaskRef, registry, waker};
-use crate::{arch, grace, time};
+use crate::{arch, grace, hooks, time};
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
 /// [`Platform::idle`](crate::platform::Platform::idle). Called once per CPU, with interrupts on.
@@ -64,7 +64,15 @@ impl RunLoop {
     /// # Panics
     /// Inside a poll.
     pub(crate) fn new() -> Self {
-        let cpu = arch::local();
+        RunLoop::on(arch::local())
+    }
+
+    /// The loop of the CPU that executes this.
+    ///
+    /// # Panics
+    /// Inside a poll.
+    #[inline]
+    pub(crate) fn on(cpu: &'static CpuLocal) -> Self {
         assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
         RunLoop { cpu, now: now_on(cpu) }
     }
@@ -89,29 +97,73 @@ impl RunLoop {
     #[inline]
     pub(crate) fn poll_until(&mut self, most: usize, mut enough: impl FnMut(usize) -> bool) -> Until {
         let cpu = self.cpu;
-        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt: 0 };
         loop {
             if is_interrupted(cpu, self.now) {
                 attend(cpu);
                 self.look_at_clock();
             }
             // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
-            let dealt = unsafe { cpu.ready.deal(&cpu.woken_tasks, &cpu.woken_threads, most) };
-            let Some((mut task, dealt)) = dealt else { return Until::NothingReady };
-            (round.slot, round.dealt) = (0, dealt);
-            let mut polls = 0;
-            while !task.is_null() {
-                // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
-                unsafe { self.poll_in_turn(task, &mut round) };
-                polls += 1;
-                task = round.next();
-            }
-            round.queue_again();
+            let polls = unsafe {
+                match cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) {
+                    Ready::Nothing => return Until::NothingReady,
+                    Ready::One(task) => {
+                        self.poll_alone(task);
+                        1
+                    }
+                    Ready::More(chain) => match self.poll_round(chain, most) {
+                        // A thief was quicker.
+                        0 => return Until::NothingReady,
+                        polls => polls,
+                    },
+                }
+            };
             add(&cpu.polls, polls as u64);
             if enough(polls) {
                 return Until::Enough;
             }
         }
+    }
+
+    /// Polls the only task that is ready.
+    ///
+    /// # Safety
+    /// As for [`poll_task`](RunLoop::poll_task).
+    #[inline(always)]
+    unsafe fn poll_alone(&mut self, task: *mut Header) {
+        // SAFETY: the caller's promise.
+        if let AfterPoll::Requeue { .. } = unsafe { self.poll_task(task) } {
+            // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
+            unsafe { self.queue_alone(task) };
+        }
+    }
+
+    /// # Safety
+    /// The task is scheduled, and in no queue.
+    #[cold]
+    unsafe fn queue_alone(&mut self, task: *mut Header) {
+        let mut round = Round { cpu: self.cpu, again: Fifo::new(), slot: 0, dealt: 0 };
+        // SAFETY: the caller's promise.
+        unsafe { self.queue_special(task, &mut round) };
+    }
+
+    /// Polls the next of the round, and what is dealt with it. Returns how many.
+    ///
+    /// # Safety
+    /// As for [`RunQueue::deal`](crate::run_queue::RunQueue::deal).
+    unsafe fn poll_round(&mut self, chain: *mut Header, most: usize) -> usize {
+        let cpu = self.cpu;
+        // SAFETY: the caller's promise.
+        let dealt = unsafe { cpu.ready.deal(chain, &cpu.woken_tasks, &cpu.woken_threads, most) };
+        let Some((mut task, dealt)) = dealt else { return 0 };
+        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt };
+        let mut polls = 0;
+        while !task.is_null() {
+            // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
+            unsafe { self.poll_in_turn(task, &mut round) };
+            polls += 1;
+            task = round.next();
+        }
+        polls
     }
 
     /// # Safety
@@ -181,39 +233,61 @@ impl RunLoop {
         let header = unsafe { &*task };
         cpu.current.store(task, Ordering::Relaxed);
         let current = Current(cpu);
-        let cancelled = header.state.start();
+        let start = header.state.start();
         // Pairs with the fence in `idle`: either a thief sees what is left here, or we see that it sleeps.
         fence_after_update();
         if SLEEPERS.load(Ordering::Relaxed) > 0 {
             offer(cpu);
         }
         header.begin_notes();
-        // SAFETY: RUNNING, so the stage is ours and holds the future.
-        let done = unsafe {
-            if cancelled {
-                (header.vtable.drop_future)(task);
-                true
-            } else {
-                let waker = waker::borrowed(task);
-                (header.vtable.poll)(task, &mut Context::from_waker(&waker))
+        let (done, notable) = match start {
+            Start::Plain => {
+                // SAFETY: RUNNING, so the stage is ours and holds the future.
+                let done = unsafe {
+                    let waker = waker::borrowed(task);
+                    (header.vtable.poll)(task, &mut Context::from_waker(&waker))
+                };
+                (done, cpu.notable_poll_ns.load(Ordering::Relaxed))
             }
+            // SAFETY: as above.
+            Start::Special { cancelled } => (unsafe { begin_special(task, cancelled) }, 0),
         };
         drop(current);
         let now = now_on(cpu);
         let took = now.saturating_sub(self.now);
         self.now = now;
         header.count_poll(took);
-        if took > cpu.notable_poll_ns.load(Ordering::Relaxed) {
-            // SAFETY: the executor's reference keeps it until `finish`.
-            note_long_poll(cpu, &unsafe { TaskRef::borrow(task) }, took);
+        if took >= notable {
+            note_poll(cpu, task, took, done);
         }
         if done {
+            let cancelled = start == Start::Special { cancelled: true };
             // SAFETY: the future is gone, and the output there unless cancelled.
             unsafe { finish(cpu, task, cancelled) };
             return AfterPoll::Idle;
         }
         header.end_notes(now);
         header.state.end_pending()
+    }
+}
+
+/// Polls a hooked task, or drops the future of an aborted one. True if it is done.
+///
+/// # Safety
+/// The task is RUNNING, and its future there.
+#[cold]
+unsafe fn begin_special(task: *mut Header, cancelled: bool) -> bool {
+    // SAFETY: the executor's reference keeps it, and its stage is ours.
+    unsafe {
+        if (*task).state.is_hooked() {
+            hooks::poll_begins(task);
+        }
+        if cancelled {
+            ((*task).vtable.drop_future)(task);
+            return true;
+        }
+        let waker = waker::borrowed(task);
+        ((*task).vtable.poll)(task, &mut Context::from_waker(&waker))
     }
 }
 
@@ -243,12 +317,14 @@ impl Drop for Current {
 fn is_interrupted(cpu: &'static CpuLocal, now: u64) -> bool {
     #[cfg(not(any(target_os = "none", loom)))]
     cpu.host.check_alarm(now);
-    cpu.alarm.load(Ordering::Relaxed) || !cpu.dead.is_empty() || grace::is_due(cpu)
+    cpu.attention.load(Ordering::Relaxed)
 }
 
 /// Frees what is dead, passes a grace period, fires timers.
 #[cold]
 fn attend(cpu: &'static CpuLocal) {
+    // Before the looks at what it may have been set for.
+    cpu.attention.swap(false, Ordering::AcqRel);
     reap(cpu);
     grace::pass(cpu);
     if cpu.alarm.load(Ordering::Relaxed) && cpu.alarm.swap(false, Ordering::Acquire) {
@@ -261,10 +337,9 @@ fn attend(cpu: &'static CpuLocal) {
 #[inline]
 pub fn has_work() -> bool {
     let cpu = arch::local();
-    cpu.alarm.load(Ordering::Relaxed)
-        || cpu.ready.has_tasks()
-        || !cpu.woken_tasks.is_empty()
-        || grace::is_due(cpu)
+    let is_called =
+        cpu.attention.load(Ordering::Relaxed) && (cpu.alarm.load(Ordering::Relaxed) || grace::is_due(cpu));
+    is_called || cpu.ready.has_tasks() || !cpu.woken_tasks.is_empty()
 }
 
 /// Whether a thread, other than the one that runs, is ready on this CPU: for the end of a time slot. With
@@ -291,7 +366,8 @@ pub(crate) fn idle() -> Idled {
     SLEEPERS.fetch_add(1, Ordering::Relaxed);
     cpu.sleeping.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let nothing = !has_work() && !has_ready_thread() && cpu.dead.is_empty() && !victims(cpu).any(has_surplus);
+    let is_called = cpu.attention.load(Ordering::Relaxed);
+    let nothing = !is_called && !has_work() && !has_ready_thread() && !victims(cpu).any(has_surplus);
     let mut idled = Idled::Slept;
     if nothing {
         if watch(cpu, before) {
@@ -327,7 +403,8 @@ pub(crate) fn reap(cpu: &CpuLocal) {
 unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
     // SAFETY: the executor's reference is given back at the end.
     let header = unsafe { &*task };
-    registry::unregister(cpu, header.id.load(Ordering::Relaxed));
+    // SAFETY: the caller is this CPU's run loop, and the task was registered when it was spawned.
+    unsafe { registry::unregister(cpu, header.id.load(Ordering::Relaxed)) };
     let before = header.state.finish(cancelled);
     if before & HANDLE == 0 && !cancelled {
         // SAFETY: nobody wants the output.
@@ -345,19 +422,24 @@ unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
     }
 }
 
-/// A poll that was longer than any before on this CPU, or hogged it.
+/// A poll that was longer than any before on this CPU, or hogged it, or is one of a hooked task.
 #[cold]
-fn note_long_poll(cpu: &CpuLocal, task: &TaskRef, took: u64) {
+fn note_poll(cpu: &CpuLocal, task: *mut Header, took: u64, done: bool) {
+    // SAFETY: the executor's reference keeps it until `finish`.
+    let (header, task) = unsafe { (&*task, TaskRef::borrow(task)) };
+    if header.state.is_hooked() {
+        hooks::poll_ends(&task, took, done);
+    }
     if task.class() == Class::Thread {
         return;
     }
     if took > cpu.longest_poll_ns.load(Ordering::Relaxed) {
         cpu.longest_poll_ns.store(took, Ordering::Relaxed);
         cpu.longest_poll.store(task.name_number(), Ordering::Relaxed);
-        cpu.notable_poll_ns.store(took.min(HOG_NS), Ordering::Relaxed);
+        cpu.notable_poll_ns.store(took.min(HOG_NS) + 1, Ordering::Relaxed);
     }
     if took > HOG_NS {
-        platform().hogged(task, took);
+        platform().hogged(&task, took);
     }
 }
 

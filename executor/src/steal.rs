@@ -100,9 +100,21 @@ pub(crate) fn offer(cpu: &'static CpuLocal) {
     }
 }
 
-/// Something was pushed to this CPU while another one sleeps. Any context.
+/// Something was pushed to this CPU while one sleeps, perhaps this one. Any context.
 #[cold]
-pub(crate) fn ask_to_watch(cpu: &'static CpuLocal) {
+pub(crate) fn pushed_while_some_sleep(cpu: &'static CpuLocal) {
+    if cpu.sleeping.load(Ordering::Relaxed) {
+        // Whoever runs here, even an interrupt handler, runs on a CPU that looks again before it sleeps. The push
+        // came before this look, so a thread that was moved away in between has not missed anything.
+        if !core::ptr::eq(cpu, arch::local()) {
+            cpu.kick();
+        }
+    } else {
+        ask_to_watch(cpu);
+    }
+}
+
+fn ask_to_watch(cpu: &'static CpuLocal) {
     // Between two polls the run loop comes past by itself.
     if is_polling(cpu) && !is_watched(cpu) {
         rouse_thief();

@@ -6,16 +6,44 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since the first reading of a thread of this process.
-#[inline]
-pub(super) fn now() -> u64 {
-    match NANOS_PER_TICK.load(Ordering::Acquire) {
-        0 => now_by_system(),
-        rate => {
-            let ticks = ticks().wrapping_sub(FIRST.load(Ordering::Relaxed));
-            ((u128::from(ticks) * u128::from(rate)) >> 32) as u64
+/// How a thread turns ticks into nanoseconds. It knows nothing at first, and while its clock is simulated.
+pub(super) struct Rate {
+    /// As [`NANOS_PER_TICK`].
+    nanos: AtomicU64,
+    first: AtomicU64,
+}
+
+impl Rate {
+    pub(super) const fn unknown() -> Self {
+        Rate { nanos: AtomicU64::new(0), first: AtomicU64::new(0) }
+    }
+
+    pub(super) fn forget(&self) {
+        self.nanos.store(0, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds since the first reading of a thread of this process, if the rate is known.
+    #[inline]
+    pub(super) fn now(&self) -> Option<u64> {
+        match self.nanos.load(Ordering::Relaxed) {
+            0 => None,
+            rate => Some(nanos(ticks().wrapping_sub(self.first.load(Ordering::Relaxed)), rate)),
         }
     }
+
+    /// The same, also where it is not known yet.
+    #[cold]
+    pub(super) fn learn(&self) -> u64 {
+        let now = now_by_system();
+        self.first.store(FIRST.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.nanos.store(NANOS_PER_TICK.load(Ordering::Acquire), Ordering::Relaxed);
+        now
+    }
+}
+
+#[inline]
+fn nanos(ticks: u64, rate: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(rate)) >> 32) as u64
 }
 
 /// Nanoseconds for a tick, times 2^32; zero until it is known, and where the counter cannot be used.
@@ -76,6 +104,9 @@ fn now_by_system() -> u64 {
     });
     match start {
         Some(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-        None => now(),
+        None => {
+            let rate = NANOS_PER_TICK.load(Ordering::Acquire);
+            nanos(ticks().wrapping_sub(FIRST.load(Ordering::Relaxed)), rate)
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::atomic::{AtomicPtr, Ordering};
 use crate::cpu::CpuLocal;
+use crate::hooks;
 use crate::task::Header;
 
 use super::tagged;
@@ -190,6 +191,9 @@ impl Fifo {
         while !task.is_null() {
             // SAFETY: queued tasks live, and their homes and links are the queue's.
             unsafe {
+                if (*task).state.is_hooked() {
+                    hooks::stolen(task);
+                }
                 (*task).home.store(core::ptr::from_ref(home).cast_mut(), Ordering::Relaxed);
                 task = (*task).link.load(Ordering::Relaxed);
             }

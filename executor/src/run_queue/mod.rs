@@ -11,8 +11,9 @@
 //! | thief, thief of the thief | nobody holds two of these locks: what is stolen is out of one queue before it is put into the other |
 //! | steal, wake | a task in a queue is SCHEDULED, so a wake pushes nothing; its home is changed before the next poll, which publishes it |
 //!
-//! A run loop takes the queue's lock for up to 16 tasks at a time: the first it polls at once, the others lie in its
-//! *hand* meanwhile, where thieves find them when nothing stands in the queue.
+//! A task that is woken while no other is ready goes from the stack to its poll. Else a run loop takes the queue's
+//! lock for up to 16 tasks at a time: the first it polls at once, the others lie in its *hand* meanwhile, where thieves
+//! find them when nothing stands in the queue.
 //!
 //! A task is in at most one stack, queue or hand: its state bits decide who pushes it (see `task::state`), so one link
 //! in its header is enough.
@@ -38,13 +39,22 @@ pub(crate) const HAND: usize = 15;
 #[cfg(loom)]
 pub(crate) const HAND: usize = 1;
 
+/// What a run loop finds.
+pub(crate) enum Ready {
+    Nothing,
+    /// One task. It was taken out.
+    One(*mut Header),
+    /// Several, or a thread. The chain, which may be null, was taken out, and is to be dealt.
+    More(*mut Header),
+}
+
 /// A CPU's queues.
 pub(crate) struct RunQueue {
     hand: [AtomicPtr<Header>; HAND],
     locked: AtomicBool,
     inner: UnsafeCell<Queues>,
-    /// How many tasks and threads stand in the queues, for who may not look into them.
-    tasks: core::sync::atomic::AtomicUsize,
+    /// How many tasks and threads stand in the queues, and how many threads, for who may not look into them.
+    queued: core::sync::atomic::AtomicUsize,
     threads: core::sync::atomic::AtomicUsize,
     /// How many of both are not pinned.
     movable: core::sync::atomic::AtomicUsize,
@@ -92,7 +102,7 @@ impl RunQueue {
                     left: 0,
                     thread_due: false,
                 }),
-                tasks: core::sync::atomic::AtomicUsize::new(0),
+                queued: core::sync::atomic::AtomicUsize::new(0),
                 threads: core::sync::atomic::AtomicUsize::new(0),
                 movable: core::sync::atomic::AtomicUsize::new(0),
             }
@@ -101,7 +111,7 @@ impl RunQueue {
 
     /// Whether a task (not a thread) is queued here. Any context.
     pub(crate) fn has_tasks(&self) -> bool {
-        self.tasks.load(Ordering::Relaxed) != 0
+        self.queued.load(Ordering::Relaxed) != self.threads.load(Ordering::Relaxed)
     }
 
     /// Whether a thread is queued here. Any context.
@@ -127,7 +137,7 @@ impl RunQueue {
         // SAFETY: the lock is ours, and the caller in no other call.
         let queues = unsafe { &mut *self.inner.get() };
         let result = f(queues);
-        self.tasks.store(queues.tasks.len(), Ordering::Relaxed);
+        self.queued.store(queues.tasks.len() + queues.threads.len(), Ordering::Relaxed);
         self.threads.store(queues.threads.len(), Ordering::Relaxed);
         let movable = queues.tasks.movable() + queues.threads.movable();
         self.movable.store(movable, Ordering::Relaxed);
@@ -135,29 +145,39 @@ impl RunQueue {
         result
     }
 
-    /// Takes what was woken, then the next of the round: either up to [`HAND`] + 1 tasks, or one thread. The first
-    /// is returned, with the number of the others, which lie in the hand.
+    /// What is ready. A task that is the only one needs no lock.
     ///
     /// # Safety
     /// Only for the run loop of the CPU that owns the queue and the stacks, between polls, with an empty hand.
-    #[inline]
+    #[inline(always)]
+    pub(crate) unsafe fn look(&self, woken_tasks: &Stack, woken_threads: &Stack) -> Ready {
+        // A thief who has taken the stack but not yet filled the queue rouses us should we sleep by then.
+        if self.queued.load(Ordering::Relaxed) != 0 || !woken_threads.is_empty() {
+            return Ready::More(core::ptr::null_mut());
+        }
+        let chain = woken_tasks.take();
+        if chain.is_null() {
+            return Ready::Nothing;
+        }
+        // SAFETY: the tasks of the chain live, and their links are ours.
+        let is_alone = unsafe { (*chain).link.load(Ordering::Relaxed) }.is_null();
+        if is_alone { Ready::One(chain) } else { Ready::More(chain) }
+    }
+
+    /// Takes what was woken, then the next of the round: either up to [`HAND`] + 1 tasks, or one thread. The first
+    /// is returned, with the number of the others, which lie in the hand. `chain` was taken from the tasks' stack
+    /// before, and may be null.
+    ///
+    /// # Safety
+    /// As for [`look`](RunQueue::look).
     pub(crate) unsafe fn deal(
         &self,
+        chain: *mut Header,
         woken_tasks: &Stack,
         woken_threads: &Stack,
         most: usize,
     ) -> Option<(*mut Header, usize)> {
-        let mut chain = core::ptr::null_mut();
-        // A thief who has taken the stack but not yet filled the queue rouses us should we sleep by then.
-        let queued = self.tasks.load(Ordering::Relaxed) | self.threads.load(Ordering::Relaxed);
-        if queued == 0 && woken_threads.is_empty() {
-            chain = woken_tasks.take();
-            // SAFETY: the tasks of the chain live, and their links are ours.
-            if chain.is_null() || unsafe { (*chain).link.load(Ordering::Relaxed) }.is_null() {
-                return (!chain.is_null()).then_some((chain, 0));
-            }
-        }
-        // SAFETY: the caller is this CPU's run loop; the chain was just taken.
+        // SAFETY: the caller is this CPU's run loop; the chain was taken by it.
         unsafe {
             self.with(|queues| {
                 queues.tasks.append_taken(chain);
@@ -181,7 +201,7 @@ impl RunQueue {
     /// Queues tasks again whose wake came during their poll.
     ///
     /// # Safety
-    /// As for [`deal`](RunQueue::deal), but for the hand.
+    /// As for [`look`](RunQueue::look), but for the hand.
     pub(crate) unsafe fn append(&self, tasks: &mut Fifo) {
         // SAFETY: the caller is this CPU's run loop.
         unsafe { self.with(|queues| queues.tasks.append(core::mem::replace(tasks, Fifo::new()))) };

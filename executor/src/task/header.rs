@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::{Context, Waker};
 
 use super::state::{State, Wake, WakeAndDrop};
-use crate::arch;
-use crate::atomic::{AtomicPtr, Ordering, UnsafeCell};
+use crate::atomic::{AtomicPtr, Ordering, UnsafeCell, fence_after_update};
 use crate::cpu::CpuLocal;
+use crate::hooks;
 use crate::reason::WaitReason;
 use crate::steal::{self, SLEEPERS};
 
@@ -118,11 +118,14 @@ impl Header {
         self.info.store(self.info.load(Ordering::Relaxed) & CONSTANT, Ordering::Relaxed);
     }
 
-    /// After a poll that ended at `now` and was pending: what was noted is waited for from here on.
+    /// After a poll that ended at `now` and was pending: what was noted, if anything was, is waited for from here on.
     #[inline]
     pub(crate) fn end_notes(&self, now: u64) {
-        let info = self.info.load(Ordering::Relaxed) & (CONSTANT | REASON);
-        self.info.store(info | now >> SINCE_UNIT_SHIFT << SINCE_SHIFT, Ordering::Relaxed);
+        let info = self.info.load(Ordering::Relaxed);
+        if info & REASON != 0 {
+            let info = info & (CONSTANT | REASON);
+            self.info.store(info | now >> SINCE_UNIT_SHIFT << SINCE_SHIFT, Ordering::Relaxed);
+        }
     }
 }
 
@@ -131,29 +134,53 @@ impl Header {
 /// # Safety
 /// The caller got [`Wake::Push`] for this task and pushes once.
 #[inline]
-pub(crate) unsafe fn push(task: *mut Header) {
-    // SAFETY: the task is scheduled and not done, so the executor's reference keeps it.
-    let header = unsafe { &*task };
-    // SAFETY: CPUs are never freed.
-    let home = unsafe { &*header.home.load(Ordering::Relaxed) };
-    let stack = if header.state.is_thread() { &home.woken_threads } else { &home.woken_tasks };
+pub(crate) unsafe fn push(task: *mut Header, plain: bool) {
+    if !plain {
+        // SAFETY: the caller's promise.
+        return unsafe { push_special(task) };
+    }
+    // SAFETY: the task is scheduled and not done, so the executor's reference keeps it; CPUs are never freed.
+    let home = unsafe { &*(*task).home.load(Ordering::Relaxed) };
     // SAFETY: the caller's turn of SCHEDULED makes the link ours. From here on the task may be gone.
-    unsafe { stack.push(task) };
+    unsafe { home.woken_tasks.push(task) };
     notify(home);
+}
+
+/// # Safety
+/// As for [`push`].
+#[inline(never)]
+unsafe fn push_special(task: *mut Header) {
+    // SAFETY: as for `push`.
+    unsafe {
+        if (*task).state.is_hooked() {
+            hooks::woken(task);
+        }
+        push_new(task);
+    }
+}
+
+/// Pushes a task or thread that no hook is to hear about (again).
+///
+/// # Safety
+/// As for [`push`].
+#[inline]
+pub(crate) unsafe fn push_new(task: *mut Header) {
+    // SAFETY: as for `push`.
+    unsafe {
+        let home = &*(*task).home.load(Ordering::Relaxed);
+        let stack = if (*task).state.is_thread() { &home.woken_threads } else { &home.woken_tasks };
+        stack.push(task);
+        notify(home);
+    }
 }
 
 /// Sees to it that somebody looks at what was just pushed. Comes after the push.
 #[inline]
-pub(crate) fn notify(home: &'static CpuLocal) {
-    // Pairs with the fence in `run::idle`: either we see who sleeps, or it sees what we pushed.
-    crate::atomic::fence_after_update();
-    // Whoever runs here, even an interrupt handler, runs on a CPU that looks again before it sleeps. The push
-    // came before this look, so a thread that was moved away in between has not missed anything.
-    if !core::ptr::eq(home, arch::local()) {
-        home.rouse();
-    }
+fn notify(home: &'static CpuLocal) {
+    // Pairs with the fence in `run::idle`: either we see that somebody sleeps, or whoever does sees what was pushed.
+    fence_after_update();
     if SLEEPERS.load(Ordering::Relaxed) > 0 {
-        steal::ask_to_watch(home);
+        steal::pushed_while_some_sleep(home);
     }
 }
 
@@ -164,9 +191,9 @@ pub(crate) fn notify(home: &'static CpuLocal) {
 #[inline]
 pub(crate) unsafe fn wake(task: *mut Header) {
     // SAFETY: the caller's reference keeps the header.
-    if unsafe { (*task).state.wake() } == Wake::Push {
+    if let Wake::Push { plain } = unsafe { (*task).state.wake() } {
         // SAFETY: our turn to push.
-        unsafe { push(task) };
+        unsafe { push(task, plain) };
     }
 }
 
@@ -180,7 +207,7 @@ pub(crate) unsafe fn wake_and_release(task: *mut Header) {
     // and the last has the task alone.
     unsafe {
         match (*task).state.wake_and_drop() {
-            WakeAndDrop::Push => push(task),
+            WakeAndDrop::Push { plain } => push(task, plain),
             WakeAndDrop::Last => bury(task),
             WakeAndDrop::Nothing => {}
         }
@@ -194,7 +221,11 @@ pub(crate) unsafe fn wake_and_release(task: *mut Header) {
 #[cold]
 unsafe fn bury(task: *mut Header) {
     // SAFETY: a task that is done is in no queue; CPUs are never freed.
-    unsafe { (*(*task).home.load(Ordering::Relaxed)).dead.push(task) };
+    unsafe {
+        let home = &*(*task).home.load(Ordering::Relaxed);
+        home.dead.push(task);
+        home.call_attention();
+    }
 }
 
 /// Gives a reference back; the last one sends the task's memory to its CPU's reaper. Any context.

@@ -14,11 +14,12 @@ use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use super::header::{self, Header};
 use super::state::{CANCELLED, DONE, JOINER, Wake};
 use super::{TaskId, TaskRef};
+use crate::hooks;
 use crate::reason::{WaitReason, waits_for};
 
 /// Why a task has no output.
@@ -48,11 +49,13 @@ impl core::error::Error for JoinError {}
 /// When polled again after it gave its result.
 #[must_use = "dropping the handle detaches the task; say so with drop() if it is meant"]
 pub struct JoinHandle<T> {
+    /// The task, and TAKEN.
     task: NonNull<Header>,
-    /// The result was given.
-    taken: bool,
     output: PhantomData<T>,
 }
+
+/// In the pointer of a handle: the result was given.
+const TAKEN: usize = 1;
 
 // SAFETY: the handle moves the output between CPUs, and else only touches what is atomic.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
@@ -64,12 +67,23 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// Takes over the handle's reference of a task whose output is a `T`.
     pub(crate) unsafe fn new(task: NonNull<Header>) -> Self {
-        JoinHandle { task, taken: false, output: PhantomData }
+        JoinHandle { task, output: PhantomData }
     }
 
+    #[inline]
+    fn as_ptr(&self) -> *mut Header {
+        self.task.as_ptr().map_addr(|address| address & !TAKEN)
+    }
+
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: our reference keeps it.
-        unsafe { self.task.as_ref() }
+        unsafe { &*self.as_ptr() }
+    }
+
+    #[inline]
+    fn is_taken(&self) -> bool {
+        self.task.addr().get() & TAKEN != 0
     }
 
     /// Ends the task at its next turn: its future is dropped on its CPU, then who joins is woken with
@@ -79,7 +93,7 @@ impl<T> JoinHandle<T> {
     /// dropped: threads end by themselves.
     pub fn abort(&self) {
         // SAFETY: our reference keeps it.
-        unsafe { abort(self.task.as_ptr()) };
+        unsafe { abort(self.as_ptr()) };
     }
 
     /// A handle that can only abort.
@@ -100,21 +114,21 @@ impl<T> JoinHandle<T> {
     /// The task.
     pub fn task(&self) -> TaskRef {
         // SAFETY: our reference keeps it during the call.
-        unsafe { TaskRef::borrow(self.task.as_ptr()) }
+        unsafe { TaskRef::borrow(self.as_ptr()) }
     }
 
-    /// Takes the result of a task that is done.
-    fn take(&mut self) -> Result<T, JoinError> {
-        assert!(!self.taken, "a join handle was polled after it gave its result");
-        self.taken = true;
-        let state = self.header().state.load();
+    /// Takes the result of a task that is done, in this state.
+    #[inline]
+    fn take(&mut self, task: *mut Header, state: u32) -> Result<T, JoinError> {
+        assert!(!self.is_taken(), "a join handle was polled after it gave its result");
+        self.task = self.task.map_addr(|address| address | TAKEN);
         if state & CANCELLED != 0 {
             return Err(JoinError::Aborted);
         }
         let mut output = MaybeUninit::<T>::uninit();
         // SAFETY: DONE without CANCELLED, and HANDLE is ours: the output is there, is a `T`, and is taken once.
         unsafe {
-            (self.header().vtable.take_output)(self.task.as_ptr(), output.as_mut_ptr().cast());
+            ((*task).vtable.take_output)(task, output.as_mut_ptr().cast());
             Ok(output.assume_init())
         }
     }
@@ -122,6 +136,7 @@ impl<T> JoinHandle<T> {
 
 impl<T> JoinHandle<T> {
     /// Leaves the output to the end of the task, or drops it.
+    #[cold]
     fn give_up(&mut self) {
         let header = self.header();
         let state = header.state.drop_handle();
@@ -130,7 +145,7 @@ impl<T> JoinHandle<T> {
             header.joiner.with_mut(|joiner| unsafe { *joiner = None });
         } else if state & CANCELLED == 0 {
             // SAFETY: done, and nobody has taken the output.
-            unsafe { (header.vtable.drop_output)(self.task.as_ptr()) };
+            unsafe { (header.vtable.drop_output)(self.as_ptr()) };
         }
     }
 }
@@ -138,44 +153,62 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let header = self.header();
-        let state = header.state.load();
-        if state & DONE != 0 {
-            return Poll::Ready(self.take());
-        }
-        // While JOINER is set `finish` may take the waker at any moment, so not even a look at it is allowed.
-        if state & JOINER != 0 && !header.state.clear_joiner() {
-            return Poll::Ready(self.take());
-        }
-        let waker = context.waker();
-        header.joiner.with_mut(|joiner| {
-            // SAFETY: JOINER is clear and we are the handle: the slot is ours.
-            let slot = unsafe { &mut *joiner };
-            match slot {
-                Some(known) if known.will_wake(waker) => {}
-                _ => *slot = Some(waker.clone()),
+        let task = self.as_ptr();
+        // SAFETY: our reference keeps it.
+        let header = unsafe { &*task };
+        let mut state = header.state.load();
+        if state & DONE == 0 {
+            // SAFETY: we are the handle.
+            if unsafe { leave_waker(header, state, context.waker()) } {
+                waits_for(WaitReason::Join);
+                return Poll::Pending;
             }
-        });
-        if !header.state.set_joiner() {
-            // SAFETY: the task was done before the waker was handed over, so the slot is still ours.
-            header.joiner.with_mut(|joiner| unsafe { *joiner = None });
-            return Poll::Ready(self.take());
+            state = header.state.load();
         }
-        waits_for(WaitReason::Join);
-        Poll::Pending
+        Poll::Ready(self.take(task, state))
     }
 }
 
+/// Leaves a waker to the end of a task; false if that has come meanwhile.
+///
+/// # Safety
+/// Only for the handle, with a state that it has seen before.
+unsafe fn leave_waker(header: &Header, state: u32, waker: &Waker) -> bool {
+    // While JOINER is set `finish` may take the waker at any moment, so not even a look at it is allowed.
+    if state & JOINER != 0 && !header.state.clear_joiner() {
+        return false;
+    }
+    header.joiner.with_mut(|joiner| {
+        // SAFETY: JOINER is clear and the caller the handle: the slot is ours.
+        let slot = unsafe { &mut *joiner };
+        match slot {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *slot = Some(waker.clone()),
+        }
+    });
+    if !header.state.set_joiner() {
+        // SAFETY: the task was done before the waker was handed over, so the slot is still ours.
+        header.joiner.with_mut(|joiner| unsafe { *joiner = None });
+        return false;
+    }
+    true
+}
+
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.taken {
+        if !self.is_taken() {
             self.give_up();
         }
-        let header = self.header();
-        if header.state.is_last_reference() || header.state.drop_reference() {
-            // SAFETY: nobody has the task any more, and where output may be dropped memory may be freed.
-            unsafe { (header.vtable.free)(self.task.as_ptr()) };
+        let task = self.as_ptr();
+        // SAFETY: our reference keeps it, until it is given back; where output may be dropped memory may be freed,
+        // if nobody has the task any more.
+        unsafe {
+            if (*task).state.is_last_reference() || (*task).state.drop_reference() {
+                ((*task).vtable.free)(task);
+            }
         }
     }
 }
@@ -215,8 +248,15 @@ impl TaskRef {
 unsafe fn abort(task: *mut Header) {
     // SAFETY: the caller's reference keeps it; the push is ours if the word says so.
     unsafe {
-        if !(*task).state.is_thread() && (*task).state.abort() == Wake::Push {
-            header::push(task);
+        let state = &(*task).state;
+        if state.is_thread() {
+            return;
+        }
+        if state.is_hooked() {
+            hooks::aborted(task);
+        }
+        if let Wake::Push { .. } = state.abort() {
+            header::push_new(task);
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) mod registry;
 pub(crate) mod state;
 pub(crate) mod waker;
 
-use crate::{arch, cpu};
+use crate::{arch, cpu, hooks};
 pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
@@ -177,7 +177,13 @@ impl Builder {
         };
         let class = if self.class == Class::Thread { THREAD } else { 0 };
         let nice = if self.nice > 1 { NICE } else { 0 };
-        let header = Header::new(cell::Room::<F>::vtable(), home, class | pinned | nice, name, self.nice);
+        let header = Header::new(
+            cell::Room::<F>::vtable(),
+            home,
+            class | pinned | nice | hooks::kind(),
+            name,
+            self.nice,
+        );
         let task = room.fill(header, future);
         // SAFETY: the task is complete; the run loop unregisters it before it gives its reference back.
         if !unsafe { registry::register(cpu, task) } {
@@ -191,7 +197,10 @@ impl Builder {
         // SAFETY: the word was made with SCHEDULED and without a queue, so the first push is ours; it was also
         // made with a reference for the handle. Not null, as it was written.
         unsafe {
-            header::push(task);
+            if (*task).state.is_hooked() {
+                hooks::spawned(task);
+            }
+            header::push_new(task);
             Ok(JoinHandle::new(NonNull::new_unchecked(task)))
         }
     }

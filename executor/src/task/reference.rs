@@ -187,7 +187,7 @@ pub fn tasks() -> impl Iterator<Item = TaskRef> {
     cpus().flat_map(|cpu| {
         let mut slot = 0;
         core::iter::from_fn(move || {
-            let (at, task) = cpu.registry.lock().next(slot)?;
+            let (at, task) = cpu.registry.next(slot)?;
             slot = at + 1;
             Some(task)
         })
@@ -196,7 +196,7 @@ pub fn tasks() -> impl Iterator<Item = TaskRef> {
 
 /// How many tasks are not done.
 pub fn live_tasks() -> usize {
-    cpus().map(|cpu| cpu.registry.lock().live()).sum()
+    cpus().map(|cpu| cpu.registry.live()).sum()
 }
 
 /// Calls `visit` for all tasks that are not done without ever waiting: for a panic report. False if a list was
@@ -206,12 +206,10 @@ pub fn try_for_each_task(visit: &mut dyn FnMut(&TaskRef)) -> bool {
     for cpu in cpus() {
         let mut slot = 0;
         loop {
-            let Some(mut registry) = cpu.registry.try_lock() else {
+            let Some(next) = cpu.registry.try_next(slot) else {
                 complete = false;
                 break;
             };
-            let next = registry.next(slot);
-            drop(registry);
             let Some((at, task)) = next else { break };
             visit(&task);
             slot = at + 1;

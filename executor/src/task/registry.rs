@@ -5,11 +5,13 @@
 #![allow(unsafe_code, reason = "the registry turns numbers into tasks that are still alive")]
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::cell::UnsafeCell;
 
 use super::TaskRef;
 use super::header::Header;
+use crate::atomic::{AtomicBool, Ordering, const_unless_loom};
 use crate::cpu::{self, CpuLocal};
+use crate::lock::{spin, take, without_interrupts};
 
 const FIRST_CHUNK: usize = 64;
 const CHUNKS: usize = 16;
@@ -20,7 +22,71 @@ const SLOT_MASK: u32 = (1 << CPU_SHIFT) - 1;
 const NONE: u32 = u32::MAX;
 
 /// One CPU's tasks.
+///
+/// Its lock is taken by run loops with interrupts on, by everybody else with interrupts off: no handler takes it, and
+/// no holder is preempted.
 pub(crate) struct Registry {
+    locked: AtomicBool,
+    slots: UnsafeCell<Slots>,
+}
+
+// SAFETY: the slots are reached under the lock only.
+unsafe impl Sync for Registry {}
+// SAFETY: they hold tasks that may be referred to on any CPU.
+unsafe impl Send for Registry {}
+
+impl Registry {
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            Registry { locked: AtomicBool::new(false), slots: UnsafeCell::new(Slots::new()) }
+        }
+    }
+
+    /// Calls `f` with the slots. Not for interrupt handlers.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&mut Slots) -> R) -> R {
+        // SAFETY: interrupts are off, so this is not preempted.
+        without_interrupts(|| unsafe { self.with_on_run_loop(f) })
+    }
+
+    /// # Safety
+    /// The caller is not preempted, nor inside another call.
+    #[inline]
+    unsafe fn with_on_run_loop<R>(&self, f: impl FnOnce(&mut Slots) -> R) -> R {
+        if !take(&self.locked) {
+            spin(&self.locked);
+        }
+        // SAFETY: the lock is ours.
+        let result = f(unsafe { &mut *self.slots.get() });
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+
+    /// The first live task at or after `slot`, and its slot.
+    pub(crate) fn next(&self, slot: u32) -> Option<(u32, TaskRef)> {
+        self.with(|slots| slots.next(slot))
+    }
+
+    /// As [`next`](Registry::next), without waiting; `None` if somebody holds the lock.
+    pub(crate) fn try_next(&self, slot: u32) -> Option<Option<(u32, TaskRef)>> {
+        without_interrupts(|| {
+            if !take(&self.locked) {
+                return None;
+            }
+            // SAFETY: the lock is ours.
+            let next = unsafe { (*self.slots.get()).next(slot) };
+            self.locked.store(false, Ordering::Release);
+            Some(next)
+        })
+    }
+
+    /// Tasks that are not done.
+    pub(crate) fn live(&self) -> usize {
+        self.with(|slots| slots.live as usize)
+    }
+}
+
+struct Slots {
     chunks: [Vec<usize>; CHUNKS],
     /// Slots handed out at least once.
     used: u32,
@@ -36,9 +102,9 @@ fn place(slot: u32) -> (usize, usize) {
     ((top - FIRST_CHUNK.ilog2()) as usize, position - (1 << top))
 }
 
-impl Registry {
-    pub(crate) const fn new() -> Self {
-        Registry { chunks: [const { Vec::new() }; CHUNKS], used: 0, free: NONE, live: 0 }
+impl Slots {
+    const fn new() -> Self {
+        Slots { chunks: [const { Vec::new() }; CHUNKS], used: 0, free: NONE, live: 0 }
     }
 
     /// A slot for `task`, or how much the chunk needs that is missing.
@@ -79,7 +145,7 @@ impl Registry {
     }
 
     /// The first live task at or after `slot`, and its slot.
-    pub(crate) fn next(&mut self, mut slot: u32) -> Option<(u32, TaskRef)> {
+    fn next(&mut self, mut slot: u32) -> Option<(u32, TaskRef)> {
         while slot < self.used {
             let entry = *self.entry(slot);
             if entry & 1 == 0 {
@@ -91,11 +157,6 @@ impl Registry {
         }
         None
     }
-
-    /// Tasks that are not done.
-    pub(crate) fn live(&self) -> usize {
-        self.live as usize
-    }
 }
 
 /// Gives a task its number; false if there is no memory, or no number left.
@@ -106,17 +167,13 @@ impl Registry {
 #[inline]
 pub(crate) unsafe fn register(cpu: &'static CpuLocal, task: *mut Header) -> bool {
     loop {
-        let mut registry = cpu.registry.lock();
-        let missing = match registry.insert(task) {
-            Ok(slot) => {
-                let id = cpu.id() << CPU_SHIFT | (slot + 1);
-                // SAFETY: the caller's task is alive. Its number is there before anybody finds it.
-                unsafe { (*task).id.store(id, Ordering::Relaxed) };
-                return true;
-            }
-            Err(missing) => missing,
-        };
-        drop(registry);
+        let inserted = cpu.registry.with(|slots| {
+            let slot = slots.insert(task)?;
+            // SAFETY: the caller's task is alive. Its number is there before anybody finds it.
+            unsafe { (*task).id.store(cpu.id() << CPU_SHIFT | (slot + 1), Ordering::Relaxed) };
+            Ok(())
+        });
+        let Err(missing) = inserted else { return true };
         if !grow(cpu, missing) {
             return false;
         }
@@ -132,22 +189,34 @@ fn grow(cpu: &'static CpuLocal, missing: usize) -> bool {
         return false;
     }
     chunk.resize(missing, 0);
-    let mut registry = cpu.registry.lock();
-    let (at, _) = place(registry.used);
-    if registry.chunks[at].is_empty() && missing == FIRST_CHUNK << at {
-        core::mem::swap(&mut registry.chunks[at], &mut chunk);
-    }
-    drop(registry);
+    cpu.registry.with(|slots| {
+        let (at, _) = place(slots.used);
+        if slots.chunks[at].is_empty() && missing == FIRST_CHUNK << at {
+            core::mem::swap(&mut slots.chunks[at], &mut chunk);
+        }
+    });
     drop(chunk);
     true
 }
 
 /// Takes a task out that is done. `cpu` is where it ended, which need not be where it was spawned.
-pub(crate) fn unregister(cpu: &'static CpuLocal, id: u32) {
+///
+/// # Safety
+/// Only for the run loop of that CPU; once, with the number of a task that is registered.
+#[inline]
+pub(crate) unsafe fn unregister(cpu: &'static CpuLocal, id: u32) {
     let spawned_by = id >> CPU_SHIFT;
-    let cpu = if cpu.id() == spawned_by { Some(cpu) } else { cpu::by_id(spawned_by) };
-    let Some(cpu) = cpu else { unreachable!("a task was spawned by a CPU that was never bound") };
-    cpu.registry.lock().remove((id & SLOT_MASK) - 1);
+    let cpu = if cpu.id() == spawned_by { cpu } else { spawner(spawned_by) };
+    // SAFETY: run loops are not preempted.
+    unsafe { cpu.registry.with_on_run_loop(|slots| slots.remove((id & SLOT_MASK) - 1)) };
+}
+
+#[cold]
+fn spawner(id: u32) -> &'static CpuLocal {
+    match cpu::by_id(id) {
+        Some(cpu) => cpu,
+        None => unreachable!("a task was spawned by a CPU that was never bound"),
+    }
 }
 
 #[cfg(test)]

@@ -44,8 +44,10 @@ pub(crate) const THREAD: u32 = 1 << 7;
 pub(crate) const PINNED: u32 = 1 << 8;
 /// The task's nice factor is more than 1. Constant.
 pub(crate) const NICE: u32 = 1 << 9;
+/// Hooks were installed when it was spawned, and are told about it. Constant.
+pub(crate) const HOOKED: u32 = 1 << 10;
 /// One reference.
-pub(crate) const REFERENCE: u32 = 1 << 10;
+pub(crate) const REFERENCE: u32 = 1 << 11;
 /// More references than this are a leak that would overflow the word.
 const TOO_MANY: u32 = u32::MAX / 2;
 
@@ -55,8 +57,8 @@ pub(crate) struct State(AtomicU32);
 /// What a wake or an abort leaves to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The task was idle: push it.
-    Push,
+    /// The task was idle: push it. A `plain` one is neither a thread nor hooked.
+    Push { plain: bool },
     /// It is queued already, is polled right now, or is done: nothing to do.
     Nothing,
 }
@@ -64,12 +66,22 @@ pub(crate) enum Wake {
 /// What a wake that gives a reference back leaves to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeAndDrop {
-    /// The task was idle: push it.
-    Push,
+    /// As [`Wake::Push`].
+    Push { plain: bool },
     /// It was the last reference: send the task to its reaper.
     Last,
     /// Nothing to do.
     Nothing,
+}
+
+/// What the beginning of a poll finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Plain,
+    /// The task is hooked, or its future must be dropped instead of polled.
+    Special {
+        cancelled: bool,
+    },
 }
 
 /// What the end of a poll that returned `Pending` leaves to the run loop.
@@ -82,9 +94,9 @@ pub(crate) enum AfterPoll {
 }
 
 impl State {
-    /// Queued, with the executor's and the handle's reference. `kind` is of THREAD, PINNED and NICE.
+    /// Queued, with the executor's and the handle's reference. `kind` is of THREAD, PINNED, NICE and HOOKED.
     pub(crate) fn new(kind: u32) -> Self {
-        debug_assert!(kind & !(THREAD | PINNED | NICE) == 0);
+        debug_assert!(kind & !(THREAD | PINNED | NICE | HOOKED) == 0);
         State(AtomicU32::new(SCHEDULED | HANDLE | kind | (2 * REFERENCE)))
     }
 
@@ -95,6 +107,11 @@ impl State {
     #[inline]
     pub(crate) fn is_thread(&self) -> bool {
         self.0.load(Ordering::Relaxed) & THREAD != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_hooked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & HOOKED != 0
     }
 
     #[inline]
@@ -122,7 +139,7 @@ impl State {
         }
         match pushes(old) {
             // It is not done, so the executor's reference is there.
-            Wake::Push => WakeAndDrop::Push,
+            Wake::Push { plain } => WakeAndDrop::Push { plain },
             Wake::Nothing if old < 2 * REFERENCE => WakeAndDrop::Last,
             Wake::Nothing => WakeAndDrop::Nothing,
         }
@@ -133,13 +150,17 @@ impl State {
         pushes(self.0.fetch_or(SCHEDULED | ABORTED, Ordering::AcqRel))
     }
 
-    /// QUEUED to RUNNING. True if the future must be dropped instead of polled.
+    /// QUEUED to RUNNING.
     #[inline]
-    pub(crate) fn start(&self) -> bool {
+    pub(crate) fn start(&self) -> Start {
         // One addition clears SCHEDULED and sets RUNNING: they are known to be set and clear.
         let old = self.0.fetch_add(RUNNING - SCHEDULED, Ordering::AcqRel);
         debug_assert!(old & (SCHEDULED | RUNNING | DONE) == SCHEDULED);
-        old & ABORTED != 0
+        if old & (ABORTED | HOOKED) == 0 {
+            Start::Plain
+        } else {
+            Start::Special { cancelled: old & ABORTED != 0 }
+        }
     }
 
     /// The poll returned `Pending`.
@@ -208,7 +229,11 @@ impl State {
 
 #[inline]
 fn pushes(old: u32) -> Wake {
-    if old & (SCHEDULED | RUNNING | DONE) == 0 { Wake::Push } else { Wake::Nothing }
+    if old & (SCHEDULED | RUNNING | DONE) == 0 {
+        Wake::Push { plain: old & (THREAD | HOOKED) == 0 }
+    } else {
+        Wake::Nothing
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -219,9 +244,9 @@ mod tests {
     fn a_wake_pushes_an_idle_task_once() {
         let state = State::new(0);
         assert_eq!(state.wake(), Wake::Nothing);
-        assert!(!state.start());
+        assert_eq!(state.start(), Start::Plain);
         assert_eq!(state.end_pending(), AfterPoll::Idle);
-        assert_eq!(state.wake(), Wake::Push);
+        assert_eq!(state.wake(), Wake::Push { plain: true });
         assert_eq!(state.wake(), Wake::Nothing);
     }
 
@@ -231,7 +256,7 @@ mod tests {
         state.start();
         assert_eq!(state.wake(), Wake::Nothing);
         assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: true });
-        assert!(!state.start());
+        assert_eq!(state.start(), Start::Plain);
     }
 
     #[test]
@@ -241,7 +266,7 @@ mod tests {
         state.start();
         assert_eq!(state.abort(), Wake::Nothing);
         assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: false });
-        assert!(state.start());
+        assert_eq!(state.start(), Start::Special { cancelled: true });
         let old = state.finish(true);
         assert_eq!(old & (HANDLE | JOINER), HANDLE);
         assert_eq!(state.load() & (DONE | CANCELLED | RUNNING), DONE | CANCELLED);
