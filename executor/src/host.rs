@@ -26,8 +26,9 @@ use std::vec::Vec;
 use crate::atomic::fence_after_update;
 use crate::cpu::{CpuLocal, MAX_CPUS};
 use crate::platform::{Platform, alarm_fired, platform};
-use crate::run::{RunLoop, Until, reap};
+use crate::run::{RunLoop, Until};
 use crate::run_queue::HAND;
+use crate::task::end::reap;
 use crate::time::Instant;
 use crate::time::wheel::Wheel;
 

@@ -44,7 +44,7 @@ fn free(cpu: *mut CpuLocal) {
 /// At the end of a run, when all other threads are joined: frees their CPUs, and the tasks that died on them.
 pub fn bury() {
     for cpu in list::all().filter(|cpu| cpu.id() != 0) {
-        crate::run::reap(cpu);
+        crate::task::end::reap(cpu);
         free(core::ptr::from_ref(cpu).cast_mut());
     }
 }
@@ -176,5 +176,5 @@ pub fn run_until(mut done: impl FnMut() -> bool) {
 /// Runs what is ready, then frees what is dead.
 pub fn run_ready() {
     awake(|| while crate::poll_one() {});
-    crate::run::reap(local());
+    crate::task::end::reap(local());
 }

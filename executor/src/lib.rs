@@ -72,6 +72,7 @@ pub mod host;
 #[cfg(loom)]
 #[path = "host_model.rs"]
 pub mod host;
+mod idle;
 mod list;
 pub mod lock;
 pub mod platform;

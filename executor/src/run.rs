@@ -5,26 +5,25 @@
 //! take what was woken, pick some   (run_queue)
 //! poll it                          (poll_task)
 //! nothing there -> steal           (steal::steal)
-//! nothing there either -> idle     (idle)
+//! nothing there either -> idle     (idle::idle)
 //! ```
-//! Going idle: publish 'sleeping', a sequentially consistent fence, look at everything again with interrupts
-//! off, then enable interrupts and halt as one step. A waker pushes, a fence, reads 'sleeping'. One of the two
-//! sees the other. With acquire and release alone both may miss, and the CPU sleeps on ready work.
 #![allow(unsafe_code, reason = "polls tasks through their headers, and owns the CPU's run queue")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Context;
 
-use crate::atomic::{fence, fence_after_update};
+use crate::atomic::fence_after_update;
 use crate::cpu::CpuLocal;
+use crate::idle::{Idled, end_watch, idle};
 #[cfg(not(target_os = "none"))]
 use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
-use crate::run_queue::{Fifo, HAND, Ready, Round};
-use crate::steal::{SLEEPERS, end_watch, has_surplus, offer, steal, victims, watch};
+use crate::run_queue::{HAND, Ready, Round};
+use crate::steal::{SLEEPERS, offer, steal};
+use crate::task::end::{finish, reap};
 use crate::task::header::Header;
-use crate::task::state::{AfterPoll, HANDLE, JOINER, Start};
-use crate::task::{Class, TaskRef, registry, waker};
+use crate::task::state::{AfterPoll, Start};
+use crate::task::{Class, TaskRef, waker};
 use crate::{arch, grace, hooks, time};
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
@@ -141,7 +140,7 @@ impl RunLoop {
     /// The task is scheduled, and in no queue.
     #[cold]
     unsafe fn queue_alone(&mut self, task: *mut Header) {
-        let mut round = Round { cpu: self.cpu, again: Fifo::new(), slot: 0, dealt: 0 };
+        let mut round = Round::new(self.cpu, 0);
         // SAFETY: the caller's promise.
         unsafe { self.queue_special(task, &mut round) };
     }
@@ -155,7 +154,7 @@ impl RunLoop {
         // SAFETY: the caller's promise.
         let dealt = unsafe { cpu.ready.deal(chain, &cpu.woken_tasks, &cpu.woken_threads, most) };
         let Some((mut task, dealt)) = dealt else { return 0 };
-        let mut round = Round { cpu, again: Fifo::new(), slot: 0, dealt };
+        let mut round = Round::new(cpu, dealt);
         let mut polls = 0;
         while !task.is_null() {
             // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
@@ -347,79 +346,6 @@ pub fn has_work() -> bool {
 pub fn has_ready_thread() -> bool {
     let cpu = arch::local();
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()
-}
-
-/// What a CPU has done while it was idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Idled {
-    Slept,
-    /// It has watched over others, and must say so when it goes on: [`end_watch`].
-    Watching,
-}
-
-/// Waits on this CPU until there may be something to do.
-pub(crate) fn idle() -> Idled {
-    let cpu = arch::local();
-    let before = platform().now();
-    arch::interrupts_off();
-    platform().before_idle();
-    SLEEPERS.fetch_add(1, Ordering::Relaxed);
-    cpu.sleeping.store(true, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
-    let is_called = cpu.attention.load(Ordering::Relaxed);
-    let nothing = !is_called && !has_work() && !has_ready_thread() && !victims(cpu).any(has_surplus);
-    let mut idled = Idled::Slept;
-    if nothing {
-        if watch(cpu, before) {
-            idled = Idled::Watching;
-        }
-        platform().idle();
-    } else {
-        arch::interrupts_on();
-    }
-    cpu.sleeping.store(false, Ordering::Relaxed);
-    // Pairs with the one in `grace_period`: it sees that we are awake, or we see it before the next poll.
-    fence(Ordering::SeqCst);
-    SLEEPERS.fetch_sub(1, Ordering::Relaxed);
-    add(&cpu.idle_ns, platform().now().saturating_sub(before));
-    idled
-}
-
-/// Frees the tasks whose last reference was dropped since the last look.
-pub(crate) fn reap(cpu: &CpuLocal) {
-    let mut task = cpu.dead.take();
-    while !task.is_null() {
-        // SAFETY: nobody else has the task, and only the run loop takes from this stack.
-        unsafe {
-            let next = (*task).link.load(Ordering::Relaxed);
-            ((*task).vtable.free)(task);
-            task = next;
-        }
-    }
-}
-
-/// # Safety
-/// The task is RUNNING and its future gone.
-unsafe fn finish(cpu: &'static CpuLocal, task: *mut Header, cancelled: bool) {
-    // SAFETY: the executor's reference is given back at the end.
-    let header = unsafe { &*task };
-    // SAFETY: the caller is this CPU's run loop, and the task was registered when it was spawned.
-    unsafe { registry::unregister(cpu, header.id.load(Ordering::Relaxed)) };
-    let before = header.state.finish(cancelled);
-    if before & HANDLE == 0 && !cancelled {
-        // SAFETY: nobody wants the output.
-        unsafe { (header.vtable.drop_output)(task) };
-    }
-    if before & JOINER != 0 {
-        // SAFETY: JOINER was set when DONE came: the waker is ours.
-        if let Some(waker) = header.joiner.with_mut(|joiner| unsafe { (*joiner).take() }) {
-            waker.wake();
-        }
-    }
-    if header.state.drop_reference() {
-        // SAFETY: the last reference is gone, and the run loop may free.
-        unsafe { (header.vtable.free)(task) };
-    }
 }
 
 /// A poll that was longer than any before on this CPU, or hogged it, or is one of a hooked task.

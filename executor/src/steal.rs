@@ -9,7 +9,7 @@
 //! | who meets whom | what resolves it |
 //! | --- | --- |
 //! | push or begin of a poll, CPU that goes idle | each has a fence between its store and its look: one sees the other |
-//! | push, end of a watch | the same: the push sees that nobody watches any more, or [`end_watch`] sees what was pushed and, having work of its own, asks another one |
+//! | push, end of a watch | the same: the push sees that nobody watches any more, or `idle::end_watch` sees what was pushed and, having work of its own, asks another one |
 //! | watcher, watcher | `watched_by` is changed from nobody to one by compare-and-swap |
 #![allow(unsafe_code, reason = "the thief takes tasks out of another CPU's run queue")]
 
@@ -18,7 +18,6 @@ use core::sync::atomic::Ordering;
 use crate::arch;
 use crate::atomic::fence;
 use crate::cpu::{CpuLocal, cpus};
-use crate::platform::platform;
 use crate::run::add;
 
 /// CPUs that are idle, as a hint.
@@ -62,7 +61,7 @@ pub(crate) fn steal() -> bool {
 }
 
 /// After a theft: the thief is busy from here on, so what it has left is for another one.
-fn count(thief: &'static CpuLocal, stolen: usize) {
+pub(crate) fn count(thief: &'static CpuLocal, stolen: usize) {
     add(&thief.steals, stolen as u64);
     // Pairs with the one of a push whose CPU has seen that this one was searching.
     fence(Ordering::SeqCst);
@@ -78,11 +77,11 @@ pub(crate) fn has_surplus(cpu: &'static CpuLocal) -> bool {
     is_polling(cpu) && (cpu.ready.has_movable() || cpu.ready.has_movable_in_hand())
 }
 
-fn is_polling(cpu: &CpuLocal) -> bool {
+pub(crate) fn is_polling(cpu: &CpuLocal) -> bool {
     !cpu.sleeping.load(Ordering::Relaxed) && !cpu.current.load(Ordering::Relaxed).is_null()
 }
 
-fn has_woken(cpu: &CpuLocal) -> bool {
+pub(crate) fn has_woken(cpu: &CpuLocal) -> bool {
     !cpu.woken_tasks.is_empty() || !cpu.woken_threads.is_empty()
 }
 
@@ -121,61 +120,8 @@ fn ask_to_watch(cpu: &'static CpuLocal) {
     }
 }
 
-/// A watcher looks after this many nanoseconds.
-const WATCH_NS: u64 = 1_000_000;
-
-/// Watches over those that are awake and nobody else watches over. For a CPU that has said that it sleeps, with
-/// interrupts off; sets its alarm. False if there are none.
-pub(crate) fn watch(cpu: &'static CpuLocal, now: u64) -> bool {
-    let mut watches = false;
-    for other in victims(cpu).filter(|other| !other.sleeping.load(Ordering::Relaxed)) {
-        let taken =
-            other.watched_by.compare_exchange(0, cpu.id() + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if taken {
-            other.seen_current.store(other.current.load(Ordering::Relaxed), Ordering::Relaxed);
-            other.seen_polls.store(other.polls.load(Ordering::Relaxed), Ordering::Relaxed);
-            watches = true;
-        }
-    }
-    if watches {
-        let mut wheel = cpu.wheel.lock();
-        // Whoever looks at the timers after the alarm sets it anew.
-        wheel.alarm_is_over();
-        let next = wheel.next_alarm().unwrap_or(u64::MAX);
-        platform().set_alarm(next.min(now.saturating_add(WATCH_NS)));
-    }
-    watches
-}
-
-/// The watcher goes on: it takes what waits behind a poll that went on all the while, or asks another one to watch.
-/// Only for its run loop, between polls.
-pub(crate) fn end_watch(cpu: &'static CpuLocal) {
-    let mut busy = cpu.ready.has_tasks() || cpu.ready.has_threads() || has_woken(cpu);
-    for other in victims(cpu).filter(|other| other.watched_by.load(Ordering::Relaxed) == cpu.id() + 1) {
-        let current = other.current.load(Ordering::Relaxed);
-        let is_stuck = core::ptr::eq(current, other.seen_current.load(Ordering::Relaxed))
-            && other.polls.load(Ordering::Relaxed) == other.seen_polls.load(Ordering::Relaxed);
-        other.watched_by.store(0, Ordering::Relaxed);
-        // Pairs with the one of a push: it sees that nobody watches any more, or we see what it has pushed.
-        fence(Ordering::SeqCst);
-        if !is_polling(other) || !has_woken(other) {
-            continue;
-        }
-        if busy {
-            rouse_thief();
-        } else if is_stuck {
-            // SAFETY: this is the thief's run loop, between polls.
-            let stolen = unsafe { cpu.ready.steal(cpu, other) };
-            if stolen > 0 {
-                busy = true;
-                count(cpu, stolen);
-            }
-        }
-    }
-}
-
 /// Makes an idle CPU look for something to steal, unless one is looking already.
-fn rouse_thief() {
+pub(crate) fn rouse_thief() {
     if cpus().any(|cpu| cpu.searching.load(Ordering::SeqCst)) {
         return;
     }

@@ -187,12 +187,6 @@ impl RunQueue {
         }
     }
 
-    /// Takes a task out of the hand, unless a thief was there.
-    #[inline]
-    pub(crate) fn take_from_hand(&self, slot: usize) -> *mut Header {
-        untagged(self.hand[slot].swap(core::ptr::null_mut(), Ordering::Acquire))
-    }
-
     /// Whether a thief would find something in the hand.
     pub(crate) fn has_movable_in_hand(&self) -> bool {
         self.hand.iter().any(|slot| is_movable(slot.load(Ordering::Relaxed)))

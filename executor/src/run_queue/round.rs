@@ -1,27 +1,35 @@
 //! The tasks that a run loop has taken out of its queue, and those that go back.
 #![allow(unsafe_code, reason = "puts tasks back into the CPU's run queue")]
 
+use core::slice;
+
+use crate::atomic::{AtomicPtr, Ordering};
 use crate::cpu::CpuLocal;
 use crate::task::Header;
 
-use super::Fifo;
+use super::{Fifo, untagged};
 
 /// See the module.
 pub(crate) struct Round {
     pub(crate) cpu: &'static CpuLocal,
     pub(crate) again: Fifo,
-    /// The next slot of the hand, and how many were filled.
-    pub(crate) slot: usize,
-    pub(crate) dealt: usize,
+    /// The slots of the hand that were filled, but for those that this has looked at.
+    hand: slice::Iter<'static, AtomicPtr<Header>>,
 }
 
 impl Round {
+    /// So many tasks lie in the hand.
+    #[inline]
+    pub(crate) fn new(cpu: &'static CpuLocal, dealt: usize) -> Self {
+        Round { cpu, again: Fifo::new(), hand: cpu.ready.hand[..dealt].iter() }
+    }
+
     /// The next task in the hand; null if there is none.
     #[inline]
     pub(crate) fn next(&mut self) -> *mut Header {
-        while self.slot < self.dealt {
-            let task = self.cpu.ready.take_from_hand(self.slot);
-            self.slot += 1;
+        // A thief may have been there.
+        for slot in self.hand.by_ref() {
+            let task = untagged(slot.swap(core::ptr::null_mut(), Ordering::Acquire));
             if !task.is_null() {
                 return task;
             }
@@ -42,7 +50,7 @@ impl Round {
 impl Drop for Round {
     #[inline]
     fn drop(&mut self) {
-        if self.slot < self.dealt {
+        if self.hand.len() > 0 {
             put_back(self);
         }
         self.queue_again();

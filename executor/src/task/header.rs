@@ -177,7 +177,7 @@ pub(crate) unsafe fn push_new(task: *mut Header) {
 /// Sees to it that somebody looks at what was just pushed. Comes after the push.
 #[inline]
 fn notify(home: &'static CpuLocal) {
-    // Pairs with the fence in `run::idle`: either we see that somebody sleeps, or whoever does sees what was pushed.
+    // Pairs with the fence in `idle::idle`: either we see that somebody sleeps, or whoever does sees what was pushed.
     fence_after_update();
     if SLEEPERS.load(Ordering::Relaxed) > 0 {
         steal::pushed_while_some_sleep(home);

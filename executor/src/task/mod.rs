@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll};
 
 mod cell;
+pub(crate) mod end;
 pub(crate) mod header;
 mod join;
 mod join_set;
