@@ -88,6 +88,8 @@ impl Registry {
 
 struct Slots {
     chunks: [Vec<usize>; CHUNKS],
+    /// Where each chunk would begin if it had all slots up to its own: so that a slot is found by one addition.
+    bases: [*mut usize; CHUNKS],
     /// Slots handed out at least once.
     used: u32,
     free: u32,
@@ -104,7 +106,8 @@ fn place(slot: u32) -> (usize, usize) {
 
 impl Slots {
     const fn new() -> Self {
-        Slots { chunks: [const { Vec::new() }; CHUNKS], used: 0, free: NONE, live: 0 }
+        let bases = [core::ptr::null_mut(); CHUNKS];
+        Slots { chunks: [const { Vec::new() }; CHUNKS], bases, used: 0, free: NONE, live: 0 }
     }
 
     /// A slot for `task`, or how much the chunk needs that is missing.
@@ -120,7 +123,8 @@ impl Slots {
             self.used - 1
         } else {
             let slot = self.free;
-            let entry = self.entry(slot);
+            // SAFETY: it was handed out before it was given back.
+            let entry = unsafe { self.entry(slot) };
             let next = (*entry >> 1) as u32;
             *entry = task.expose_provenance();
             self.free = next;
@@ -130,16 +134,33 @@ impl Slots {
         Ok(slot)
     }
 
+    /// # Safety
+    /// The slot was handed out.
     #[inline]
-    fn entry(&mut self, slot: u32) -> &mut usize {
-        let (chunk, offset) = place(slot);
-        &mut self.chunks[chunk][offset]
+    unsafe fn entry(&mut self, slot: u32) -> &mut usize {
+        let position = slot as usize + FIRST_CHUNK;
+        let chunk = (position.ilog2() - FIRST_CHUNK.ilog2()) as usize;
+        // SAFETY: so its chunk is there, and long enough.
+        unsafe { &mut *self.bases[chunk % CHUNKS].wrapping_add(position) }
     }
 
+    /// Adds the chunk that is missing, unless it is another one by now: then `chunk` stays as it is.
+    fn add(&mut self, chunk: &mut Vec<usize>) {
+        let (at, _) = place(self.used);
+        let size = FIRST_CHUNK << at;
+        if self.chunks[at].is_empty() && chunk.len() == size {
+            core::mem::swap(&mut self.chunks[at], chunk);
+            self.bases[at] = self.chunks[at].as_mut_ptr().wrapping_sub(size);
+        }
+    }
+
+    /// # Safety
+    /// As for [`entry`](Slots::entry).
     #[inline]
-    fn remove(&mut self, slot: u32) {
+    unsafe fn remove(&mut self, slot: u32) {
         let free = self.free;
-        *self.entry(slot) = (free as usize) << 1 | 1;
+        // SAFETY: the caller's promise.
+        unsafe { *self.entry(slot) = (free as usize) << 1 | 1 };
         self.free = slot;
         self.live -= 1;
     }
@@ -147,7 +168,8 @@ impl Slots {
     /// The first live task at or after `slot`, and its slot.
     fn next(&mut self, mut slot: u32) -> Option<(u32, TaskRef)> {
         while slot < self.used {
-            let entry = *self.entry(slot);
+            // SAFETY: it was handed out.
+            let entry = unsafe { *self.entry(slot) };
             if entry & 1 == 0 {
                 let task = core::ptr::with_exposed_provenance_mut(entry);
                 // SAFETY: a task leaves the registry, under its lock, before the executor's reference goes.
@@ -189,12 +211,7 @@ fn grow(cpu: &'static CpuLocal, missing: usize) -> bool {
         return false;
     }
     chunk.resize(missing, 0);
-    cpu.registry.with(|slots| {
-        let (at, _) = place(slots.used);
-        if slots.chunks[at].is_empty() && missing == FIRST_CHUNK << at {
-            core::mem::swap(&mut slots.chunks[at], &mut chunk);
-        }
-    });
+    cpu.registry.with(|slots| slots.add(&mut chunk));
     drop(chunk);
     true
 }
@@ -207,7 +224,7 @@ fn grow(cpu: &'static CpuLocal, missing: usize) -> bool {
 pub(crate) unsafe fn unregister(cpu: &'static CpuLocal, id: u32) {
     let spawned_by = id >> CPU_SHIFT;
     let cpu = if cpu.id() == spawned_by { cpu } else { spawner(spawned_by) };
-    // SAFETY: run loops are not preempted.
+    // SAFETY: run loops are not preempted; the number is of a slot that was handed out.
     unsafe { cpu.registry.with_on_run_loop(|slots| slots.remove((id & SLOT_MASK) - 1)) };
 }
 
