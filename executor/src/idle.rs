@@ -96,7 +96,7 @@ pub(crate) fn end_watch(cpu: &'static CpuLocal) {
             rouse_thief();
         } else if is_stuck {
             // SAFETY: this is the thief's run loop, between polls.
-            let stolen = unsafe { cpu.ready.steal(cpu, other) };
+            let stolen = unsafe { cpu.ready.steal(cpu, other, usize::MAX) };
             if stolen > 0 {
                 busy = true;
                 count(cpu, stolen);

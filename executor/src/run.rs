@@ -19,7 +19,7 @@ use crate::idle::{Idled, end_watch, idle};
 use crate::platform::Platform;
 use crate::platform::{HOG_NS, platform};
 use crate::run_queue::{HAND, Ready, Round};
-use crate::steal::{SLEEPERS, offer, steal};
+use crate::steal::{BALANCE_NS, SLEEPERS, balance, offer, steal};
 use crate::task::end::{finish, reap};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, Start};
@@ -55,6 +55,8 @@ pub(crate) enum Until {
 pub(crate) struct RunLoop {
     cpu: &'static CpuLocal,
     now: u64,
+    /// When this CPU compares itself with the others next.
+    balance_at: u64,
 }
 
 impl RunLoop {
@@ -73,7 +75,8 @@ impl RunLoop {
     #[inline]
     pub(crate) fn on(cpu: &'static CpuLocal) -> Self {
         assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
-        RunLoop { cpu, now: now_on(cpu) }
+        let now = now_on(cpu);
+        RunLoop { cpu, now, balance_at: now.saturating_add(BALANCE_NS) }
     }
 
     /// What was done since the last poll is not the next one's.
@@ -100,6 +103,10 @@ impl RunLoop {
             if is_interrupted(cpu, self.now) {
                 attend(cpu);
                 self.look_at_clock();
+            }
+            if self.now >= self.balance_at {
+                self.balance_at = self.now.saturating_add(BALANCE_NS);
+                balance(cpu);
             }
             // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
             let polls = unsafe {

@@ -1,4 +1,5 @@
-//! Idle CPUs take work over from busy ones, and busy ones rouse them for it.
+//! Idle CPUs take work over from busy ones, and busy ones rouse them for it. Where all are busy, each looks every few
+//! milliseconds whether another has more to do than itself ([`balance`]).
 //!
 //! What stands in a CPU's queue or lies in its hand when a poll begins is behind that poll: it is offered at once
 //! ([`offer`]), and taken at once. What is woken *during* a poll mostly runs right after it, as when two tasks wake
@@ -50,7 +51,7 @@ pub(crate) fn steal() -> bool {
         .chain(victims(cpu).filter(|victim| victim.id() < cpu.id()))
         .filter(|victim| has_surplus(victim))
         // SAFETY: this is the thief's run loop, between polls.
-        .map(|victim| unsafe { cpu.ready.steal(cpu, victim) })
+        .map(|victim| unsafe { cpu.ready.steal(cpu, victim, usize::MAX) })
         .find(|&stolen| stolen > 0);
     // Whoever saw this and roused nobody has left its surplus where `idle` looks once more.
     cpu.searching.store(false, Ordering::SeqCst);
@@ -58,6 +59,28 @@ pub(crate) fn steal() -> bool {
         count(cpu, stolen);
     }
     stolen.is_some()
+}
+
+/// A busy CPU compares itself with the others so often, in nanoseconds.
+pub(crate) const BALANCE_NS: u64 = 4_000_000;
+
+/// Takes over from the busiest CPU half of what that has more than this one: where all CPUs are busy, nobody else
+/// would. Only for run loops, between polls.
+#[cold]
+pub(crate) fn balance(cpu: &'static CpuLocal) {
+    let own = cpu.ready.len();
+    let load = |other: &CpuLocal| other.ready.len() + 1;
+    let Some(busiest) = victims(cpu).filter(|other| is_polling(other)).max_by_key(|other| load(other)) else {
+        return;
+    };
+    let most = load(busiest).saturating_sub(own) / 2;
+    if most > 0 {
+        // SAFETY: this is the thief's run loop, between polls.
+        let stolen = unsafe { cpu.ready.steal(cpu, busiest, most) };
+        if stolen > 0 {
+            count(cpu, stolen);
+        }
+    }
 }
 
 /// After a theft: the thief is busy from here on, so what it has left is for another one.

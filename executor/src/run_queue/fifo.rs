@@ -165,10 +165,10 @@ impl Fifo {
         self.len - self.pinned
     }
 
-    /// Takes out half of the tasks that are not pinned, at least one, from the front.
-    pub(super) fn take_half(&mut self) -> Fifo {
+    /// Takes out half of the tasks that are not pinned, at least one but not more than `most`, from the front.
+    pub(super) fn take_half(&mut self, most: usize) -> Fifo {
         let (mut taken, mut kept) = (Fifo::new(), Fifo::new());
-        let wanted = self.movable().div_ceil(2).min(MOST_STOLEN);
+        let wanted = self.movable().div_ceil(2).min(most.min(MOST_STOLEN));
         while taken.len < wanted
             && let Some(task) = self.pop()
         {

@@ -226,19 +226,30 @@ impl RunQueue {
         unsafe { self.with(|queues| queues.push_thread_again(thread, nice)) };
     }
 
-    /// Takes half of what is ready on `victim`, the longest ready first, for `thief`, whose queue this is. Returns
-    /// how many.
+    /// How many tasks and threads are ready here beside the one that is polled, as a hint. Any context.
+    pub(crate) fn len(&self) -> usize {
+        let in_hand = self.hand.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count();
+        self.queued.load(Ordering::Relaxed) + in_hand
+    }
+
+    /// Takes half of what is ready on `victim`, but not more than `most` tasks and as many threads, the longest ready
+    /// first, for `thief`, whose queue this is. Returns how many.
     ///
     /// # Safety
     /// Only for the thief's run loop, between polls.
-    pub(crate) unsafe fn steal(&self, thief: &'static CpuLocal, victim: &'static CpuLocal) -> usize {
+    pub(crate) unsafe fn steal(
+        &self,
+        thief: &'static CpuLocal,
+        victim: &'static CpuLocal,
+        most: usize,
+    ) -> usize {
         // SAFETY: the caller is a run loop; the two queues are reached one after the other.
         unsafe {
             let mut loot = victim.ready.with(|queues| {
                 queues.take_woken(&victim.woken_tasks, &victim.woken_threads);
-                let tasks = queues.tasks.take_half();
+                let tasks = queues.tasks.take_half(most);
                 queues.left = queues.left.saturating_sub(tasks.len());
-                (tasks, queues.threads.take_half())
+                (tasks, queues.threads.take_half(most))
             });
             // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
             if victim.ready.has_tasks() || victim.ready.has_threads() {
@@ -246,7 +257,7 @@ impl RunQueue {
                 victim.rouse();
             }
             if loot.0.len() + loot.1.len() == 0 {
-                victim.ready.take_hand(&mut loot.0);
+                victim.ready.take_hand(&mut loot.0, most);
             }
             let stolen = loot.0.len() + loot.1.len();
             if stolen > 0 {
@@ -262,10 +273,10 @@ impl RunQueue {
     }
 
     /// Takes half of what lies in the hand, from its end. For a thief.
-    fn take_hand(&self, loot: &mut Fifo) {
+    fn take_hand(&self, loot: &mut Fifo, most: usize) {
         let movable = self.hand.iter().filter(|slot| is_movable(slot.load(Ordering::Relaxed))).count();
         for slot in self.hand.iter().rev() {
-            if loot.len() == movable.div_ceil(2) {
+            if loot.len() == movable.div_ceil(2).min(most) {
                 return;
             }
             let task = slot.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! The kernel's console, driven by serial line and keyboard.
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
 
 /// The console tests.
@@ -17,11 +17,30 @@ pub(crate) fn cases() -> Vec<Case> {
         console("console_survives_lines_of_64_kib", long_lines),
         console("console_survives_unknown_commands", unknown_commands),
         exec("panic_report_is_symbolised", "panic").driven(panic_report),
+        Case::new("interrupt_to_woken_task_is_short", Kernel::Main).on(counted).driven(wake_by_interrupt),
     ]
 }
 
 fn with_console() -> Setup {
     Setup { console: true, disks: vec![TestDisk::offsets(1 << 20)], ..Setup::default() }
+}
+
+/// A machine that counts instructions: its clock goes on by one with each.
+fn counted() -> Setup {
+    Setup { icount: true, exec: Some("bench executor".into()), ..Setup::default() }
+}
+
+/// From an interrupt to the first instruction of the task that it wakes.
+fn wake_by_interrupt(session: Session) -> Result<()> {
+    const MOST: u64 = 300;
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let median =
+        report.exec.lines().find_map(|line| line.strip_prefix("median")).context("there is a median")?;
+    let instructions: u64 = median.trim().parse()?;
+    // Fewer would not be possible: it was not the interrupt that woke the task, or nothing was counted.
+    ensure!((60..=MOST).contains(&instructions), "{instructions} instructions");
+    Ok(())
 }
 
 /// The console is there and does what it is told.

@@ -122,6 +122,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("abort_storm_on_2_cpus").on(cpus::<2>),
         case("abort_storm_on_4_cpus").on(cpus::<4>),
         case("tasks_share_the_cpus"),
+        case("tasks_share_the_cpus_on_2_cpus").on(cpus::<2>),
+        case("tasks_share_the_cpus_on_4_cpus").on(cpus::<4>),
         case("triple_fault").driven(|session| ends_as(session, |outcome| outcome == Outcome::Reset)),
         case("silence")
             .driven(|session| ends_as(session, |outcome| matches!(outcome, Outcome::TimedOut(_))))
