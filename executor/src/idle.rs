@@ -55,11 +55,11 @@ pub(crate) fn idle() -> Idled {
 /// A watcher looks after this many nanoseconds.
 const WATCH_NS: u64 = 1_000_000;
 
-/// Watches over those that are awake and nobody else watches over. For a CPU that has said that it sleeps, with
+/// Watches over those in whose polls something was woken, unless somebody does. For a CPU that has said that it sleeps, with
 /// interrupts off; sets its alarm. False if there are none.
 pub(crate) fn watch(cpu: &'static CpuLocal, now: u64) -> bool {
     let mut watches = false;
-    for other in victims(cpu).filter(|other| !other.sleeping.load(Ordering::Relaxed)) {
+    for other in victims(cpu).filter(|other| is_polling(other) && has_woken(other)) {
         let taken =
             other.watched_by.compare_exchange(0, cpu.id() + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if taken {

@@ -3,9 +3,9 @@
 //!
 //! What stands in a CPU's queue or lies in its hand when a poll begins is behind that poll: it is offered at once
 //! ([`offer`]), and taken at once. What is woken *during* a poll mostly runs right after it, as when two tasks wake
-//! each other in turn, and is better left where it is, unless the poll goes on for long. So one sleeping CPU *watches*
-//! over each that is awake: it looks every millisecond, and where the same poll goes on as at the last look, it takes
-//! what was woken meanwhile. A CPU that pushes, and nobody watches over it, asks one that sleeps ([`ask_to_watch`]).
+//! each other in turn, and is better left where it is, unless the poll goes on for long. So a CPU that pushes during a
+//! poll asks one that sleeps to *watch* over it, unless one does ([`ask_to_watch`]): that one looks after a millisecond,
+//! and where the same poll goes on, it takes what was woken.
 //!
 //! | who meets whom | what resolves it |
 //! | --- | --- |

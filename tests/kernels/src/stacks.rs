@@ -4,10 +4,7 @@ use alloc::sync::Arc;
 use core::hint::black_box;
 
 use executor::{WaitReason, sync::Notify};
-use kernel::{
-    memory::memory,
-    thread::{EndReason, block_on},
-};
+use kernel::thread::{EndReason, block_on};
 use mm::{Denial, PAGE_SIZE};
 
 use crate::{
@@ -32,10 +29,7 @@ fn descend(bytes: usize, at_the_bottom: &dyn Fn()) {
 pub(crate) async fn stacks_grow_as_they_are_touched() -> Outcome {
     const DEEP: usize = 40 << 10;
     usage::stays_equal(3, |round| async move {
-        let used = || {
-            let stats = memory().frames().stats();
-            stats.total - stats.free
-        };
+        let used = || usage::Usage::now().frames;
         let [go_deep, go_up] = [(); 2].map(|()| Arc::new(Notify::new()));
         let (deep, up) = (go_deep.clone(), go_up.clone());
         let before = used();
