@@ -97,7 +97,7 @@ pub fn image_tool(workspace: &Workspace) -> Result<PathBuf> {
     if first {
         eprintln!(
             "faultline: building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; \
-             this takes some 3 minutes and happens once"
+             this takes some minutes and happens once"
         );
     }
     let mut cargo = workspace.cargo("build", "image")?;
