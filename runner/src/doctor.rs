@@ -168,7 +168,7 @@ fn enough_space(free_mib: u64, root: &Path) -> Finding {
 fn boot_stages(workspace: &Workspace) -> Finding {
     match workspace.root().join("target/image/debug/faultline-image").is_file() {
         true => Finding::Fine("built".into()),
-        false => Finding::Note("not built yet: the first run takes some 3 minutes longer".into()),
+        false => Finding::Note("not built yet: the first run takes some minutes longer".into()),
     }
 }
 
