@@ -6,10 +6,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use executor::host::{block_on, run_until_idle};
+use executor::host::{block_on, run_until_idle, simulate_time};
 use executor::spawn;
 use executor::sync::mpsc::{self, SendError, TryRecvError, TrySendError};
 use executor::sync::oneshot;
+use executor::time::{Duration, interval};
+use futures_util::{StreamExt, stream};
 
 fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
@@ -145,4 +147,79 @@ fn an_unbounded_channel_always_has_room() {
     receive.close();
     assert_eq!(send.send(0), Err(SendError(0)));
     assert_eq!(block_on(receive.recv()), None);
+}
+
+#[test]
+fn a_place_that_was_given_to_a_sender_that_goes_is_given_on() {
+    let (send, mut receive) = mpsc::channel(1);
+    send.try_send(0).unwrap();
+    let mut waits: Vec<_> = (0..3).map(|_| Box::pin(send.reserve())).collect();
+    assert!(waits.iter_mut().all(|wait| poll(wait.as_mut()).is_pending()));
+    drop(waits.remove(1));
+    assert_eq!(receive.try_recv(), Ok(0));
+    assert_eq!(send.capacity(), 0, "the place is reserved for the one that waits longest");
+    assert_eq!(send.try_send(9), Err(TrySendError::Full(9)), "nobody overtakes");
+    drop(waits.remove(0));
+    let Poll::Ready(Ok(permit)) = poll(waits.remove(0).as_mut()) else { panic!("the place was passed on") };
+    permit.send(1);
+    assert_eq!(receive.try_recv(), Ok(1));
+    assert_eq!(send.capacity(), 1);
+}
+
+#[test]
+fn a_place_that_is_given_back_after_the_close_ends_the_receivers_wait() {
+    let (send, receive) = mpsc::channel::<()>(1);
+    let permit = send.try_reserve().unwrap();
+    let receiver = spawn(async move {
+        let mut receive = receive;
+        receive.close();
+        receive.recv().await
+    });
+    run_until_idle();
+    assert!(!receiver.is_finished());
+    drop(permit);
+    run_until_idle();
+    assert!(receiver.is_finished(), "the receiver waits on");
+    assert_eq!(block_on(receiver), Ok(None));
+}
+
+#[test]
+fn senders_are_told_of_the_receivers_end() {
+    let (send, receive) = mpsc::channel::<()>(1);
+    let (unbounded, closes) = mpsc::unbounded_channel::<()>();
+    let waiting = send.clone();
+    let told = spawn(async move {
+        waiting.closed().await;
+        unbounded.closed().await;
+    });
+    run_until_idle();
+    drop(receive);
+    run_until_idle();
+    assert!(!told.is_finished());
+    drop(closes);
+    run_until_idle();
+    assert!(told.is_finished());
+    assert!(poll(pin!(send.closed())).is_ready());
+}
+
+#[test]
+fn receivers_and_intervals_are_streams() {
+    simulate_time();
+    block_on(async {
+        let (send, receive) = mpsc::channel(2);
+        let (unbounded, others) = mpsc::unbounded_channel();
+        let sender = spawn(async move {
+            for i in 0..5 {
+                send.send(i).await.unwrap();
+                unbounded.send(10 + i).unwrap();
+            }
+        });
+        let mut all: Vec<_> = stream::select(receive, others).collect().await;
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]);
+        sender.await.unwrap();
+        let ticks: Vec<_> =
+            interval(Duration::from_nanos(7)).take(3).map(|tick| tick.as_nanos()).collect().await;
+        assert_eq!(ticks, [0, 7, 14]);
+    });
 }

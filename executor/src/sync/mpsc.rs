@@ -1,120 +1,38 @@
 //! Channels from many senders to one receiver.
 //!
-//! A bounded channel is a semaphore of free places and a queue; a message holds its permit until it is received.
 //! Sending takes a spin lock and may allocate: not for interrupt handlers, which set a
-//! [`Signal`](super::Signal) instead.
+//! [`Signal`](super::Signal) instead. Receivers are streams, too.
+#![allow(unsafe_code, reason = "waiters are part of futures, linked by pointers")]
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::{AtomicWaker, Semaphore, TryAcquireError};
-use crate::lock::SpinLock;
-use crate::reason::{WaitReason, waits_for};
+use futures_core::Stream;
+
+use crate::waiter::{Stage, Waiter};
 
 mod error;
+mod shared;
 
 pub use error::{SendError, TryRecvError, TrySendError};
-
-struct Shared<T> {
-    queue: SpinLock<VecDeque<T>>,
-    /// Free places. Unbounded channels use it for `close` only.
-    places: Semaphore,
-    capacity: usize,
-    senders: AtomicUsize,
-    receiver: AtomicWaker,
-}
-
-impl<T> Shared<T> {
-    fn new(capacity: usize, room: usize) -> Arc<Self> {
-        Arc::new(Shared {
-            queue: SpinLock::new("channel", VecDeque::with_capacity(room)),
-            places: Semaphore::with_reason(capacity, WaitReason::Channel),
-            capacity,
-            senders: AtomicUsize::new(1),
-            receiver: AtomicWaker::new(),
-        })
-    }
-
-    #[inline]
-    fn push(&self, value: T) {
-        self.queue.lock().push_back(value);
-        self.receiver.wake();
-    }
-
-    fn add_sender(&self) {
-        let old = self.senders.fetch_add(1, Ordering::Relaxed);
-        assert!(old < usize::MAX / 2, "too many senders");
-    }
-
-    fn drop_sender(&self) {
-        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.receiver.wake();
-        }
-    }
-
-    /// Nothing can come any more: no senders, or closed with no place reserved.
-    fn is_over(&self) -> bool {
-        self.senders.load(Ordering::Acquire) == 0
-            || self.places.is_closed() && self.places.available_permits() == self.capacity
-    }
-
-    fn try_recv(&self) -> Result<T, TryRecvError> {
-        if let Some(value) = self.pop() {
-            return Ok(value);
-        }
-        if !self.is_over() {
-            return Err(TryRecvError::Empty);
-        }
-        // What was sent before it was over is in the queue by now.
-        self.pop().ok_or(TryRecvError::Disconnected)
-    }
-
-    #[inline]
-    fn pop(&self) -> Option<T> {
-        let value = self.queue.lock().pop_front()?;
-        if self.capacity != 0 {
-            self.places.add_permits(1);
-        }
-        Some(value)
-    }
-
-    fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
-        for register in [true, false] {
-            match self.try_recv() {
-                Ok(value) => return Poll::Ready(Some(value)),
-                Err(TryRecvError::Disconnected) => return Poll::Ready(None),
-                Err(TryRecvError::Empty) if register => self.receiver.register(context.waker()),
-                Err(TryRecvError::Empty) => {}
-            }
-        }
-        waits_for(WaitReason::Channel);
-        Poll::Pending
-    }
-
-    /// For the receiver's end: refuses messages, and drops those that are there.
-    fn shut(&self) {
-        self.places.close();
-        while self.try_recv().is_ok() {}
-    }
-}
+use shared::Shared;
 
 /// A channel with places for `capacity` messages.
 ///
 /// # Panics
-/// With a capacity of zero, or of more than [`Semaphore::MAX_PERMITS`].
+/// With a capacity of zero.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs a place for a message");
     // Small channels never allocate again; a large one grows to what is really used.
-    let shared = Shared::new(capacity, capacity.min(64));
+    let shared = Arc::new(Shared::new(capacity, capacity.min(64)));
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
 /// A channel that always has room.
 pub fn unbounded_channel<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
-    let shared = Shared::new(0, 0);
+    let shared = Arc::new(Shared::new(usize::MAX, 0));
     (UnboundedSender { shared: Arc::clone(&shared) }, UnboundedReceiver { shared })
 }
 
@@ -124,58 +42,36 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Waits for a free place ([`WaitReason::Channel`]) and sends.
+    /// Waits for a free place ([`WaitReason::Channel`](crate::WaitReason::Channel)) and sends.
     ///
     /// # Errors
     /// Gives the message back if the receiver is gone or closed.
     ///
     /// # Cancellation
     /// Dropping it drops the message unsent; to keep it, [`reserve`](Sender::reserve) first.
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        if let Ok(permit) = self.try_reserve() {
-            permit.send(value);
-            return Ok(());
-        }
-        match self.reserve().await {
-            Ok(permit) => {
-                permit.send(value);
-                Ok(())
-            }
-            Err(SendError(())) => Err(SendError(value)),
-        }
+    #[inline]
+    pub fn send(&self, value: T) -> SendValue<'_, T> {
+        SendValue { reserve: self.reserve(), value: Some(value) }
     }
 
-    /// Waits for a free place and keeps it.
+    /// Waits for a free place ([`WaitReason::Channel`](crate::WaitReason::Channel)) and keeps it. First come, first served.
     ///
     /// # Errors
-    /// If the receiver is gone or closed.
+    /// If the receiver is gone or closed, or goes meanwhile.
     ///
     /// # Cancellation
     /// Dropping it gives up the place in the queue, and loses nothing.
-    pub async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
-        match self.shared.places.acquire().await {
-            Ok(permit) => {
-                permit.forget();
-                Ok(Permit { shared: &self.shared })
-            }
-            Err(_) => Err(SendError(())),
-        }
+    #[inline]
+    pub fn reserve(&self) -> Reserve<'_, T> {
+        Reserve { shared: &self.shared, waiter: Waiter::new(0) }
     }
 
     /// Keeps a free place if there is one.
     ///
     /// # Errors
     /// See [`TrySendError`].
-    #[inline]
     pub fn try_reserve(&self) -> Result<Permit<'_, T>, TrySendError<()>> {
-        match self.shared.places.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(Permit { shared: &self.shared })
-            }
-            Err(TryAcquireError::NoPermits) => Err(TrySendError::Full(())),
-            Err(TryAcquireError::Closed) => Err(TrySendError::Closed(())),
-        }
+        self.shared.try_reserve().map(|()| Permit { shared: &self.shared })
     }
 
     /// Sends if there is a free place.
@@ -183,29 +79,30 @@ impl<T> Sender<T> {
     /// # Errors
     /// Gives the message back: see [`TrySendError`].
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        match self.try_reserve() {
-            Ok(permit) => {
-                permit.send(value);
-                Ok(())
-            }
-            Err(TrySendError::Full(())) => Err(TrySendError::Full(value)),
-            Err(TrySendError::Closed(())) => Err(TrySendError::Closed(value)),
-        }
+        self.shared.try_send(value)
+    }
+
+    /// Waits until the receiver is gone or closed ([`WaitReason::Channel`](crate::WaitReason::Channel)).
+    ///
+    /// # Cancellation
+    /// Dropping it does nothing.
+    pub async fn closed(&self) {
+        self.shared.closed().await;
     }
 
     /// Whether the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.places.is_closed()
+        self.shared.is_closed()
     }
 
     /// Free places at this moment.
     pub fn capacity(&self) -> usize {
-        self.shared.places.available_permits()
+        self.shared.free()
     }
 
     /// Places in all.
     pub fn max_capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.capacity()
     }
 }
 
@@ -228,6 +125,119 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
+/// See [`Sender::reserve`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Reserve<'a, T> {
+    shared: &'a Shared<T>,
+    waiter: Waiter,
+}
+
+impl<'a, T> Future for Reserve<'a, T> {
+    type Output = Result<Permit<'a, T>, SendError<()>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_ref().get_ref();
+        let shared = this.shared;
+        // SAFETY: the waiter is pinned with the whole, knows this channel only, and is cancelled in `drop`.
+        let result = unsafe { shared.poll_reserve(&this.waiter, context) };
+        result.map(|result| result.map(|()| Permit { shared }).map_err(SendError))
+    }
+}
+
+impl<T> Drop for Reserve<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.waiter.stage() != Stage::Idle {
+            self.shared.cancel(&self.waiter);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reserve<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mpsc::Reserve")
+    }
+}
+
+/// See [`Sender::send`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct SendValue<'a, T> {
+    reserve: Reserve<'a, T>,
+    /// `None` once sent or refused.
+    value: Option<T>,
+}
+
+impl<T> Future for SendValue<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    /// # Panics
+    /// After it was done.
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the place in the queue stays pinned; the value is moved out, and is not.
+        let this = unsafe { self.get_unchecked_mut() };
+        let shared = this.reserve.shared;
+        let value = this.value.take().expect("a send was polled after it was done");
+        if this.reserve.waiter.stage() != Stage::Idle {
+            this.value = Some(value);
+            return this.poll_reserved(context);
+        }
+        match shared.try_send(value) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(TrySendError::Closed(value)) => Poll::Ready(Err(SendError(value))),
+            Err(TrySendError::Full(value)) => {
+                this.value = Some(value);
+                this.poll_reserved(context)
+            }
+        }
+    }
+}
+
+impl<T> SendValue<'_, T> {
+    /// Waits for a place, and sends into it.
+    #[cold]
+    fn poll_reserved(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        // SAFETY: only `poll` calls this, where the whole is pinned.
+        let reserve = unsafe { Pin::new_unchecked(&mut self.reserve) };
+        let result = core::task::ready!(reserve.poll(context));
+        let value = self.value.take().expect("kept until now");
+        match result {
+            Ok(permit) => {
+                permit.send(value);
+                Poll::Ready(Ok(()))
+            }
+            Err(SendError(())) => Poll::Ready(Err(SendError(value))),
+        }
+    }
+}
+
+impl<T> fmt::Debug for SendValue<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mpsc::SendValue")
+    }
+}
+
+/// See [`Receiver::recv`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Recv<'a, T> {
+    shared: &'a Shared<T>,
+}
+
+impl<T> Future for Recv<'_, T> {
+    type Output = Option<T>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.shared.poll_recv(context)
+    }
+}
+
+impl<T> fmt::Debug for Recv<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mpsc::Recv")
+    }
+}
+
 /// A place in a bounded channel. Dropping it gives the place back.
 pub struct Permit<'a, T> {
     shared: &'a Shared<T>,
@@ -236,18 +246,14 @@ pub struct Permit<'a, T> {
 impl<T> Permit<'_, T> {
     /// Sends. Never waits, never fails; if the receiver is gone the message is dropped with the channel.
     pub fn send(self, value: T) {
-        self.shared.push(value);
+        self.shared.send_reserved(value);
         core::mem::forget(self);
     }
 }
 
 impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
-        self.shared.places.add_permits(1);
-        if self.shared.places.is_closed() {
-            // The receiver may have waited for this place only.
-            self.shared.receiver.wake();
-        }
+        self.shared.give_back();
     }
 }
 
@@ -268,16 +274,22 @@ impl<T> UnboundedSender<T> {
     /// # Errors
     /// Gives the message back if the receiver is gone or closed.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        if self.is_closed() {
-            return Err(SendError(value));
-        }
-        self.shared.push(value);
-        Ok(())
+        self.shared.try_send(value).map_err(|error| match error {
+            TrySendError::Closed(value) | TrySendError::Full(value) => SendError(value),
+        })
+    }
+
+    /// Waits until the receiver is gone or closed ([`WaitReason::Channel`](crate::WaitReason::Channel)).
+    ///
+    /// # Cancellation
+    /// Dropping it does nothing.
+    pub async fn closed(&self) {
+        self.shared.closed().await;
     }
 
     /// Whether the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.places.is_closed()
+        self.shared.is_closed()
     }
 }
 
@@ -308,15 +320,17 @@ macro_rules! receiver {
         }
 
         impl<T> $name<T> {
-            /// Waits for a message ([`WaitReason::Channel`]); `None` once nothing can come any more.
+            /// Waits for a message ([`WaitReason::Channel`](crate::WaitReason::Channel)); `None` once nothing can come any more.
             ///
             /// # Cancellation
             /// Dropping it loses no message.
-            pub async fn recv(&mut self) -> Option<T> {
-                core::future::poll_fn(|context| self.poll_recv(context)).await
+            #[inline]
+            pub fn recv(&mut self) -> Recv<'_, T> {
+                Recv { shared: &self.shared }
             }
 
             /// The form of `recv` for own futures.
+            #[inline]
             pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
                 self.shared.poll_recv(context)
             }
@@ -331,17 +345,26 @@ macro_rules! receiver {
 
             /// Refuses messages from now on. Those that were sent before can still be received.
             pub fn close(&mut self) {
-                self.shared.places.close();
+                self.shared.close();
             }
 
             /// How many messages are there.
             pub fn len(&self) -> usize {
-                self.shared.queue.lock().len()
+                self.shared.len()
             }
 
             /// Whether no message is there.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
+            }
+        }
+
+        /// [`recv`]($name::recv) as a stream. It may be polled after its end.
+        impl<T> Stream for $name<T> {
+            type Item = T;
+
+            fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+                self.shared.poll_recv(context)
             }
         }
 

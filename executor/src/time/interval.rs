@@ -4,8 +4,11 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::{Duration, Instant, Sleep, now, sleep_until};
 use alloc::boxed::Box;
+
+use futures_core::Stream;
+
+use super::{Duration, Instant, Sleep, now, sleep_until};
 
 /// What happens to ticks whose time passed while nobody asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +110,15 @@ impl Interval {
     /// Lets the next tick come at `deadline`.
     pub fn reset_at(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline);
+    }
+}
+
+/// [`tick`](Interval::tick) as a stream, which never ends.
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(context).map(Some)
     }
 }
 
