@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 use core::pin::Pin;
 use core::ptr::NonNull;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 pub use core::time::Duration;
 
 mod interval;
@@ -17,7 +17,7 @@ use crate::lock::SpinGuard;
 use crate::platform::platform;
 use crate::reason::{WaitReason, waits_for};
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
-use wheel::{BATCH, Entry, Wheel};
+use wheel::{BATCH, Entry};
 
 /// A point in time: nanoseconds since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,7 @@ impl Instant {
     /// The end of time, which no timer reaches.
     pub const FOREVER: Instant = Instant(u64::MAX);
 
-    /// Now. Any context.
+    /// Now. May be called from an interrupt handler.
     pub fn now() -> Self {
         now()
     }
@@ -47,7 +47,7 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How long ago; zero if it is in the future.
+    /// How long ago; zero if it is in the future. May be called from an interrupt handler.
     pub fn elapsed(self) -> Duration {
         now().duration_since(self)
     }
@@ -82,7 +82,8 @@ impl Sub<Instant> for Instant {
     }
 }
 
-/// Now. Any context.
+/// Now. May be called from an interrupt handler.
+#[inline]
 pub fn now() -> Instant {
     Instant(platform().now())
 }
@@ -100,13 +101,12 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Cancellation
 /// Dropping it takes the timer out.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline, wheel_of: None, entry: Entry::new() }
+    Sleep { wheel_of: None, entry: Entry::new(deadline.0) }
 }
 
 /// See [`sleep`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
-    deadline: Instant,
     /// The CPU whose wheel the entry was put into.
     wheel_of: Option<NonNull<CpuLocal>>,
     entry: Entry,
@@ -119,13 +119,15 @@ unsafe impl Sync for Sleep {}
 
 impl Sleep {
     /// When it is over.
+    #[inline]
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        Instant(self.entry.deadline())
     }
 
     /// Whether the time has come.
+    #[inline]
     pub fn is_elapsed(&self) -> bool {
-        now() >= self.deadline
+        now() >= self.deadline()
     }
 
     /// Moves the deadline, also of a sleep that is over.
@@ -133,7 +135,7 @@ impl Sleep {
         // SAFETY: nothing is moved out; the entry stays where it is.
         let this = unsafe { self.get_unchecked_mut() };
         this.unlink();
-        this.deadline = deadline;
+        this.entry.set_deadline(deadline.0);
     }
 
     fn unlink(&mut self) {
@@ -143,11 +145,53 @@ impl Sleep {
             drop(waker);
         }
     }
+
+    /// Puts it into this CPU's wheel.
+    ///
+    /// # Safety
+    /// It is pinned, and in no wheel.
+    #[inline(never)]
+    unsafe fn link(&mut self, waker: Waker) {
+        let cpu = arch::local();
+        let mut wheel = cpu.wheel.lock();
+        if !SpinGuard::is_of(&wheel, cpu) {
+            // A thread was moved just before interrupts went off. Under its own CPU's lock it stays there.
+            drop(wheel);
+            // SAFETY: the caller's promise.
+            return unsafe { self.link(waker) };
+        }
+        self.wheel_of = Some(NonNull::from(cpu));
+        // SAFETY: the caller's promise; `drop` takes it out.
+        if unsafe { wheel.insert(&raw const self.entry, waker) } {
+            set_alarm(self.entry.deadline());
+        }
+    }
+
+    /// Changes the waker. Gives it back where the timer has fired.
+    #[cold]
+    #[inline(never)]
+    fn renew(&self, cpu: NonNull<CpuLocal>, waker: Waker) -> Option<Waker> {
+        // SAFETY: CPUs are never freed.
+        let wheel = unsafe { &cpu.as_ref().wheel }.lock();
+        if !self.entry.is_linked() {
+            return Some(waker);
+        }
+        let old = self.entry.replace_waker(waker);
+        drop(wheel);
+        drop(old);
+        None
+    }
+}
+
+#[cold]
+fn set_alarm(deadline: u64) {
+    platform().set_alarm(deadline);
 }
 
 impl Future for Sleep {
     type Output = ();
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // SAFETY: nothing is moved out.
         let this = unsafe { self.get_unchecked_mut() };
@@ -156,26 +200,14 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let waker = context.waker().clone();
-        if let Some(cpu) = this.wheel_of {
-            // SAFETY: CPUs are never freed.
-            let wheel = unsafe { &cpu.as_ref().wheel }.lock();
-            if this.entry.is_linked() {
-                let old = this.entry.replace_waker(waker);
-                drop(wheel);
-                drop(old);
-                waits_for(WaitReason::Timer);
-                return Poll::Pending;
-            }
+        let waker = match this.wheel_of {
+            None => Some(waker),
+            Some(cpu) => this.renew(cpu, waker),
+        };
+        if let Some(waker) = waker {
+            // SAFETY: pinned, and in no wheel yet, or fired.
+            unsafe { this.link(waker) };
         }
-        let deadline = this.deadline.0;
-        let (cpu, mut wheel) = lock_own_wheel();
-        this.wheel_of = Some(NonNull::from(cpu));
-        // SAFETY: linked in no wheel; pinned; `drop` takes it out.
-        let set_alarm = unsafe { wheel.insert(&raw const this.entry, deadline, waker) };
-        if set_alarm {
-            platform().set_alarm(deadline);
-        }
-        drop(wheel);
         waits_for(WaitReason::Timer);
         Poll::Pending
     }
@@ -189,7 +221,7 @@ impl Drop for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sleep(until {} ns)", self.deadline.0)
+        write!(f, "Sleep(until {} ns)", self.entry.deadline())
     }
 }
 
@@ -216,7 +248,14 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     timeout_at(now() + duration, future)
 }
 
-/// Waits for a future, but no longer than until `deadline`. As [`timeout`].
+/// Waits for a future, but no longer than until `deadline`. A future that is ready at once wins over a deadline in
+/// the past.
+///
+/// # Errors
+/// [`Elapsed`]; the future is dropped with the `Timeout`.
+///
+/// # Cancellation
+/// Dropping it drops the future.
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep_until(deadline) }
 }
@@ -242,19 +281,6 @@ impl<F: Future> Future for Timeout<F> {
             return Poll::Ready(Ok(output));
         }
         sleep.poll(context).map(|()| Err(Elapsed))
-    }
-}
-
-/// The wheel of the CPU that executes this. It stays the same one while the lock is held.
-#[inline]
-fn lock_own_wheel() -> (&'static CpuLocal, SpinGuard<'static, Wheel>) {
-    loop {
-        let cpu = arch::local();
-        let wheel = cpu.wheel.lock();
-        // A thread may have been moved just before interrupts went off.
-        if SpinGuard::is_of(&wheel, cpu) {
-            return (cpu, wheel);
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A hierarchical timer wheel with intrusive entries: O(1) insert and cancel, nothing is allocated.
 //!
-//! Time is counted in ticks of 1,024 ns. Level `l` has 64 slots of 64^l ticks each; an entry stands on the level
-//! of the highest six bits in which its tick differs from the wheel's, so all entries of a level are due before
-//! any of the level above. Nine levels cover every 64-bit deadline. Entries remember their deadline to the
+//! Time is counted in ticks of 1,024 ns. Level `l` has 128 slots of 128^l ticks each; an entry stands on the level
+//! of the highest seven bits in which its tick differs from the wheel's, so all entries of a level are due before
+//! any of the level above. Eight levels cover every 64-bit deadline. Entries remember their deadline to the
 //! nanosecond, and a slot that is reached fires only those that are due: never early, and not a tick late either.
 //!
 //! | who meets whom | what resolves it |
@@ -18,8 +18,8 @@ use core::cell::Cell;
 use core::marker::PhantomPinned;
 use core::task::Waker;
 
-const LEVELS: usize = 9;
-const SLOT_BITS: u32 = 6;
+const LEVELS: usize = 8;
+const SLOT_BITS: u32 = 7;
 const SLOTS: usize = 1 << SLOT_BITS;
 const TICK_SHIFT: u32 = 10;
 /// How many wakers are woken between two looks under the lock.
@@ -45,15 +45,25 @@ unsafe impl Send for Entry {}
 unsafe impl Sync for Entry {}
 
 impl Entry {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(deadline: u64) -> Self {
         Entry {
             previous: Cell::new(core::ptr::null()),
             next: Cell::new(core::ptr::null()),
-            deadline: Cell::new(0),
+            deadline: Cell::new(deadline),
             waker: Cell::new(None),
             place: Cell::new(NOWHERE),
             _pinned: PhantomPinned,
         }
+    }
+
+    /// When it is due. For its owner, who alone sets it, while it is in no wheel.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.get()
+    }
+
+    /// See [`deadline`](Entry::deadline).
+    pub(crate) fn set_deadline(&self, deadline: u64) {
+        self.deadline.set(deadline);
     }
 
     /// Whether it is in the wheel. Under the wheel's lock.
@@ -75,7 +85,7 @@ pub(crate) struct Wheel {
     /// Slot by slot and level by level; the last one is of those that are due, but did not fit into a batch.
     lists: [Ring; DUE + 1],
     /// One bit for each slot that is not empty.
-    occupied: [u64; LEVELS],
+    occupied: [u64; DUE / WORD],
     /// The tick up to which everything was fired.
     tick: u64,
     /// What the platform's alarm is set to.
@@ -87,6 +97,8 @@ unsafe impl Send for Wheel {}
 
 /// The list of those that are due.
 const DUE: usize = LEVELS * SLOTS;
+/// Slots in a word of `occupied`.
+const WORD: usize = u64::BITS as usize;
 /// The place of an entry that is in no wheel.
 const NOWHERE: u16 = u16::MAX;
 
@@ -97,24 +109,25 @@ fn tick_of(ns: u64) -> u64 {
 
 impl Wheel {
     pub(crate) const fn new() -> Self {
-        Wheel { lists: [core::ptr::null(); DUE + 1], occupied: [0; LEVELS], tick: 0, alarm: u64::MAX }
+        Wheel { lists: [core::ptr::null(); DUE + 1], occupied: [0; DUE / WORD], tick: 0, alarm: u64::MAX }
     }
 
     /// Whether there are no timers.
     #[cfg(not(any(target_os = "none", loom)))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.occupied == [0; LEVELS] && self.lists[DUE].is_null()
+        self.occupied == [0; DUE / WORD] && self.lists[DUE].is_null()
     }
 
-    /// Puts an entry in. True if the alarm must be set to `deadline`, which counts as done.
+    /// Puts an entry in. True if the alarm must be set to its deadline, which counts as done.
     ///
     /// # Safety
     /// The entry is in no wheel, does not move, and is removed before it goes.
     #[inline]
-    pub(crate) unsafe fn insert(&mut self, entry: *const Entry, deadline: u64, waker: Waker) -> bool {
+    pub(crate) unsafe fn insert(&mut self, entry: *const Entry, waker: Waker) -> bool {
         // SAFETY: the caller's entry, in no wheel, so the caller's alone.
+        let deadline = unsafe { (*entry).deadline() };
+        // SAFETY: as above.
         unsafe {
-            (*entry).deadline.set(deadline);
             let old = (*entry).waker.replace(Some(waker));
             debug_assert!(old.is_none());
             core::mem::forget(old);
@@ -134,9 +147,10 @@ impl Wheel {
         let tick = tick_of(deadline).max(self.tick);
         let level = ((tick ^ self.tick) | 1).ilog2() / SLOT_BITS;
         let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
-        self.occupied[level as usize] |= 1 << slot;
+        let place = level as usize * SLOTS + slot;
+        self.occupied[place / WORD] |= 1 << (place % WORD);
         // SAFETY: the caller's entry.
-        unsafe { self.push_back(level as usize * SLOTS + slot, entry) };
+        unsafe { self.push_back(place, entry) };
     }
 
     /// # Safety
@@ -186,7 +200,7 @@ impl Wheel {
             if core::ptr::eq(next, entry) {
                 self.lists[place] = core::ptr::null();
                 if place != DUE {
-                    self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
+                    self.occupied[place / WORD] &= !(1 << (place % WORD));
                 }
                 return;
             }
@@ -198,19 +212,15 @@ impl Wheel {
         }
     }
 
-    /// The first slot that is not empty: its level, number and the tick at which it begins.
-    fn first(&self) -> Option<(usize, usize, u64)> {
-        for level in 0..LEVELS {
-            if self.occupied[level] == 0 {
-                continue;
-            }
-            // Slots of this level lie after the wheel's own position on it, in the same turn.
-            let shift = level as u32 * SLOT_BITS;
-            let slot = self.occupied[level].trailing_zeros();
-            let above = u64::MAX.checked_shl(shift + SLOT_BITS).unwrap_or(0);
-            return Some((level, slot as usize, self.tick & above | u64::from(slot) << shift));
-        }
-        None
+    /// The first slot that is not empty: its place, and the tick at which it begins.
+    #[inline]
+    fn first(&self) -> Option<(usize, u64)> {
+        let word = self.occupied.iter().position(|word| *word != 0)?;
+        let place = word * WORD + self.occupied[word].trailing_zeros() as usize;
+        // Slots of this level lie after the wheel's own position on it, in the same turn.
+        let shift = (place / SLOTS) as u32 * SLOT_BITS;
+        let above = u64::MAX << (shift + SLOT_BITS);
+        Some((place, self.tick & above | ((place % SLOTS) as u64) << shift))
     }
 
     /// Moves time on to `now` as far as `wakers` has room; true if there is more to fire.
@@ -229,7 +239,7 @@ impl Wheel {
             fired += 1;
         }
         let target = tick_of(now);
-        while let Some((level, slot, start)) = self.first() {
+        while let Some((place, start)) = self.first() {
             if start > target {
                 break;
             }
@@ -237,8 +247,8 @@ impl Wheel {
                 return true;
             }
             self.tick = self.tick.max(start);
-            self.occupied[level] &= !(1 << slot);
-            let first = core::mem::replace(&mut self.lists[level * SLOTS + slot], core::ptr::null());
+            self.occupied[place / WORD] &= !(1 << (place % WORD));
+            let first = core::mem::replace(&mut self.lists[place], core::ptr::null());
             // SAFETY: the slot was not empty; entries are alive while they are in the wheel, whose lock is held.
             let last = unsafe { (*first).previous.get() };
             let mut kept = false;
@@ -251,7 +261,7 @@ impl Wheel {
                 unsafe {
                     let deadline = (*entry).deadline.get();
                     if deadline > now {
-                        kept |= level == 0;
+                        kept |= place < SLOTS;
                         self.link(entry, deadline);
                     } else if fired < BATCH {
                         (*entry).place.set(NOWHERE);
@@ -290,8 +300,8 @@ impl Wheel {
     }
 
     fn next_deadline(&self) -> u64 {
-        let Some((level, slot, start)) = self.first() else { return u64::MAX };
-        let first = self.lists[level * SLOTS + slot];
+        let Some((place, start)) = self.first() else { return u64::MAX };
+        let first = self.lists[place];
         let mut earliest = u64::MAX;
         let mut entry = first;
         for _ in 0..LOOK {
