@@ -83,10 +83,6 @@ impl<T: ?Sized> Mutex<T> {
     #[cold]
     #[inline(never)]
     fn lock_or_join(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
-        if waiter.stage() == Stage::Given {
-            waiter.reset();
-            return true;
-        }
         let waker = context.waker().clone();
         let mut waiters = self.waiters.lock();
         if waiter.stage() == Stage::Given {
@@ -170,6 +166,10 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_ref().get_ref();
         let mutex = this.mutex;
+        if this.waiter.stage() == Stage::Given {
+            this.waiter.reset();
+            return Poll::Ready(MutexGuard { mutex });
+        }
         let free = mutex.word.compare_exchange(UNLOCKED, LOCKED, Ordering::Acquire, Ordering::Relaxed);
         if free.is_ok() || mutex.lock_or_join(&this.waiter, context) {
             return Poll::Ready(MutexGuard { mutex });
