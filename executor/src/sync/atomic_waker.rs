@@ -71,7 +71,8 @@ impl AtomicWaker {
         }
     }
 
-    /// Wakes who was registered, once. Any context, as far as the waker allows: those of this crate's tasks do.
+    /// Wakes who was registered, once. May be called from an interrupt handler as far as the waker allows: those
+    /// of this crate's tasks do.
     #[inline]
     pub fn wake(&self) {
         if let Some(waker) = self.take() {
@@ -79,7 +80,7 @@ impl AtomicWaker {
         }
     }
 
-    /// Takes the waker out.
+    /// Takes the waker out. May be called from an interrupt handler; so may dropping a waker of this crate's tasks.
     #[inline]
     pub fn take(&self) -> Option<Waker> {
         let free = self.state.compare_exchange(FREE, WAKING, Ordering::AcqRel, Ordering::Relaxed);

@@ -117,19 +117,43 @@ impl Semaphore {
         self.acquire_many(1)
     }
 
-    /// Waits for `permits` permits at once. As [`acquire`](Semaphore::acquire); who asks for many also holds up
-    /// those behind who ask for few.
+    /// Waits for `permits` permits at once. Who asks for many also holds up those behind who ask for few; who asks
+    /// for more than there will ever be waits for [`close`](Semaphore::close).
+    ///
+    /// # Errors
+    /// As [`acquire`](Semaphore::acquire).
+    ///
+    /// # Panics
+    /// With more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+    ///
+    /// # Cancellation
+    /// As [`acquire`](Semaphore::acquire).
     pub fn acquire_many(&self, permits: u32) -> Acquire<'_> {
         count(permits as usize);
         Acquire { semaphore: self, waiter: Waiter::new(permits) }
     }
 
     /// As [`acquire`](Semaphore::acquire), with a permit that keeps the semaphore alive.
+    ///
+    /// # Errors
+    /// As [`acquire`](Semaphore::acquire).
+    ///
+    /// # Cancellation
+    /// As [`acquire`](Semaphore::acquire).
     pub fn acquire_owned(self: Arc<Self>) -> AcquireOwned {
         self.acquire_many_owned(1)
     }
 
     /// As [`acquire_many`](Semaphore::acquire_many), with a permit that keeps the semaphore alive.
+    ///
+    /// # Errors
+    /// As [`acquire`](Semaphore::acquire).
+    ///
+    /// # Panics
+    /// As [`acquire_many`](Semaphore::acquire_many).
+    ///
+    /// # Cancellation
+    /// As [`acquire`](Semaphore::acquire).
     pub fn acquire_many_owned(self: Arc<Self>, permits: u32) -> AcquireOwned {
         count(permits as usize);
         AcquireOwned { waiter: Waiter::new(permits), semaphore: self }
@@ -144,7 +168,7 @@ impl Semaphore {
         self.try_acquire_many(1)
     }
 
-    /// Takes `permits` permits if they are there and nobody waits.
+    /// Takes `permits` permits if they are there and nobody waits. More than a semaphore can hold are never there.
     ///
     /// # Errors
     /// See [`TryAcquireError`].
@@ -159,14 +183,25 @@ impl Semaphore {
     /// # Errors
     /// See [`TryAcquireError`].
     pub fn try_acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        self.take(1)?;
-        Ok(OwnedSemaphorePermit { semaphore: self, permits: 1 })
+        self.try_acquire_many_owned(1)
+    }
+
+    /// As [`try_acquire_many`](Semaphore::try_acquire_many), with a permit that keeps the semaphore alive.
+    ///
+    /// # Errors
+    /// See [`TryAcquireError`].
+    pub fn try_acquire_many_owned(
+        self: Arc<Self>,
+        permits: u32,
+    ) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        self.take(permits)?;
+        Ok(OwnedSemaphorePermit { semaphore: self, permits })
     }
 
     /// Adds permits, and gives them to who waits.
     ///
     /// # Panics
-    /// Where the sum would be more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
+    /// Where there would be more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS); then none are added.
     #[inline]
     pub fn add_permits(&self, permits: usize) {
         let add = count(permits);
@@ -184,8 +219,10 @@ impl Semaphore {
     #[cold]
     fn add_for_waiters(&self, add: u32) {
         let waiters = self.waiters.lock();
-        let before = self.word.fetch_add(add, Ordering::AcqRel);
-        assert!(before.checked_add(add).is_some(), "a semaphore cannot hold that many permits");
+        // Whoever waited may have gone meanwhile, and others may take permits without the lock.
+        let sum = |word: u32| word.checked_add(add);
+        let added = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, sum);
+        assert!(added.is_ok(), "a semaphore cannot hold that many permits");
         self.serve(waiters);
     }
 
@@ -227,7 +264,8 @@ impl Semaphore {
 
     #[inline]
     fn take(&self, permits: u32) -> Result<(), TryAcquireError> {
-        let need = permits << SHIFT;
+        let too_many = permits as usize > Self::MAX_PERMITS;
+        let need = if too_many { u32::MAX } else { permits << SHIFT };
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 {

@@ -30,14 +30,14 @@ impl Signal {
         }
     }
 
-    /// Sets it and wakes who waits. Any context.
+    /// Sets it and wakes who waits. May be called from an interrupt handler, as above.
     #[inline]
     pub fn signal(&self) {
         self.set.swap(true, Ordering::AcqRel);
         self.waker.wake();
     }
 
-    /// Whether it was set; clears it. Any context.
+    /// Whether it was set; clears it. May be called from an interrupt handler.
     #[inline]
     pub fn take(&self) -> bool {
         self.set.swap(false, Ordering::AcqRel)
