@@ -1,11 +1,12 @@
-//! The atomics that the protocols of this crate are written with: the real ones, or loom's in its models.
+//! The atomics that the protocols of this crate are written with: the real ones, or loom's in its models, or
+//! shuttle's (under loom's name, see the crate's root) in its scenarios.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 pub(crate) use loom::cell::UnsafeCell;
 
 /// A sequentially consistent fence behind an atomic read-modify-write of the same thread. On x86-64 that one is such
@@ -19,10 +20,10 @@ pub(crate) fn fence_after_update() {
 }
 
 /// A cell with loom's interface, so that the models see who touches it.
-#[cfg(not(loom))]
+#[cfg(any(not(loom), shuttle))]
 pub(crate) struct UnsafeCell<T: ?Sized>(core::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(any(not(loom), shuttle))]
 impl<T> UnsafeCell<T> {
     pub(crate) const fn new(value: T) -> Self {
         UnsafeCell(core::cell::UnsafeCell::new(value))

@@ -5,12 +5,12 @@ use core::cell::{Cell, RefCell};
 use std::boxed::Box;
 use std::vec::Vec;
 
-use loom::sync::Notify;
-
 use crate::atomic::{Ordering, fence};
 use crate::cpu::CpuLocal;
 use crate::platform::{Platform, alarm_fired};
 use crate::run::RunLoop;
+#[cfg(not(shuttle))]
+use loom::sync::Notify;
 
 // All loom threads of a model run on the one thread of its test.
 std::thread_local! {
@@ -18,6 +18,8 @@ std::thread_local! {
     static CELLS: Cell<isize> = const { Cell::new(0) };
     /// The CPUs of the run, newest first.
     static CPUS: RefCell<Vec<&'static CpuLocal>> = const { RefCell::new(Vec::new()) };
+    /// The number of the next CPU of the run.
+    static NEXT: Cell<u32> = const { Cell::new(0) };
     /// The clock of all CPUs.
     static CLOCK: Cell<u64> = const { Cell::new(0) };
 }
@@ -51,7 +53,11 @@ pub fn bury() {
 
 loom::thread_local! {
     static LOCAL: Owned = {
-        let id = CPUS.with_borrow(|cpus| cpus.first().map_or(0, |cpu| cpu.id() + 1));
+        if CPUS.with_borrow(Vec::is_empty) {
+            NEXT.set(0);
+        }
+        // Counted at once: another CPU may be made before this one is in the list.
+        let id = NEXT.replace(NEXT.get() + 1);
         let local = Box::into_raw(Box::new(CpuLocal::new(id)));
         // SAFETY: freed by `Owned`, after its last use.
         unsafe {
@@ -108,6 +114,35 @@ pub(crate) fn count_cell(by: isize) {
 /// How many tasks' memory is not freed.
 pub fn cells() -> isize {
     CELLS.get()
+}
+
+/// In place of loom's, which shuttle has not.
+#[cfg(shuttle)]
+struct Notify {
+    notified: loom::sync::Mutex<bool>,
+    wakes: loom::sync::Condvar,
+}
+
+#[cfg(shuttle)]
+impl Notify {
+    fn new() -> Self {
+        Notify { notified: loom::sync::Mutex::new(false), wakes: loom::sync::Condvar::new() }
+    }
+
+    fn notify(&self) {
+        if let Ok(mut notified) = self.notified.lock() {
+            *notified = true;
+        }
+        self.wakes.notify_one();
+    }
+
+    fn wait(&self) {
+        if let Ok(notified) = self.notified.lock()
+            && let Ok(mut notified) = self.wakes.wait_while(notified, |notified| !*notified)
+        {
+            *notified = false;
+        }
+    }
 }
 
 /// A CPU that sleeps on loom's own notification.

@@ -33,6 +33,8 @@
 //! random programs, and wakes from a signal handler at random instructions.
 //! `RUSTFLAGS="--cfg loom" cargo test -p executor --release --test models`: the protocols of wakes, joins, aborts,
 //! queues and channels in every order of their steps.
+//! `RUSTFLAGS="--cfg loom --cfg shuttle" cargo test -p executor --release --test scenarios`: several CPUs, tasks and
+//! cancellations in random orders.
 //!
 //! # A round of waits
 //! ```
@@ -59,6 +61,9 @@
 #![no_std]
 
 extern crate alloc;
+// Scenarios are models, with another crate in loom's place. `--cfg shuttle` goes with `--cfg loom`.
+#[cfg(shuttle)]
+extern crate shuttle as loom;
 #[cfg(not(target_os = "none"))]
 extern crate std;
 
