@@ -124,7 +124,7 @@ fn a_channel_of_absurdly_many_places_takes_memory_for_what_is_in_it() {
 fn more_permits_than_a_semaphore_can_hold_are_refused_and_change_nothing() {
     let many = u32::MAX / 4 + 1;
     assert_eq!(many as usize, Semaphore::MAX_PERMITS + 1);
-    assert!(panics(|| drop(Semaphore::new(many as usize))));
+    assert!(panics(|| _ = Semaphore::new(many as usize)));
 
     let full = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     assert!(panics(|| full.add_permits(1)));
