@@ -6,7 +6,7 @@
 //! `shuttle::replay`.
 #![cfg(shuttle)]
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,12 +164,22 @@ impl Drop for Leave<'_> {
     }
 }
 
+/// A timeout that looks at the time first: what was given to the future at the last moment is dropped with it.
+async fn strict_timeout(limit: Duration, future: impl Future<Output = ()>) -> bool {
+    let (mut timer, mut future) = (pin!(sleep(limit)), pin!(future));
+    poll_fn(|context| match timer.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(false),
+        Poll::Pending => future.as_mut().poll(context).map(|()| true),
+    })
+    .await
+}
+
 #[test]
 fn timeouts_anywhere_leave_a_mutex_a_semaphore_and_a_lock_as_they_were() {
     fair_scenario(|| {
         let shared = Arc::new((
             Mutex::new(0),
-            Semaphore::new(2),
+            Semaphore::new(3),
             RwLock::new(0),
             [const { Inside(AtomicUsize::new(0)) }; 3],
         ));
@@ -181,9 +191,9 @@ fn timeouts_anywhere_leave_a_mutex_a_semaphore_and_a_lock_as_they_were() {
                     let (mutex, semaphore, lock, inside) = &*shared;
                     for round in 0..3 {
                         let limit = Duration::from_nanos(2_000 * (1 + (task + round) % 3));
-                        let work = timeout(limit, async {
+                        let work = async {
                             let _permit = semaphore.acquire().await.unwrap();
-                            let _inside = inside[0].enter(2);
+                            let _inside = inside[0].enter(3);
                             if task % 2 == 0 {
                                 let mut value = lock.write().await;
                                 let _inside = inside[1].enter(1);
@@ -195,10 +205,15 @@ fn timeouts_anywhere_leave_a_mutex_a_semaphore_and_a_lock_as_they_were() {
                             let mut value = mutex.lock().await;
                             let _inside = inside[2].enter(1);
                             let before = *value;
-                            yield_now().await;
+                            sleep(Duration::from_nanos(500)).await;
                             *value = before + 1;
-                        });
-                        done.fetch_add(usize::from(work.await.is_ok()), Ordering::Relaxed);
+                        };
+                        let over = if round % 2 == 0 {
+                            timeout(limit, work).await.is_ok()
+                        } else {
+                            strict_timeout(limit, work).await
+                        };
+                        done.fetch_add(usize::from(over), Ordering::Relaxed);
                     }
                 })
             })
@@ -215,7 +230,7 @@ fn timeouts_anywhere_leave_a_mutex_a_semaphore_and_a_lock_as_they_were() {
         }
         finish_with_clock(tasks, &works);
         let (mutex, semaphore, lock, _) = &*shared;
-        assert_eq!(semaphore.available_permits(), 2);
+        assert_eq!(semaphore.available_permits(), 3);
         assert_eq!(*mutex.try_lock().unwrap(), done.load(Ordering::Relaxed));
         assert!(*lock.try_write().unwrap() <= 9);
     });
@@ -227,8 +242,11 @@ fn finish_with_clock(tasks: Vec<JoinHandle<()>>, works: &Arc<AtomicUsize>) {
     let cpu = |tasks: Arc<Vec<JoinHandle<()>>>, works: Arc<AtomicUsize>| {
         let clock = spawn_pinned(async move {
             while works.load(Ordering::Relaxed) > 0 {
-                set_clock(now().as_nanos() + 200);
-                yield_now().await;
+                // All times are multiples of this, so that much ends at once.
+                set_clock(now().as_nanos() + 500);
+                for _ in 0..3 {
+                    yield_now().await;
+                }
             }
         });
         run_until(|| clock.is_finished() && tasks.iter().all(JoinHandle::is_finished));
@@ -247,38 +265,49 @@ fn finish_with_clock(tasks: Vec<JoinHandle<()>>, works: &Arc<AtomicUsize>) {
 
 #[test]
 fn wakes_given_to_tasks_that_are_aborted_reach_the_others() {
-    const TASKS: usize = 6;
+    const KEPT: usize = 3;
     scenario(|| {
         let shared = Arc::new((WaitQueue::new(WaitReason::Other), AtomicUsize::new(0), Notify::new()));
-        let wait = |shared: &Arc<(WaitQueue, AtomicUsize, Notify)>| {
-            let shared = Arc::clone(shared);
-            spawn(async move {
-                let (queue, tokens, notify) = &*shared;
+        let put = |(queue, tokens, _): &(WaitQueue, AtomicUsize, Notify)| {
+            tokens.fetch_add(1, Ordering::Relaxed);
+            queue.wake_one();
+        };
+        let (mut tasks, mut aborted) = (Vec::new(), Vec::new());
+        for i in 0..2 * KEPT {
+            let keep = i % 2 == 1;
+            let group = if keep { &mut tasks } else { &mut aborted };
+            let place = Arc::clone(&shared);
+            group.push(spawn(async move {
+                let (queue, tokens, _) = &*place;
                 let take = |tokens: usize| tokens.checked_sub(1);
                 queue.wait_for(|| tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()).await;
+                if !keep {
+                    put(&place);
+                    pending::<()>().await;
+                }
+            }));
+            let place = Arc::clone(&shared);
+            group.push(spawn(async move {
                 // From one to the next, so that each gets one.
-                notify.notified().await;
-                notify.notify_one();
-            })
-        };
-        let (kept, aborted): (Vec<_>, Vec<_>) =
-            (0..TASKS).map(|i| (i % 2 == 0, wait(&shared))).partition(|(keep, _)| *keep);
-        let mut tasks: Vec<_> = kept.into_iter().map(|(_, task)| task).collect();
-        for (_, task) in aborted {
-            let shared = Arc::clone(&shared);
-            tasks.push(spawn(async move {
-                yield_now().await;
-                task.abort();
-                let _ = task.await;
-                shared.2.notify_one();
+                place.2.notified().await;
+                place.2.notify_one();
+                if !keep {
+                    pending::<()>().await;
+                }
             }));
         }
         tasks.push(spawn(async move {
-            let (queue, tokens, _) = &*shared;
-            for _ in 0..TASKS {
-                tokens.fetch_add(1, Ordering::Relaxed);
-                queue.wake_one();
+            yield_now().await;
+            shared.2.notify_one();
+            for (i, task) in aborted.iter().enumerate() {
+                if i % 2 == 0 {
+                    put(&shared);
+                }
+                task.abort();
                 yield_now().await;
+            }
+            for task in aborted {
+                let _ = task.await;
             }
         }));
         finish(tasks);
