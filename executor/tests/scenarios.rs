@@ -190,7 +190,7 @@ fn timeouts_anywhere_leave_a_mutex_a_semaphore_and_a_lock_as_they_were() {
                 spawn(async move {
                     let (mutex, semaphore, lock, inside) = &*shared;
                     for round in 0..3 {
-                        let limit = Duration::from_nanos(2_000 * (1 + (task + round) % 3));
+                        let limit = Duration::from_nanos(4_000 * (1 + (5 * task + 3 * round) % 8));
                         let work = async {
                             let _permit = semaphore.acquire().await.unwrap();
                             let _inside = inside[0].enter(3);

@@ -3,7 +3,7 @@
 //! The timer serves two deadlines of a CPU at once, the executor's next alarm and the end of the running
 //! thread's time slot, and is set to the earlier one. It is only ever pulled forward: when it fires before
 //! anything is due, the handler sets it again. So entering a thread a thousand times within one slot
-//! costs no write to the timer, and an idle CPU without an alarm gets no interrupt at all.
+//! costs no write to the timer, and an idle CPU without an alarm gets none but for the end of the last slot.
 
 mod comparison;
 

@@ -81,8 +81,8 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Makes sure that the heap has a reserve for the small allocations that cannot be refused. Whoever begins something
-/// that can be refused (a thread, a mapping) asks first: so memory that is full ends in an error there.
+/// Fills the heap's reserve for the small allocations that cannot be refused. Whoever starts a thread asks first: so
+/// memory that is full ends in an error there. Nothing keeps others from what is left afterwards.
 ///
 /// # Errors
 /// When there are no frames for it.

@@ -108,6 +108,8 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                 },
                 Some(load) => {
                     waited = true;
+                    // The load may need just this one.
+                    spare = None;
                     match load.wait().await {
                         Ok(()) => continue,
                         Err(error) => denial(load.page(), error),

@@ -37,10 +37,10 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let (tool, kernels, disks) = thread::scope(|scope| {
         let tool = scope.spawn(|| image::image_tool(&workspace));
         let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile);
-        let disks = all_disks(cli, &workspace, disks);
+        let disks = if kernels.is_ok() { all_disks(cli, &workspace, disks) } else { Ok(Vec::new()) };
         (tool.join().expect("the thread does not panic"), kernels, disks)
     });
-    let (tool, kernels) = (tool?, kernels?);
+    let (kernels, tool) = (kernels?, tool?);
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
     let console = cli.console || (cli.exec.is_none() && io::stdin().is_terminal());

@@ -37,6 +37,10 @@ impl Symbols {
         }
         let Some(Some((loader, base))) = &self.loaded else { return Vec::new() };
         let Some(probe) = address.checked_sub(*base) else { return Vec::new() };
+        // Beyond the code a name would be that of the last function.
+        if loader.get_section_range(b".text").is_some_and(|code| !(code.begin..code.end).contains(&probe)) {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         if let Ok(mut frames) = loader.find_frames(probe) {
             while let Ok(Some(frame)) = frames.next() {

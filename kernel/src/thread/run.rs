@@ -77,11 +77,11 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                         wake_may_be_spent = true;
                         executor::yield_now().await;
                     }
-                    Some(Call::Park) => {
-                        if !core::mem::take(&mut wake_may_be_spent) {
-                            parked_once().await;
-                        }
+                    // The next poll enters the thread whatever is ready here, so it looks once more, and can park then.
+                    Some(Call::Park) if core::mem::take(&mut wake_may_be_spent) => {
+                        executor::yield_now().await
                     }
+                    Some(Call::Park) => parked_once().await,
                     Some(Call::Exit) => break EndReason::Finished(0),
                     None => break raised(&thread, Exception { vector: 13, error: 0 }),
                 },

@@ -85,6 +85,7 @@ impl Future for ThreadHandle {
 /// # Errors
 /// When there is no stack or no memory for it.
 pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
+    heap::keep_reserve().map_err(|OutOfMemory| SpawnError::NoMemory)?;
     let stack = Stack::allocate().ok_or(SpawnError::NoStack)?;
     let context = Context {
         rip: first_instruction as *const () as u64,

@@ -23,7 +23,7 @@ use crate::{PAGE_SIZE, PhysAddr, PhysWindow};
 pub struct FramePool {
     window: PhysWindow,
     total: usize,
-    low: usize,
+    pub(super) low: usize,
     high: usize,
     pub(super) lists: SpinLock<Guarded>,
     /// A permit for each answer to those who wait; see `waiting`.

@@ -138,7 +138,13 @@ impl FramePool {
             }
             Applicants { .. } => return Err(applicant),
         };
+        let is_short = guarded.lists.free_frames < self.low;
+        drop(guarded);
         core::mem::forget(applicant);
+        if is_short {
+            // The reclaimer may have taken frames that were promised for free ones.
+            self.short.notify_one();
+        }
         Ok(answer)
     }
 

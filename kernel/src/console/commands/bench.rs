@@ -101,7 +101,8 @@ async fn bench_interrupt() -> Result<(), CommandError> {
             time::sleep(NAP).await;
             send(vector).await;
         }
-    })?;
+    });
+    let sending = sending.inspect_err(|_| woken.abort())?;
     ended(sending).await?;
     let mut ticks = ended(woken).await?;
     let ticks = &mut ticks[WARM_UP..];
@@ -152,7 +153,8 @@ async fn bench_sleeping_cpu() -> Result<u8, CommandError> {
             ARRIVED.signal();
             SEEN.wait().await;
         }
-    })?;
+    });
+    let waking = waking.inspect_err(|_| woken.abort())?;
     ended(waking).await?;
     let mut times = ended(woken).await?;
     let times = &mut times[WARM_UP..];
