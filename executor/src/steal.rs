@@ -68,9 +68,14 @@ pub(crate) const BALANCE_NS: u64 = 4_000_000;
 /// would. Only for run loops, between polls.
 #[cold]
 pub(crate) fn balance(cpu: &'static CpuLocal) {
+    if has_woken(cpu) {
+        // It does not know yet how much it has to do.
+        return;
+    }
     let own = cpu.ready.len();
     let load = |other: &CpuLocal| other.ready.len() + 1;
-    let Some(busiest) = victims(cpu).filter(|other| is_polling(other)).max_by_key(|other| load(other)) else {
+    let Some(busiest) = victims(cpu).filter(|other| has_surplus(other)).max_by_key(|other| load(other))
+    else {
         return;
     };
     let most = load(busiest).saturating_sub(own) / 2;

@@ -79,7 +79,7 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                     }
                     // The next poll enters the thread whatever is ready here, so it looks once more, and can park then.
                     Some(Call::Park) if core::mem::take(&mut wake_may_be_spent) => {
-                        executor::yield_now().await
+                        executor::yield_now().await;
                     }
                     Some(Call::Park) => parked_once().await,
                     Some(Call::Exit) => break EndReason::Finished(0),
