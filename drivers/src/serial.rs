@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use executor::WaitReason;
 use executor::sync::{Semaphore, Signal};
 use uart_16550::spec::FIFO_SIZE;
-use uart_16550::spec::registers::{FCR, FifoTriggerLevel, LCR, LSR, MCR, WordLength, offsets};
+use uart_16550::spec::registers::{FCR, FifoTriggerLevel, ISR, LCR, LSR, MCR, WordLength, offsets};
 
 use crate::byte_ring::ByteRing;
 pub use crate::port::Com;
@@ -124,15 +124,10 @@ impl<R> Serial<R> {
 }
 
 impl<R: Registers> Serial<R> {
-    /// Sets the port to 115,200 baud, 8 bits, no parity, FIFOs on, interrupts off. False if there is no
-    /// port. From here on [`write_now`](Self::write_now) works. For boot, once.
+    /// Sets the port to 115,200 baud, 8 bits, no parity, FIFOs on, interrupts off. False if there is no 16550A,
+    /// whose FIFOs everything here counts on. From here on [`write_now`](Self::write_now) works. For boot, once.
+    #[must_use]
     pub fn init(&self) -> bool {
-        for pattern in [0x5a, 0xa5] {
-            self.registers.write(offsets::SPR, pattern);
-            if self.registers.read(offsets::SPR) != pattern {
-                return false;
-            }
-        }
         let line = LCR::empty().set_word_length(WordLength::EightBits);
         self.registers.write(offsets::LCR, 0);
         self.registers.write(offsets::IER, 0);
@@ -143,6 +138,12 @@ impl<R: Registers> Serial<R> {
         let fifo = FCR::FIFO_ENABLE | FCR::RX_FIFO_RESET | FCR::TX_FIFO_RESET;
         let fifo = fifo.set_fifo_trigger_level(FifoTriggerLevel::Fourteen);
         self.registers.write(offsets::FCR, fifo.bits());
+        // Not by the scratch register: something else may have its address. Where nothing is, all bits read as set.
+        let fifos = ISR::FIFOS_ENABLED0 | ISR::FIFOS_ENABLED1;
+        let is_there = self.registers.read(offsets::LCR) == line.bits();
+        if !is_there || !ISR::from_bits_retain(self.registers.read(offsets::ISR)).contains(fifos) {
+            return false;
+        }
         let modem = MCR::DTR | MCR::RTS | MCR::OUT_2_INT_ENABLE;
         self.registers.write(offsets::MCR, modem.bits());
         true

@@ -13,10 +13,12 @@ pub static OUTPUT: Serial = Serial::new(Com::Two);
 
 /// Makes the ports work without interrupts. First at boot, so that everything else can report.
 pub(crate) fn init() {
-    CONSOLE.init();
-    OUTPUT.init();
+    let are_there = [CONSOLE.init(), OUTPUT.init()];
     // The log is set once, here; what it drops before is lost by design.
     let _ = log::set_logger(&Log).map(|()| log::set_max_level(log::LevelFilter::Info));
+    for (name, _) in ["COM1", "COM2"].iter().zip(are_there).filter(|&(_, is_there)| !is_there) {
+        log::warn!("{name} is not a 16550A: what is printed there may be lost");
+    }
 }
 
 /// Lets the ports interrupt. Once at boot.

@@ -18,8 +18,8 @@ type Event = Box<dyn FnOnce()>;
 #[derive(Default)]
 struct Model {
     enabled: Cell<u8>,
-    scratch: Cell<u8>,
-    divisor_access: Cell<bool>,
+    line_control: Cell<u8>,
+    fifos_enabled: Cell<bool>,
     errors: Cell<u8>,
     received: RefCell<VecDeque<u8>>,
     /// In the transmitter's FIFO.
@@ -85,7 +85,8 @@ impl Registers for &Model {
                 }
                 status.bits()
             }
-            offsets::SPR => self.scratch.get(),
+            offsets::LCR => self.line_control.get(),
+            offsets::ISR if self.fifos_enabled.get() => (ISR::FIFOS_ENABLED0 | ISR::FIFOS_ENABLED1).bits(),
             _ => 0,
         }
     }
@@ -96,11 +97,14 @@ impl Registers for &Model {
             other => self.meanwhile.set(other),
         }
         match offset {
-            offsets::LCR => self.divisor_access.set(value & LCR::DLAB.bits() != 0),
-            offsets::SPR => self.scratch.set(value),
-            _ if self.divisor_access.get() => {}
+            offsets::LCR => self.line_control.set(value),
+            _ if LCR::from_bits_retain(self.line_control.get()).contains(LCR::DLAB) => {}
+            offsets::FCR => {
+                self.fifos_enabled.set(FCR::from_bits_retain(value).contains(FCR::FIFO_ENABLE));
+            }
             offsets::DATA => {
-                assert!(self.sending.borrow().len() < FIFO_SIZE, "the FIFO overflows");
+                let places = if self.fifos_enabled.get() { FIFO_SIZE } else { 1 };
+                assert!(self.sending.borrow().len() < places, "the FIFO overflows");
                 self.sending.borrow_mut().push_back(value);
                 self.empty_pending.set(false);
             }
