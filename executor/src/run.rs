@@ -3,28 +3,28 @@
 //! ```text
 //! alarm fired? -> fire timers      (time::advance)
 //! take what was woken, pick some   (run_queue)
-//! poll it                          (poll_task)
+//! poll it                          (run/poll)
 //! nothing there -> steal           (steal::steal)
 //! nothing there either -> idle     (idle::idle)
 //! ```
 #![allow(unsafe_code, reason = "polls tasks through their headers, and owns the CPU's run queue")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::task::Context;
+use core::{mem, ptr};
 
-use crate::atomic::fence_after_update;
 use crate::cpu::CpuLocal;
 use crate::idle::{Idled, end_watch, idle};
 #[cfg(not(target_os = "none"))]
 use crate::platform::Platform;
-use crate::platform::{HOG_NS, platform};
-use crate::run_queue::{HAND, Ready, Round};
-use crate::steal::{BALANCE_NS, SLEEPERS, balance, offer, steal};
-use crate::task::end::{finish, reap};
+#[cfg(target_os = "none")]
+use crate::platform::platform;
+use crate::run_queue::{Fifo, HAND, Ready, Round};
+use crate::steal::{BALANCE_NS, balance, steal};
+use crate::task::end::reap;
 use crate::task::header::Header;
-use crate::task::state::{AfterPoll, Start};
-use crate::task::{Class, TaskRef, waker};
-use crate::{arch, grace, hooks, time};
+use crate::{arch, grace, time};
+
+mod poll;
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
 /// [`Platform::idle`](crate::platform::Platform::idle). Called once per CPU, with interrupts on.
@@ -99,6 +99,7 @@ impl RunLoop {
     #[inline]
     pub(crate) fn poll_until(&mut self, most: usize, mut enough: impl FnMut(usize) -> bool) -> Until {
         let cpu = self.cpu;
+        let mut alone = Alone { cpu, task: ptr::null_mut() };
         loop {
             if is_interrupted(cpu, self.now) {
                 attend(cpu);
@@ -111,16 +112,22 @@ impl RunLoop {
             // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
             let polls = unsafe {
                 match cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) {
-                    Ready::Nothing => return Until::NothingReady,
-                    Ready::One(task) => {
-                        self.poll_alone(task);
+                    Ready::Nothing if alone.task.is_null() => return Until::NothingReady,
+                    Ready::Nothing => {
+                        alone.task = self.poll_alone(alone.task);
                         1
                     }
-                    Ready::More(chain) => match self.poll_round(chain, most) {
-                        // A thief was quicker.
-                        0 => return Until::NothingReady,
-                        polls => polls,
-                    },
+                    Ready::One(task) if alone.task.is_null() => {
+                        alone.task = self.poll_alone(task);
+                        1
+                    }
+                    Ready::One(chain) | Ready::More(chain) => {
+                        match self.poll_round(alone.queue_behind(chain), most) {
+                            // A thief was quicker.
+                            0 => return Until::NothingReady,
+                            polls => polls,
+                        }
+                    }
                 }
             };
             add(&cpu.polls, polls as u64);
@@ -130,26 +137,33 @@ impl RunLoop {
         }
     }
 
-    /// Polls the only task that is ready.
+    /// Polls the only task that is ready. It is returned if it is ready again at once, else null.
     ///
     /// # Safety
     /// As for [`poll_task`](RunLoop::poll_task).
     #[inline(always)]
-    unsafe fn poll_alone(&mut self, task: *mut Header) {
+    unsafe fn poll_alone(&mut self, task: *mut Header) -> *mut Header {
         // SAFETY: the caller's promise.
-        if let AfterPoll::Requeue { .. } = unsafe { self.poll_task(task) } {
+        let after = unsafe { self.poll_task(self.cpu, task, None) };
+        if !after.is_ready() {
+            return ptr::null_mut();
+        }
+        if !after.is_plain() {
             // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
             unsafe { self.queue_alone(task) };
+            return ptr::null_mut();
         }
+        task
     }
 
     /// # Safety
     /// The task is scheduled, and in no queue.
     #[cold]
     unsafe fn queue_alone(&mut self, task: *mut Header) {
-        let mut round = Round::new(self.cpu, 0);
+        let mut round = Round::new(self.cpu);
         // SAFETY: the caller's promise.
         unsafe { self.queue_special(task, &mut round) };
+        round.end();
     }
 
     /// Polls the next of the round, and what is dealt with it. Returns how many.
@@ -161,14 +175,19 @@ impl RunLoop {
         // SAFETY: the caller's promise.
         let dealt = unsafe { cpu.ready.deal(chain, &cpu.woken_tasks, &cpu.woken_threads, most) };
         let Some((mut task, dealt)) = dealt else { return 0 };
-        let mut round = Round::new(cpu, dealt);
+        let mut round = Round::new(cpu);
+        let mut hand = cpu.ready.hand(dealt);
         let mut polls = 0;
-        while !task.is_null() {
+        loop {
             // SAFETY: the task came out of the queue or the hand: it is scheduled, and ours.
             unsafe { self.poll_in_turn(task, &mut round) };
             polls += 1;
-            task = round.next();
+            match hand.next() {
+                Some(next) => task = next.as_ptr(),
+                None => break,
+            }
         }
+        round.end();
         polls
     }
 
@@ -177,10 +196,13 @@ impl RunLoop {
     #[inline(always)]
     unsafe fn poll_in_turn(&mut self, task: *mut Header, round: &mut Round) {
         // SAFETY: the caller's promise.
-        let AfterPoll::Requeue { plain } = (unsafe { self.poll_task(task) }) else { return };
+        let after = unsafe { self.poll_task(round.cpu, task, Some(round)) };
+        if !after.is_ready() {
+            return;
+        }
         // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes, and the task lives.
         unsafe {
-            if plain {
+            if after.is_plain() {
                 round.again.push_back_plain(task);
             } else {
                 self.queue_special(task, round);
@@ -220,80 +242,47 @@ impl RunLoop {
             }
             add(&self.cpu.polls, 1);
             // SAFETY: it is scheduled again, and in no queue.
-            if !matches!(unsafe { self.poll_task(task) }, AfterPoll::Requeue { .. }) {
+            if !unsafe { self.poll_task(round.cpu, task, Some(round)) }.is_ready() {
                 return;
             }
         }
         // SAFETY: as above.
         unsafe { round.again.push_back(task) };
     }
+}
 
-    /// Polls a task or thread.
-    ///
-    /// # Safety
-    /// The task is QUEUED, was taken out of the queue, and this CPU's run loop is between polls.
-    #[inline(always)]
-    unsafe fn poll_task(&mut self, task: *mut Header) -> AfterPoll {
+/// The only task that was ready on this CPU, and is again: it needs no queue while no other is.
+struct Alone {
+    cpu: &'static CpuLocal,
+    task: *mut Header,
+}
+
+impl Alone {
+    /// If there is a task, it is queued behind those of the chain, else nothing happens. Returns what is left of the
+    /// chain.
+    #[inline]
+    fn queue_behind(&mut self, chain: *mut Header) -> *mut Header {
+        if self.task.is_null() { chain } else { self.queue(chain) }
+    }
+
+    #[cold]
+    fn queue(&mut self, chain: *mut Header) -> *mut Header {
         let cpu = self.cpu;
-        // SAFETY: the executor's reference keeps it until it is done, below.
-        let header = unsafe { &*task };
-        cpu.current.store(task, Ordering::Relaxed);
-        let current = Current(cpu);
-        let start = header.state.start();
-        // Pairs with the fence in `idle`: either a thief sees what is left here, or we see that it sleeps.
-        fence_after_update();
-        if SLEEPERS.load(Ordering::Relaxed) > 0 {
-            offer(cpu);
+        let mut alone = Fifo::new();
+        // SAFETY: between polls. The task is scheduled and in no queue.
+        unsafe {
+            alone.push_back_plain(mem::replace(&mut self.task, ptr::null_mut()));
+            cpu.ready.append(chain, &cpu.woken_tasks, &cpu.woken_threads, &mut alone);
         }
-        header.begin_notes();
-        let (done, notable) = match start {
-            Start::Plain => {
-                // SAFETY: RUNNING, so the stage is ours and holds the future.
-                let done = unsafe {
-                    let waker = waker::borrowed(task);
-                    (header.vtable.poll)(task, &mut Context::from_waker(&waker))
-                };
-                (done, cpu.notable_poll_ns.load(Ordering::Relaxed))
-            }
-            // SAFETY: as above.
-            Start::Special { cancelled } => (unsafe { begin_special(task, cancelled) }, 0),
-        };
-        drop(current);
-        let now = now_on(cpu);
-        let took = now.saturating_sub(self.now);
-        self.now = now;
-        header.count_poll(took);
-        if took >= notable {
-            note_poll(cpu, task, took, done);
-        }
-        if done {
-            let cancelled = start == Start::Special { cancelled: true };
-            // SAFETY: the future is gone, and the output there unless cancelled.
-            unsafe { finish(cpu, task, cancelled) };
-            return AfterPoll::Idle;
-        }
-        header.end_notes(now);
-        header.state.end_pending()
+        ptr::null_mut()
     }
 }
 
-/// Polls a hooked task, or drops the future of an aborted one. True if it is done.
-///
-/// # Safety
-/// The task is RUNNING, and its future there.
-#[cold]
-unsafe fn begin_special(task: *mut Header, cancelled: bool) -> bool {
-    // SAFETY: the executor's reference keeps it, and its stage is ours.
-    unsafe {
-        if (*task).state.is_hooked() {
-            hooks::poll_begins(task);
-        }
-        if cancelled {
-            ((*task).vtable.drop_future)(task);
-            return true;
-        }
-        let waker = waker::borrowed(task);
-        ((*task).vtable.poll)(task, &mut Context::from_waker(&waker))
+/// Whoever ends the run loop leaves it where others find it.
+impl Drop for Alone {
+    #[inline]
+    fn drop(&mut self) {
+        self.queue_behind(ptr::null_mut());
     }
 }
 
@@ -305,16 +294,6 @@ fn now_on(cpu: &'static CpuLocal) -> u64 {
     return platform().now();
     #[cfg(not(target_os = "none"))]
     cpu.host.now()
-}
-
-/// Ends the poll also when the future panics, which only hosts survive.
-struct Current(&'static CpuLocal);
-
-impl Drop for Current {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.current.store(core::ptr::null_mut(), Ordering::Relaxed);
-    }
 }
 
 /// Whether something is to be done between two polls.
@@ -353,27 +332,6 @@ pub fn has_work() -> bool {
 pub fn has_ready_thread() -> bool {
     let cpu = arch::local();
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()
-}
-
-/// A poll that was longer than any before on this CPU, or hogged it, or is one of a hooked task.
-#[cold]
-fn note_poll(cpu: &CpuLocal, task: *mut Header, took: u64, done: bool) {
-    // SAFETY: the executor's reference keeps it until `finish`.
-    let (header, task) = unsafe { (&*task, TaskRef::borrow(task)) };
-    if header.state.is_hooked() {
-        hooks::poll_ends(&task, took, done);
-    }
-    if task.class() == Class::Thread {
-        return;
-    }
-    if took > cpu.longest_poll_ns.load(Ordering::Relaxed) {
-        cpu.longest_poll_ns.store(took, Ordering::Relaxed);
-        cpu.longest_poll.store(task.name_number(), Ordering::Relaxed);
-        cpu.notable_poll_ns.store(took.min(HOG_NS) + 1, Ordering::Relaxed);
-    }
-    if took > HOG_NS {
-        platform().hogged(&task, took);
-    }
 }
 
 /// Adds to a counter that only this CPU writes.

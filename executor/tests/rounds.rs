@@ -116,3 +116,65 @@ fn a_panic_leaves_those_behind_it_ready_in_their_order() {
     run_until_idle();
     assert_eq!(*order.lock().unwrap(), (0..40).collect::<Vec<_>>());
 }
+
+#[test]
+fn who_yields_lets_those_go_first_that_it_has_woken() {
+    // Alone, and in a round with another one.
+    for others in [0, 1] {
+        let order = Arc::new(std::sync::Mutex::new(String::new()));
+        let note = |letter: char| {
+            let order = Arc::clone(&order);
+            move || order.lock().unwrap().push(letter)
+        };
+        let woken = Arc::new(executor::sync::Notify::new());
+        let (waiter, reached) = (Arc::clone(&woken), note('b'));
+        drop(spawn(async move {
+            waiter.notified().await;
+            reached();
+        }));
+        run_until_idle();
+        let [before, after] = [note('a'), note('c')];
+        drop(spawn(async move {
+            woken.notify_one();
+            before();
+            yield_now().await;
+            after();
+        }));
+        (0..others).for_each(|_| drop(spawn(async {})));
+        run_until_idle();
+        assert_eq!(*order.lock().unwrap(), "abc", "with {others} others");
+    }
+}
+
+#[test]
+fn a_run_loop_that_ends_leaves_the_task_that_was_alone_in_its_queue() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let end = Arc::clone(&ended);
+    drop(spawn(async move {
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        end.store(1, Ordering::Relaxed);
+    }));
+    while ended.load(Ordering::Relaxed) == 0 {
+        assert!(executor::has_work());
+        assert!(executor::poll_one());
+    }
+    assert!(!executor::poll_one());
+}
+
+#[test]
+fn a_drop_of_an_output_belongs_to_its_task() {
+    struct Noisy(Arc<std::sync::Mutex<Option<&'static str>>>);
+    impl Drop for Noisy {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = executor::current_task().map(|task| task.name());
+        }
+    }
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let noisy = Noisy(Arc::clone(&seen));
+    drop(Builder::new().name("noisy").spawn(async move { noisy }));
+    run_until_idle();
+    assert_eq!(*seen.lock().unwrap(), Some("noisy"));
+    assert!(executor::current_task().is_none());
+}

@@ -6,36 +6,34 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How a thread turns ticks into nanoseconds. It knows nothing at first, and while its clock is simulated.
+/// How a thread turns ticks into nanoseconds. It does not know at first, and while its clock is simulated.
 pub(super) struct Rate {
     /// As [`NANOS_PER_TICK`].
     nanos: AtomicU64,
-    first: AtomicU64,
 }
 
 impl Rate {
     pub(super) const fn unknown() -> Self {
-        Rate { nanos: AtomicU64::new(0), first: AtomicU64::new(0) }
+        Rate { nanos: AtomicU64::new(0) }
     }
 
     pub(super) fn forget(&self) {
         self.nanos.store(0, Ordering::Relaxed);
     }
 
-    /// Nanoseconds since the first reading of a thread of this process, if the rate is known.
+    /// Nanoseconds since the counter began, if the rate is known.
     #[inline]
     pub(super) fn now(&self) -> Option<u64> {
         match self.nanos.load(Ordering::Relaxed) {
             0 => None,
-            rate => Some(nanos(ticks().wrapping_sub(self.first.load(Ordering::Relaxed)), rate)),
+            rate => Some(nanos(ticks(), rate)),
         }
     }
 
-    /// The same, also where it is not known yet.
+    /// The same, also where it is not known yet; where the counter cannot be used, since the first reading.
     #[cold]
     pub(super) fn learn(&self) -> u64 {
         let now = now_by_system();
-        self.first.store(FIRST.load(Ordering::Relaxed), Ordering::Relaxed);
         self.nanos.store(NANOS_PER_TICK.load(Ordering::Acquire), Ordering::Relaxed);
         now
     }
@@ -43,13 +41,12 @@ impl Rate {
 
 #[inline]
 fn nanos(ticks: u64, rate: u64) -> u64 {
-    ((u128::from(ticks) * u128::from(rate)) >> 32) as u64
+    ((u128::from(ticks) * u128::from(rate)) >> 64) as u64
 }
 
-/// Nanoseconds for a tick, times 2^32; zero until it is known, and where the counter cannot be used.
+/// Nanoseconds for a tick, times 2^64; zero until it is known, and where the counter cannot be used: also where a tick
+/// takes a nanosecond or more.
 static NANOS_PER_TICK: AtomicU64 = AtomicU64::new(0);
-/// The counter at the beginning.
-static FIRST: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
 fn ticks() -> u64 {
@@ -95,18 +92,17 @@ fn now_by_system() -> u64 {
         }
         std::thread::sleep(Duration::from_millis(10));
         let (last, end) = pair();
-        let rate = (end.duration_since(start).as_nanos() << 32) / u128::from(last.wrapping_sub(first).max(1));
+        let rate = (end.duration_since(start).as_nanos() << 64) / u128::from(last.wrapping_sub(first).max(1));
         // Too slow by the error of such a comparison, so that no timer is early by the system's clock.
-        let rate = rate - rate / 10_000;
-        FIRST.store(first, Ordering::Relaxed);
-        NANOS_PER_TICK.store(u64::try_from(rate).unwrap_or(0), Ordering::Release);
+        let Ok(rate @ 1..) = u64::try_from(rate - rate / 10_000) else { return Some(start) };
+        NANOS_PER_TICK.store(rate, Ordering::Release);
         None
     });
     match start {
         Some(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
         None => {
             let rate = NANOS_PER_TICK.load(Ordering::Acquire);
-            nanos(ticks().wrapping_sub(FIRST.load(Ordering::Relaxed)), rate)
+            nanos(ticks(), rate)
         }
     }
 }

@@ -20,6 +20,7 @@
 #![allow(unsafe_code, reason = "tasks are linked through their own headers")]
 
 use core::cell::UnsafeCell;
+use core::ptr::NonNull;
 
 use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom, fence};
 use crate::cpu::CpuLocal;
@@ -42,7 +43,7 @@ pub(crate) const HAND: usize = 1;
 /// What a run loop finds.
 pub(crate) enum Ready {
     Nothing,
-    /// One task. It was taken out.
+    /// One task, which is a chain, too. It was taken out.
     One(*mut Header),
     /// Several, or a thread. The chain, which may be null, was taken out, and is to be dealt.
     More(*mut Header),
@@ -187,18 +188,37 @@ impl RunQueue {
         }
     }
 
+    /// Takes out what lies in the first slots of the hand, one after another, but for what thieves were quicker with.
+    #[inline]
+    pub(crate) fn hand(&self, slots: usize) -> impl Iterator<Item = NonNull<Header>> {
+        let taken = |slot: &AtomicPtr<Header>| slot.swap(core::ptr::null_mut(), Ordering::Acquire);
+        self.hand[..slots].iter().filter_map(move |slot| NonNull::new(untagged(taken(slot))))
+    }
+
     /// Whether a thief would find something in the hand.
     pub(crate) fn has_movable_in_hand(&self) -> bool {
         self.hand.iter().any(|slot| is_movable(slot.load(Ordering::Relaxed)))
     }
 
-    /// Queues tasks again whose wake came during their poll.
+    /// Queues what was woken, then tasks whose wake came during their poll. `chain` as for [`deal`](RunQueue::deal).
     ///
     /// # Safety
     /// As for [`look`](RunQueue::look), but for the hand.
-    pub(crate) unsafe fn append(&self, tasks: &mut Fifo) {
-        // SAFETY: the caller is this CPU's run loop.
-        unsafe { self.with(|queues| queues.tasks.append(core::mem::replace(tasks, Fifo::new()))) };
+    pub(crate) unsafe fn append(
+        &self,
+        chain: *mut Header,
+        woken_tasks: &Stack,
+        woken_threads: &Stack,
+        tasks: &mut Fifo,
+    ) {
+        // SAFETY: the caller is this CPU's run loop; the chain was taken by it.
+        unsafe {
+            self.with(|queues| {
+                queues.tasks.append_taken(chain);
+                queues.take_woken(woken_tasks, woken_threads);
+                queues.tasks.append(core::mem::replace(tasks, Fifo::new()));
+            });
+        }
     }
 
     /// Queues tasks whose turn was next.

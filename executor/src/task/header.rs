@@ -102,12 +102,19 @@ impl Header {
         }
     }
 
-    /// After a poll that took so many nanoseconds.
+    /// After a poll that took so many nanoseconds; beyond `i64::MAX` none.
     #[inline]
     pub(crate) fn count_poll(&self, took: u64) {
         let polls = self.polls.load(Ordering::Relaxed);
         self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
         if took > u64::from(self.longest_poll.load(Ordering::Relaxed)) {
+            self.note_longest(took);
+        }
+    }
+
+    #[cold]
+    fn note_longest(&self, took: u64) {
+        if i64::try_from(took).is_ok() {
             self.longest_poll.store(took.min(u64::from(u32::MAX)) as u32, Ordering::Relaxed);
         }
     }

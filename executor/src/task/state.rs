@@ -74,23 +74,42 @@ pub(crate) enum WakeAndDrop {
     Nothing,
 }
 
-/// What the beginning of a poll finds.
+/// The word at the beginning of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    Plain,
+pub(crate) struct Start(u32);
+
+impl Start {
     /// The task is hooked, or its future must be dropped instead of polled.
-    Special {
-        cancelled: bool,
-    },
+    #[inline]
+    pub(crate) fn is_special(self) -> bool {
+        self.0 & (ABORTED | HOOKED) != 0
+    }
+
+    /// The future must be dropped instead of polled.
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.0 & ABORTED != 0
+    }
 }
 
-/// What the end of a poll that returned `Pending` leaves to the run loop.
+/// The word at the end of a poll that returned `Pending`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AfterPoll {
-    /// A wake came meanwhile: queue it again. A `plain` one is neither a thread, nor pinned, nor nice.
-    Requeue { plain: bool },
-    /// It waits.
-    Idle,
+pub(crate) struct AfterPoll(u32);
+
+impl AfterPoll {
+    /// The task is done.
+    pub(crate) const DONE: Self = AfterPoll(DONE);
+
+    /// A wake came meanwhile: the task is to be queued again. Else it waits, or is done.
+    #[inline]
+    pub(crate) fn is_ready(self) -> bool {
+        self.0 & SCHEDULED != 0
+    }
+
+    /// It is neither a thread, nor pinned, nor nice.
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 & (THREAD | PINNED | NICE) == 0
+    }
 }
 
 impl State {
@@ -156,11 +175,7 @@ impl State {
         // One addition clears SCHEDULED and sets RUNNING: they are known to be set and clear.
         let old = self.0.fetch_add(RUNNING - SCHEDULED, Ordering::AcqRel);
         debug_assert!(old & (SCHEDULED | RUNNING | DONE) == SCHEDULED);
-        if old & (ABORTED | HOOKED) == 0 {
-            Start::Plain
-        } else {
-            Start::Special { cancelled: old & ABORTED != 0 }
-        }
+        Start(old)
     }
 
     /// The poll returned `Pending`.
@@ -168,11 +183,7 @@ impl State {
     pub(crate) fn end_pending(&self) -> AfterPoll {
         let old = self.0.fetch_sub(RUNNING, Ordering::AcqRel);
         debug_assert!(old & (RUNNING | DONE) == RUNNING);
-        if old & SCHEDULED != 0 {
-            AfterPoll::Requeue { plain: old & (THREAD | PINNED | NICE) == 0 }
-        } else {
-            AfterPoll::Idle
-        }
+        AfterPoll(old)
     }
 
     /// RUNNING to DONE. Returns the word before: HANDLE says whether anybody wants the output, JOINER whether a
@@ -244,8 +255,8 @@ mod tests {
     fn a_wake_pushes_an_idle_task_once() {
         let state = State::new(0);
         assert_eq!(state.wake(), Wake::Nothing);
-        assert_eq!(state.start(), Start::Plain);
-        assert_eq!(state.end_pending(), AfterPoll::Idle);
+        assert!(!state.start().is_special());
+        assert!(!state.end_pending().is_ready());
         assert_eq!(state.wake(), Wake::Push { plain: true });
         assert_eq!(state.wake(), Wake::Nothing);
     }
@@ -255,8 +266,9 @@ mod tests {
         let state = State::new(0);
         state.start();
         assert_eq!(state.wake(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: true });
-        assert_eq!(state.start(), Start::Plain);
+        let after = state.end_pending();
+        assert!(after.is_ready() && after.is_plain());
+        assert!(!state.start().is_special());
     }
 
     #[test]
@@ -265,8 +277,9 @@ mod tests {
         assert!(state.is_thread());
         state.start();
         assert_eq!(state.abort(), Wake::Nothing);
-        assert_eq!(state.end_pending(), AfterPoll::Requeue { plain: false });
-        assert_eq!(state.start(), Start::Special { cancelled: true });
+        let after = state.end_pending();
+        assert!(after.is_ready() && !after.is_plain());
+        assert!(state.start().is_cancelled());
         let old = state.finish(true);
         assert_eq!(old & (HANDLE | JOINER), HANDLE);
         assert_eq!(state.load() & (DONE | CANCELLED | RUNNING), DONE | CANCELLED);
