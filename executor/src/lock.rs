@@ -54,7 +54,14 @@ impl<T: ?Sized> SpinLock<T> {
     /// by another CPU for as long as that CPU likes.
     #[inline]
     pub fn lock(&self) -> SpinGuard<'_, T> {
-        let (cpu, previous) = enter(&self.name);
+        let were_on = arch::interrupts_off_on_stack();
+        self.lock_on(arch::local(), were_on)
+    }
+
+    /// As [`lock`](SpinLock::lock), when interrupts are off on this CPU, and were on before or not.
+    #[inline]
+    fn lock_on(&self, cpu: &'static CpuLocal, were_on: bool) -> SpinGuard<'_, T> {
+        let previous = enter(cpu, were_on, &self.name);
         if !take(&self.locked) {
             spin(&self.locked);
         }
@@ -64,7 +71,9 @@ impl<T: ?Sized> SpinLock<T> {
     /// Takes the lock if nobody holds it. Never waits; may be used by a panic report.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        let (cpu, previous) = enter(&self.name);
+        let were_on = arch::interrupts_off_on_stack();
+        let cpu = arch::local();
+        let previous = enter(cpu, were_on, &self.name);
         if take(&self.locked) {
             Some(SpinGuard { lock: self, cpu, previous, not_send: PhantomData })
         } else {
@@ -90,6 +99,16 @@ impl<T: ?Sized> core::fmt::Debug for SpinLock<T> {
     }
 }
 
+/// Takes a lock of the CPU that executes this; a thread stays on that CPU until the guard is dropped.
+#[inline]
+pub(crate) fn lock_own<T>(
+    lock: impl FnOnce(&'static CpuLocal) -> &'static SpinLock<T>,
+) -> SpinGuard<'static, T> {
+    let were_on = arch::interrupts_off_on_stack();
+    let cpu = arch::local();
+    lock(cpu).lock_on(cpu, were_on)
+}
+
 /// Shows that a [`SpinLock`] is held; dropping it releases the lock and restores the interrupt flag.
 pub struct SpinGuard<'a, T: ?Sized> {
     lock: &'a SpinLock<T>,
@@ -104,10 +123,10 @@ pub struct SpinGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for SpinGuard<'_, T> {}
 
 impl<T: ?Sized> SpinGuard<'_, T> {
-    /// Whether it was taken on this CPU.
+    /// The CPU that it was taken on, and that executes this.
     #[inline]
-    pub(crate) fn is_of(this: &Self, cpu: &CpuLocal) -> bool {
-        core::ptr::eq(this.cpu, cpu)
+    pub(crate) fn cpu(this: &Self) -> &'static CpuLocal {
+        this.cpu
     }
 }
 
@@ -173,13 +192,11 @@ pub fn held_guard() -> Option<&'static str> {
 static OUT_OF_ORDER: &str = "(guards were dropped out of order)";
 
 #[inline]
-fn enter(name: &&'static str) -> (&'static CpuLocal, *mut &'static str) {
-    let were_on = arch::interrupts_off_on_stack();
-    let cpu = arch::local();
+fn enter(cpu: &'static CpuLocal, were_on: bool, name: &&'static str) -> *mut &'static str {
     cpu.open_section(were_on, GUARD);
     let previous = cpu.held.load(Ordering::Relaxed);
     cpu.held.store(core::ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
-    (cpu, previous)
+    previous
 }
 
 #[inline]

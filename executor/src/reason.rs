@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::cpu::CpuLocal;
 use crate::task;
 
 /// What a waiting task or parked thread waits for, as `ps` shows it.
@@ -94,6 +95,14 @@ impl fmt::Display for WaitReason {
 #[inline]
 pub fn waits_for(reason: WaitReason) {
     if let Some(header) = task::current_header() {
+        header.note_reason(reason);
+    }
+}
+
+/// As [`waits_for`], for a caller that cannot leave the CPU which it executes on.
+#[inline]
+pub(crate) fn waits_for_on(cpu: &CpuLocal, reason: WaitReason) {
+    if let Some(header) = task::header_on(cpu) {
         header.note_reason(reason);
     }
 }

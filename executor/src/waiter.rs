@@ -86,6 +86,23 @@ impl Waiter {
         self.set_stage(Stage::Idle);
     }
 
+    /// Joins the queue at its end, with the waker that it was given before ([`prepare`](Waiter::prepare)).
+    ///
+    /// # Safety
+    /// As for [`join`](Waiter::join), and the waiter is idle.
+    #[inline]
+    pub(crate) unsafe fn join_prepared(&self, waiters: &mut Waiters) {
+        self.set_stage(Stage::Queued);
+        // SAFETY: it was idle, so it is in no list; the caller's promise covers the rest.
+        unsafe { waiters.push_back(self) };
+    }
+
+    /// Leaves a waker in an idle waiter, which is its owner's alone: so before the lock. Gives back what was there.
+    #[inline]
+    pub(crate) fn prepare(&self, waker: Option<Waker>) -> Option<Waker> {
+        self.waker.replace(waker)
+    }
+
     /// Joins the queue at its end, or renews the waker of one that is in it. Gives the old waker back, to be
     /// dropped outside the lock.
     ///
@@ -94,9 +111,8 @@ impl Waiter {
     /// [`leave`](Waiter::leave) is called before it goes.
     pub(crate) unsafe fn join(&self, waiters: &mut Waiters, waker: Waker) -> Option<Waker> {
         if self.stage() != Stage::Queued {
-            self.set_stage(Stage::Queued);
             // SAFETY: it was not queued, so it is in no list; the caller's promise covers the rest.
-            unsafe { waiters.push_back(self) };
+            unsafe { self.join_prepared(waiters) };
         }
         self.waker.replace(Some(waker))
     }

@@ -15,8 +15,8 @@ use core::task::{Context, Poll};
 
 use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::list::List;
-use crate::lock::SpinLock;
-use crate::reason::{WaitReason, waits_for};
+use crate::lock::{SpinGuard, SpinLock};
+use crate::reason::{WaitReason, waits_for_on};
 use crate::waiter::{Stage, Waiter, Waiters, give_first};
 
 const UNLOCKED: u32 = 0;
@@ -79,28 +79,45 @@ impl<T: ?Sized> Mutex<T> {
         self.value.get_mut()
     }
 
-    /// Takes the lock, or joins the queue.
+    /// Takes the lock, or joins the queue, or renews the waker there.
     #[cold]
     #[inline(never)]
     fn lock_or_join(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
+        if waiter.stage() != Stage::Idle {
+            return self.renew(waiter, context);
+        }
+        waiter.prepare(Some(context.waker().clone()));
+        let mut waiters = self.waiters.lock();
+        // While somebody waits the word stays CONTENDED, so this only ever locks for a newcomer.
+        if self.word.swap(CONTENDED, Ordering::Acquire) == UNLOCKED {
+            if waiters.is_empty() {
+                self.word.store(LOCKED, Ordering::Relaxed);
+            }
+            drop(waiters);
+            waiter.prepare(None);
+            return true;
+        }
+        // SAFETY: `Lock` pins its waiter, which knows this queue only and leaves it in `drop`.
+        unsafe { waiter.join_prepared(&mut waiters) };
+        waits_for_on(SpinGuard::cpu(&waiters), WaitReason::Mutex);
+        false
+    }
+
+    /// Another poll of one that has joined: true if it has the lock by now.
+    #[cold]
+    #[inline(never)]
+    fn renew(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
         let waker = context.waker().clone();
         let mut waiters = self.waiters.lock();
         if waiter.stage() == Stage::Given {
             waiter.reset();
             return true;
         }
-        // While somebody waits the word stays CONTENDED, so this only ever locks for a newcomer.
-        if self.word.swap(CONTENDED, Ordering::Acquire) == UNLOCKED {
-            if waiters.is_empty() {
-                self.word.store(LOCKED, Ordering::Relaxed);
-            }
-            return true;
-        }
-        // SAFETY: `Lock` pins its waiter, which knows this queue only and leaves it in `drop`.
+        // SAFETY: as above.
         let old = unsafe { waiter.join(&mut waiters, waker) };
+        waits_for_on(SpinGuard::cpu(&waiters), WaitReason::Mutex);
         drop(waiters);
         drop(old);
-        waits_for(WaitReason::Mutex);
         false
     }
 

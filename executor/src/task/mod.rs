@@ -9,6 +9,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::pin::Pin;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 
 mod cell;
@@ -34,6 +35,7 @@ pub(crate) mod registry;
 pub(crate) mod state;
 pub(crate) mod waker;
 
+use crate::cpu::CpuLocal;
 use crate::{arch, cpu, hooks};
 pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
@@ -213,6 +215,13 @@ pub(crate) fn current_header() -> Option<&'static Header> {
     // SAFETY: the caller runs inside the poll, which holds the executor's reference. The callers in this crate
     // do not keep the reference beyond it.
     unsafe { arch::current().as_ref() }
+}
+
+/// As [`current_header`], for a caller that cannot leave this CPU.
+#[inline]
+pub(crate) fn header_on(cpu: &CpuLocal) -> Option<&'static Header> {
+    // SAFETY: as above.
+    unsafe { cpu.current.load(Ordering::Relaxed).as_ref() }
 }
 
 /// The task that is polled on this CPU: the caller's own, also for code on a thread's stack. `None` outside.

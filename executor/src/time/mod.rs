@@ -11,11 +11,10 @@ pub use core::time::Duration;
 mod interval;
 pub(crate) mod wheel;
 
-use crate::arch;
 use crate::cpu::CpuLocal;
-use crate::lock::SpinGuard;
+use crate::lock::{SpinGuard, lock_own};
 use crate::platform::platform;
-use crate::reason::{WaitReason, waits_for};
+use crate::reason::{WaitReason, waits_for, waits_for_on};
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 use wheel::{BATCH, Entry};
 
@@ -146,28 +145,23 @@ impl Sleep {
         }
     }
 
-    /// Puts it into this CPU's wheel.
+    /// Puts it into this CPU's wheel, and notes what the task waits for.
     ///
     /// # Safety
-    /// It is pinned, and in no wheel.
+    /// It is pinned, in no wheel, and has its waker.
     #[inline(never)]
-    unsafe fn link(&mut self, waker: Waker) {
-        let cpu = arch::local();
-        let mut wheel = cpu.wheel.lock();
-        if !SpinGuard::is_of(&wheel, cpu) {
-            // A thread was moved just before interrupts went off. Under its own CPU's lock it stays there.
-            drop(wheel);
-            // SAFETY: the caller's promise.
-            return unsafe { self.link(waker) };
-        }
+    unsafe fn link(&mut self) {
+        let mut wheel = lock_own(|cpu| &cpu.wheel);
+        let cpu = SpinGuard::cpu(&wheel);
         self.wheel_of = Some(NonNull::from(cpu));
+        waits_for_on(cpu, WaitReason::Timer);
         // SAFETY: the caller's promise; `drop` takes it out.
-        if unsafe { wheel.insert(&raw const self.entry, waker) } {
+        if unsafe { wheel.insert(&raw const self.entry) } {
             set_alarm(self.entry.deadline());
         }
     }
 
-    /// Changes the waker. Gives it back where the timer has fired.
+    /// Changes the waker, and notes what the task waits for. Gives the waker back where the timer has fired.
     #[cold]
     #[inline(never)]
     fn renew(&self, cpu: NonNull<CpuLocal>, waker: Waker) -> Option<Waker> {
@@ -179,6 +173,7 @@ impl Sleep {
         let old = self.entry.replace_waker(waker);
         drop(wheel);
         drop(old);
+        waits_for(WaitReason::Timer);
         None
     }
 }
@@ -205,10 +200,10 @@ impl Future for Sleep {
             Some(cpu) => this.renew(cpu, waker),
         };
         if let Some(waker) = waker {
+            this.entry.set_waker(waker);
             // SAFETY: pinned, and in no wheel yet, or fired.
-            unsafe { this.link(waker) };
+            unsafe { this.link() };
         }
-        waits_for(WaitReason::Timer);
         Poll::Pending
     }
 }

@@ -1,7 +1,7 @@
 //! A hierarchical timer wheel with intrusive entries: O(1) insert and cancel, nothing is allocated.
 //!
-//! Time is counted in ticks of 1,024 ns. Level `l` has 128 slots of 128^l ticks each; an entry stands on the level
-//! of the highest seven bits in which its tick differs from the wheel's, so all entries of a level are due before
+//! Time is counted in ticks of 1,024 ns. Level `l` has 256 slots of 256^l ticks each; an entry stands on the level
+//! of the highest eight bits in which its tick differs from the wheel's, so all entries of a level are due before
 //! any of the level above. Eight levels cover every 64-bit deadline. Entries remember their deadline to the
 //! nanosecond, and a slot that is reached fires only those that are due: never early, and not a tick late either.
 //!
@@ -19,7 +19,7 @@ use core::marker::PhantomPinned;
 use core::task::Waker;
 
 const LEVELS: usize = 8;
-const SLOT_BITS: u32 = 7;
+const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
 const TICK_SHIFT: u32 = 10;
 /// How many wakers are woken between two looks under the lock.
@@ -64,6 +64,14 @@ impl Entry {
     /// See [`deadline`](Entry::deadline).
     pub(crate) fn set_deadline(&self, deadline: u64) {
         self.deadline.set(deadline);
+    }
+
+    /// Who is woken when it is due. For its owner, while it is in no wheel and has no waker.
+    #[inline]
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        let old = self.waker.replace(Some(waker));
+        debug_assert!(old.is_none());
+        core::mem::forget(old);
     }
 
     /// Whether it is in the wheel. Under the wheel's lock.
@@ -121,18 +129,13 @@ impl Wheel {
     /// Puts an entry in. True if the alarm must be set to its deadline, which counts as done.
     ///
     /// # Safety
-    /// The entry is in no wheel, does not move, and is removed before it goes.
+    /// The entry is in no wheel, has its waker, does not move, and is removed before it goes.
     #[inline]
-    pub(crate) unsafe fn insert(&mut self, entry: *const Entry, waker: Waker) -> bool {
+    pub(crate) unsafe fn insert(&mut self, entry: *const Entry) -> bool {
         // SAFETY: the caller's entry, in no wheel, so the caller's alone.
         let deadline = unsafe { (*entry).deadline() };
         // SAFETY: as above.
-        unsafe {
-            let old = (*entry).waker.replace(Some(waker));
-            debug_assert!(old.is_none());
-            core::mem::forget(old);
-            self.link(entry, deadline);
-        }
+        unsafe { self.link(entry, deadline) };
         let earlier = deadline < self.alarm;
         if earlier {
             self.alarm = deadline;
@@ -145,9 +148,9 @@ impl Wheel {
     #[inline]
     unsafe fn link(&mut self, entry: *const Entry, deadline: u64) {
         let tick = tick_of(deadline).max(self.tick);
-        let level = ((tick ^ self.tick) | 1).ilog2() / SLOT_BITS;
-        let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
-        let place = level as usize * SLOTS + slot;
+        // The level's bits begin here.
+        let shift = ((tick ^ self.tick) | 1).ilog2() / SLOT_BITS * SLOT_BITS;
+        let place = shift as usize * (SLOTS / SLOT_BITS as usize) + (tick >> shift) as usize % SLOTS;
         self.occupied[place / WORD] |= 1 << (place % WORD);
         // SAFETY: the caller's entry.
         unsafe { self.push_back(place, entry) };
