@@ -11,6 +11,7 @@ use crate::atomic::{
 };
 use crate::lock::SpinLock;
 use crate::run_queue::{RunQueue, Stack};
+use crate::task::memory::Kept;
 use crate::task::registry::Registry;
 use crate::task::{Header, names};
 use crate::time::wheel::Wheel;
@@ -62,6 +63,8 @@ pub struct CpuLocal {
     pub(crate) ready: RunQueue,
     pub(crate) wheel: SpinLock<Wheel>,
     pub(crate) registry: Registry,
+    /// Of tasks that are gone.
+    pub(crate) kept: Kept,
 
     // Counters, written by this CPU only.
     pub(crate) polls: AtomicU64,
@@ -112,6 +115,7 @@ impl CpuLocal {
                 ready: RunQueue::new(),
                 wheel: SpinLock::new("timer wheel", Wheel::new()),
                 registry: Registry::new(),
+                kept: Kept::new(),
                 polls: AtomicU64::new(0),
                 idle_ns: AtomicU64::new(0),
                 steals: AtomicU64::new(0),

@@ -101,6 +101,7 @@ pub use reason::{WaitReason, waits_for};
 pub use run::{has_ready_thread, has_work, poll_one, run};
 pub use task::{
     AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, TaskId, TaskRef, TaskState,
-    YieldNow, current_task, live_tasks, spawn, spawn_pinned, tasks, try_for_each_task, yield_now,
+    YieldNow, current_task, live_tasks, release_kept_memory, spawn, spawn_pinned, tasks, try_for_each_task,
+    yield_now,
 };
 pub use wait_queue::{Wait, WaitFor, WaitQueue};

@@ -23,7 +23,8 @@ pub(crate) fn run(number: &str, mode: &str) -> ExitCode {
         run(&mut meter, n);
         meter.time
     };
-    once(Mode::Warm, n / 5);
+    // As much as is measured: what is kept for later then has its full size.
+    once(Mode::Warm, 2 * n);
     if mode == "count" {
         once(Mode::Count, n);
         once(Mode::Count, 2 * n);

@@ -46,6 +46,10 @@ impl<const STILL: bool> Runtime for Ours<STILL> {
     fn yield_now() -> impl Future<Output = ()> + Send {
         yield_now()
     }
+
+    fn release_memory() {
+        executor::release_kept_memory();
+    }
 }
 
 impl Slot for AtomicWaker {

@@ -1,14 +1,15 @@
 //! One allocation for a task: its header, then the future, and later the output in the future's place.
 #![allow(unsafe_code, reason = "this is the task cell: a future behind a pointer without its type")]
 
-use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
 use core::pin::Pin;
+use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 
 use super::header::{Header, Vtable};
+use crate::cpu::CpuLocal;
 
 #[repr(C)]
 struct Cell<F: Future> {
@@ -23,7 +24,10 @@ union Stage<F: Future> {
 }
 
 /// The memory of a task that is not written yet.
-pub(crate) struct Room<F: Future>(*mut Cell<F>);
+pub(crate) struct Room<F: Future> {
+    cell: *mut Cell<F>,
+    cpu: &'static CpuLocal,
+}
 
 impl<F: Future> Room<F> {
     const VTABLE: Vtable = Vtable {
@@ -34,11 +38,11 @@ impl<F: Future> Room<F> {
         free: free::<F>,
     };
 
-    /// `None` if there is no memory.
-    pub(crate) fn new() -> Option<Self> {
-        // SAFETY: a cell has a header, so its size is not zero.
-        let memory = unsafe { alloc(Layout::new::<Cell<F>>()) }.cast::<Cell<F>>();
-        if memory.is_null() { None } else { Some(Room(memory)) }
+    /// For a task of this CPU; `None` if there is no memory.
+    #[inline]
+    pub(crate) fn new(cpu: &'static CpuLocal) -> Option<Self> {
+        let cell = cpu.kept.take(Layout::new::<Cell<F>>()).cast::<Cell<F>>();
+        if cell.is_null() { None } else { Some(Room { cell, cpu }) }
     }
 
     /// The functions that fit this future.
@@ -48,7 +52,7 @@ impl<F: Future> Room<F> {
 
     /// Puts header and future into place.
     pub(crate) fn fill(self, header: Header, future: F) -> *mut Header {
-        let cell = self.0;
+        let cell = self.cell;
         core::mem::forget(self);
         let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
         // SAFETY: the memory is ours, has the layout, and nothing is in it.
@@ -62,7 +66,7 @@ impl<F: Future> Room<F> {
 impl<F: Future> Drop for Room<F> {
     fn drop(&mut self) {
         // SAFETY: allocated by `new` with this layout; nothing was written.
-        unsafe { dealloc(self.0.cast(), Layout::new::<Cell<F>>()) };
+        unsafe { self.cpu.kept.keep(self.cell.cast(), Layout::new::<Cell<F>>()) };
     }
 }
 
@@ -105,11 +109,17 @@ unsafe fn drop_output<F: Future>(task: *mut Header) {
 }
 
 unsafe fn free<F: Future>(task: *mut Header) {
-    // SAFETY: the last reference is gone, future and output too.
+    // SAFETY: the last reference is gone, future and output too; CPUs are never freed. Of the header only the join
+    // waker would have to be dropped, and that went with the handle or at the end.
     unsafe {
-        core::ptr::drop_in_place(task);
         #[cfg(loom)]
-        crate::host::count_cell(-1);
-        dealloc(task.cast(), Layout::new::<Cell<F>>());
+        {
+            core::ptr::drop_in_place(task);
+            crate::host::count_cell(-1);
+        }
+        #[cfg(not(loom))]
+        (*task).joiner.with_mut(|joiner| debug_assert!((*joiner).is_none(), "the join waker is still there"));
+        let home = &*(*task).home.load(Ordering::Relaxed);
+        home.kept.keep(task.cast(), Layout::new::<Cell<F>>());
     }
 }

@@ -4,6 +4,7 @@
 use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::{Context, Waker};
 
+use super::Class;
 use super::state::{State, Wake, WakeAndDrop};
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell, fence_after_update};
 use crate::cpu::CpuLocal;
@@ -162,23 +163,32 @@ unsafe fn push_special(task: *mut Header) {
         if (*task).state.is_hooked() {
             hooks::woken(task);
         }
-        push_new(task);
+        push_quietly(task);
     }
 }
 
-/// Pushes a task or thread that no hook is to hear about (again).
+/// As [`push`], when no hook is to hear about it.
+///
+/// # Safety
+/// As for [`push`].
+pub(crate) unsafe fn push_quietly(task: *mut Header) {
+    // SAFETY: as for `push`.
+    unsafe {
+        let class = if (*task).state.is_thread() { Class::Thread } else { Class::Task };
+        push_new(task, &*(*task).home.load(Ordering::Relaxed), class);
+    }
+}
+
+/// Pushes a task or thread whose home and class are known.
 ///
 /// # Safety
 /// As for [`push`].
 #[inline]
-pub(crate) unsafe fn push_new(task: *mut Header) {
-    // SAFETY: as for `push`.
-    unsafe {
-        let home = &*(*task).home.load(Ordering::Relaxed);
-        let stack = if (*task).state.is_thread() { &home.woken_threads } else { &home.woken_tasks };
-        stack.push(task);
-        notify(home);
-    }
+pub(crate) unsafe fn push_new(task: *mut Header, home: &'static CpuLocal, class: Class) {
+    let stack = if class == Class::Thread { &home.woken_threads } else { &home.woken_tasks };
+    // SAFETY: as for `push`. From here on the task may be gone.
+    unsafe { stack.push(task) };
+    notify(home);
 }
 
 /// Sees to it that somebody looks at what was just pushed. Comes after the push.

@@ -256,7 +256,7 @@ unsafe fn abort(task: *mut Header) {
             hooks::aborted(task);
         }
         if let Wake::Push { .. } = state.abort() {
-            header::push_new(task);
+            header::push_quietly(task);
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod end;
 pub(crate) mod header;
 mod join;
 mod join_set;
+pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod names;
 /// Models have no names: a static lock would outlive the run that it belongs to.
@@ -40,6 +41,7 @@ use crate::{arch, cpu, hooks};
 pub(crate) use header::Header;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
+pub use memory::release_kept_memory;
 pub use reference::{TaskId, TaskRef, TaskState, live_tasks, tasks, try_for_each_task};
 use state::{NICE, PINNED, THREAD};
 
@@ -157,8 +159,7 @@ impl Builder {
     {
         match self.try_spawn(future) {
             Ok(handle) => handle,
-            Err(SpawnError::NoMemory) => handle_alloc_error(Layout::new::<(Header, F)>()),
-            Err(SpawnError::NoSuchCpu) => panic!("there is no CPU {:?} to spawn on", self.cpu),
+            Err(why) => not_spawned(why, Layout::new::<(Header, F)>()),
         }
     }
 
@@ -171,22 +172,18 @@ impl Builder {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let room = cell::Room::<F>::new().ok_or(SpawnError::NoMemory)?;
-        let name = self.name.map_or(0, names::number);
         let cpu = arch::local();
+        let room = cell::Room::<F>::new(cpu).ok_or(SpawnError::NoMemory)?;
+        let name = self.name.map_or(0, names::number);
         let (home, pinned) = match self.cpu {
             None => (cpu, 0),
             Some(id) => (cpu::by_id(id).ok_or(SpawnError::NoSuchCpu)?, PINNED),
         };
         let class = if self.class == Class::Thread { THREAD } else { 0 };
         let nice = if self.nice > 1 { NICE } else { 0 };
-        let header = Header::new(
-            cell::Room::<F>::vtable(),
-            home,
-            class | pinned | nice | hooks::kind(),
-            name,
-            self.nice,
-        );
+        let hooked = hooks::kind();
+        let header =
+            Header::new(cell::Room::<F>::vtable(), home, class | pinned | nice | hooked, name, self.nice);
         let task = room.fill(header, future);
         // SAFETY: the task is complete; the run loop unregisters it before it gives its reference back.
         if !unsafe { registry::register(cpu, task) } {
@@ -200,12 +197,21 @@ impl Builder {
         // SAFETY: the word was made with SCHEDULED and without a queue, so the first push is ours; it was also
         // made with a reference for the handle. Not null, as it was written.
         unsafe {
-            if (*task).state.is_hooked() {
+            if hooked != 0 {
                 hooks::spawned(task);
             }
-            header::push_new(task);
+            header::push_new(task, home, self.class);
             Ok(JoinHandle::new(NonNull::new_unchecked(task)))
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn not_spawned(why: SpawnError, layout: Layout) -> ! {
+    match why {
+        SpawnError::NoMemory => handle_alloc_error(layout),
+        SpawnError::NoSuchCpu => panic!("a task was to be spawned on a CPU that is not there"),
     }
 }
 
