@@ -156,8 +156,13 @@ impl HostPlatform {
         self.wakes.notify_one();
     }
 
-    /// Stands for the timer interrupt.
+    /// When the alarm is due.
     #[inline]
+    pub(crate) fn alarm(&self) -> u64 {
+        self.alarm.load(Ordering::Relaxed)
+    }
+
+    /// Stands for the timer interrupt.
     pub(crate) fn check_alarm(&self, now: u64) {
         if self.alarm.load(Ordering::Relaxed) <= now {
             self.alarm.store(u64::MAX, Ordering::Relaxed);
@@ -204,6 +209,8 @@ impl Platform for HostPlatform {
 
     fn set_alarm(&self, deadline: u64) {
         self.alarm.store(deadline, Ordering::Relaxed);
+        // The run loop knows when the one before is due.
+        local().call_attention();
     }
 
     fn kick(&self, _cpu: u32) {

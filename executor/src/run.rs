@@ -57,6 +57,8 @@ pub(crate) struct RunLoop {
     now: u64,
     /// When this CPU compares itself with the others next.
     balance_at: u64,
+    /// When the clock calls for something: that, or on the host the alarm.
+    due: u64,
 }
 
 impl RunLoop {
@@ -76,7 +78,8 @@ impl RunLoop {
     pub(crate) fn on(cpu: &'static CpuLocal) -> Self {
         assert!(cpu.current.load(Ordering::Relaxed).is_null(), "the run loop was called inside a poll");
         let now = now_on(cpu);
-        RunLoop { cpu, now, balance_at: now.saturating_add(BALANCE_NS) }
+        let balance_at = now.wrapping_add(BALANCE_NS);
+        RunLoop { cpu, now, balance_at, due: balance_at.min(alarm(cpu)) }
     }
 
     /// What was done since the last poll is not the next one's.
@@ -101,40 +104,56 @@ impl RunLoop {
         let cpu = self.cpu;
         let mut alone = Alone { cpu, task: ptr::null_mut() };
         loop {
-            if is_interrupted(cpu, self.now) {
-                attend(cpu);
-                self.look_at_clock();
-            }
-            if self.now >= self.balance_at {
-                self.balance_at = self.now.saturating_add(BALANCE_NS);
-                balance(cpu);
+            if self.is_interrupted(cpu) {
+                self.attend();
             }
             // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
-            let polls = unsafe {
-                match cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) {
-                    Ready::Nothing if alone.task.is_null() => return Until::NothingReady,
-                    Ready::Nothing => {
-                        alone.task = self.poll_alone(alone.task);
-                        1
+            let task = match unsafe { cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) } {
+                Ready::Nothing if alone.task.is_null() => return Until::NothingReady,
+                Ready::Nothing => mem::replace(&mut alone.task, ptr::null_mut()),
+                Ready::One(task) if alone.task.is_null() => task,
+                Ready::One(chain) | Ready::More(chain) => {
+                    // SAFETY: as above; the chain was just taken.
+                    let polls = unsafe { self.poll_round(alone.queue_behind(chain), most) };
+                    if polls == 0 {
+                        // A thief was quicker.
+                        return Until::NothingReady;
                     }
-                    Ready::One(task) if alone.task.is_null() => {
-                        alone.task = self.poll_alone(task);
-                        1
+                    add(&cpu.polls, polls as u64);
+                    if enough(polls) {
+                        return Until::Enough;
                     }
-                    Ready::One(chain) | Ready::More(chain) => {
-                        match self.poll_round(alone.queue_behind(chain), most) {
-                            // A thief was quicker.
-                            0 => return Until::NothingReady,
-                            polls => polls,
-                        }
-                    }
+                    continue;
                 }
             };
-            add(&cpu.polls, polls as u64);
-            if enough(polls) {
+            // SAFETY: as above; the task was just taken out of where it stood.
+            alone.task = unsafe { self.poll_alone(cpu, task) };
+            add(&cpu.polls, 1);
+            if enough(1) {
                 return Until::Enough;
             }
         }
+    }
+
+    /// Whether something is to be done between two polls.
+    #[inline]
+    fn is_interrupted(&self, cpu: &CpuLocal) -> bool {
+        cpu.attention.load(Ordering::Relaxed) || self.now >= self.due
+    }
+
+    /// Does it.
+    #[cold]
+    fn attend(&mut self) {
+        let cpu = self.cpu;
+        #[cfg(not(any(target_os = "none", loom)))]
+        cpu.host.check_alarm(self.now);
+        attend(cpu);
+        if self.now >= self.balance_at {
+            self.balance_at = self.now.wrapping_add(BALANCE_NS);
+            balance(cpu);
+        }
+        self.due = self.balance_at.min(alarm(cpu));
+        self.look_at_clock();
     }
 
     /// Polls the only task that is ready. It is returned if it is ready again at once, else null.
@@ -142,9 +161,9 @@ impl RunLoop {
     /// # Safety
     /// As for [`poll_task`](RunLoop::poll_task).
     #[inline(always)]
-    unsafe fn poll_alone(&mut self, task: *mut Header) -> *mut Header {
+    unsafe fn poll_alone(&mut self, cpu: &'static CpuLocal, task: *mut Header) -> *mut Header {
         // SAFETY: the caller's promise.
-        let after = unsafe { self.poll_task(self.cpu, task, None) };
+        let after = unsafe { self.poll_task(cpu, task, None) };
         if !after.is_ready() {
             return ptr::null_mut();
         }
@@ -236,9 +255,8 @@ impl RunLoop {
     /// As for [`poll_task`](RunLoop::poll_task).
     unsafe fn poll_more(&mut self, task: *mut Header, nice: u8, round: &mut Round) {
         for _ in 1..nice {
-            if is_interrupted(self.cpu, self.now) {
-                attend(self.cpu);
-                self.look_at_clock();
+            if self.is_interrupted(self.cpu) {
+                self.attend();
             }
             add(&self.cpu.polls, 1);
             // SAFETY: it is scheduled again, and in no queue.
@@ -296,17 +314,17 @@ fn now_on(cpu: &'static CpuLocal) -> u64 {
     cpu.host.now()
 }
 
-/// Whether something is to be done between two polls.
+/// When the host's alarm is due: there is no interrupt to tell.
 #[inline]
 #[cfg_attr(any(target_os = "none", loom), allow(unused_variables, reason = "only the host asks its own CPU"))]
-fn is_interrupted(cpu: &'static CpuLocal, now: u64) -> bool {
+fn alarm(cpu: &'static CpuLocal) -> u64 {
+    #[cfg(any(target_os = "none", loom))]
+    return u64::MAX;
     #[cfg(not(any(target_os = "none", loom)))]
-    cpu.host.check_alarm(now);
-    cpu.attention.load(Ordering::Relaxed)
+    cpu.host.alarm()
 }
 
 /// Frees what is dead, passes a grace period, fires timers.
-#[cold]
 fn attend(cpu: &'static CpuLocal) {
     // Before the looks at what it may have been set for.
     cpu.attention.swap(false, Ordering::AcqRel);

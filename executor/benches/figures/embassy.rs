@@ -62,7 +62,7 @@ impl Embassy {
 fn pingpong(meter: &mut Meter, n: usize) {
     let runtime = Embassy::new();
     for player in Player::<AtomicWaker>::pair(n) {
-        runtime.spawn(player.play());
+        runtime.spawn(player);
     }
     meter.measure(|| runtime.run());
 }

@@ -156,7 +156,7 @@ impl RunQueue {
         if self.queued.load(Ordering::Relaxed) != 0 || !woken_threads.is_empty() {
             return Ready::More(core::ptr::null_mut());
         }
-        let chain = woken_tasks.take();
+        let chain = woken_tasks.take_likely();
         if chain.is_null() {
             return Ready::Nothing;
         }

@@ -41,9 +41,12 @@ impl Stack {
     /// Takes all, newest first, as a chain through the links.
     #[inline]
     pub(crate) fn take(&self) -> *mut Header {
-        if self.head.load(Ordering::Relaxed).is_null() {
-            return core::ptr::null_mut();
-        }
+        if self.head.load(Ordering::Relaxed).is_null() { core::ptr::null_mut() } else { self.take_likely() }
+    }
+
+    /// As [`take`](Stack::take), where there is probably something.
+    #[inline]
+    pub(crate) fn take_likely(&self) -> *mut Header {
         self.head.swap(core::ptr::null_mut(), Ordering::Acquire)
     }
 }

@@ -51,8 +51,10 @@ impl AtomicWaker {
                 self.waker.with_mut(|slot| {
                     // SAFETY: REGISTERING is ours.
                     let slot = unsafe { &mut *slot };
-                    if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                        *slot = Some(waker.clone());
+                    match slot {
+                        Some(known) => known.clone_from(waker),
+                        // Nothing is dropped, which the compiler cannot know.
+                        None => core::mem::forget(slot.replace(waker.clone())),
                     }
                 });
                 let end = self.state.compare_exchange(REGISTERING, FREE, Ordering::AcqRel, Ordering::Acquire);
