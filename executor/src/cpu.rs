@@ -49,11 +49,15 @@ pub struct CpuLocal {
     pub(crate) passed: ModelledU64,
     /// It looks for something to steal.
     pub(crate) searching: AtomicBool,
+    /// It was idle, and has not yet looked since whether another CPU needs one that is. Its run loop only.
+    pub(crate) owes_look: AtomicBool,
     /// The number, plus one, of the sleeping CPU that watches over this one; 0 if there is none.
     pub(crate) watched_by: ModelledU32,
-    // Written by the watcher: what was polled here when it looked last, and after how many polls.
+    // Written by the watcher: what was polled here when it looked last, after how many polls, and since when that poll
+    // is known to go on.
     pub(crate) seen_current: AtomicPtr<Header>,
     pub(crate) seen_polls: AtomicU64,
+    pub(crate) seen_at: AtomicU64,
     pub(crate) woken_tasks: Stack,
     pub(crate) woken_threads: Stack,
     /// Tasks whose last reference was dropped where freeing is not allowed.
@@ -106,9 +110,11 @@ impl CpuLocal {
                 sleeping: ModelledBool::new(false),
                 passed: ModelledU64::new(0),
                 searching: AtomicBool::new(false),
+                owes_look: AtomicBool::new(false),
                 watched_by: ModelledU32::new(0),
                 seen_current: AtomicPtr::new(core::ptr::null_mut()),
                 seen_polls: AtomicU64::new(0),
+                seen_at: AtomicU64::new(0),
                 woken_tasks: Stack::new(),
                 woken_threads: Stack::new(),
                 dead: Stack::new(),

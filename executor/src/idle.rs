@@ -48,6 +48,8 @@ pub(crate) fn idle() -> Idled {
     // Pairs with the one in `grace_period`: it sees that we are awake, or we see it before the next poll.
     fence(Ordering::SeqCst);
     SLEEPERS.fetch_sub(1, Ordering::Relaxed);
+    // Whoever believed until here that it sleeps may have roused this CPU and no other one.
+    cpu.owes_look.store(true, Ordering::Relaxed);
     add(&cpu.idle_ns, platform().now().saturating_sub(before));
     idled
 }

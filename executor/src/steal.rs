@@ -4,13 +4,14 @@
 //! What stands in a CPU's queue or lies in its hand when a poll begins is behind that poll: it is offered at once
 //! ([`offer`]), and taken at once. What is woken *during* a poll mostly runs right after it, as when two tasks wake
 //! each other in turn, and is better left where it is, unless the poll goes on for long. So a CPU that pushes during a
-//! poll asks one that sleeps to *watch* over it, unless one does ([`ask_to_watch`]): that one looks after a millisecond,
+//! poll asks one that sleeps to *watch* over it, unless one does ([`pushed_while_some_sleep`]): that one looks after a millisecond,
 //! and where the same poll goes on, it takes what was woken.
 //!
 //! | who meets whom | what resolves it |
 //! | --- | --- |
 //! | push or begin of a poll, CPU that goes idle | each has a fence between its store and its look: one sees the other |
 //! | push, end of a watch | the same: the push sees that nobody watches any more, or `idle::end_watch` sees what was pushed and, having work of its own, asks another one |
+//! | push or begin of a poll, CPU that leaves idle with work of its own | who roused that one, and no other, had its fence before that one's on leaving: so at its first poll ([`offer`]) it sees what it was roused for, and rouses the next |
 //! | watcher, watcher | `watched_by` is changed from nobody to one by compare-and-swap |
 #![allow(unsafe_code, reason = "the thief takes tasks out of another CPU's run queue")]
 
@@ -91,12 +92,21 @@ pub(crate) fn balance(cpu: &'static CpuLocal) {
 /// After a theft: the thief is busy from here on, so what it has left is for another one.
 pub(crate) fn count(thief: &'static CpuLocal, stolen: usize) {
     add(&thief.steals, stolen as u64);
+    thief.owes_look.store(false, Ordering::Relaxed);
     // Pairs with the one of a push whose CPU has seen that this one was searching.
     fence(Ordering::SeqCst);
-    let is_left = |other| has_surplus(other) || is_polling(other) && has_woken(other) && !is_watched(other);
-    if SLEEPERS.load(Ordering::Relaxed) > 0 && victims(thief).any(is_left) {
+    if SLEEPERS.load(Ordering::Relaxed) > 0 && is_some_left(thief) {
         rouse_thief();
     }
+}
+
+/// Whether other CPUs have something for one that is idle.
+fn is_some_left(cpu: &'static CpuLocal) -> bool {
+    victims(cpu).any(|other| has_surplus(other) || needs_watcher(other))
+}
+
+fn needs_watcher(cpu: &CpuLocal) -> bool {
+    is_polling(cpu) && has_woken(cpu) && !is_watched(cpu)
 }
 
 /// Whether a CPU polls, and has ready tasks beside that were there when the poll began, as far as can be told from
@@ -117,13 +127,14 @@ fn is_watched(cpu: &CpuLocal) -> bool {
     cpu.watched_by.load(Ordering::Relaxed) != 0
 }
 
-/// At the beginning of a poll: another CPU sleeps that could do what is left here.
+/// At the beginning of a poll: another CPU sleeps that could do what is left here, or what this one was roused for and
+/// does not do, as it has work of its own.
 #[cold]
 pub(crate) fn offer(cpu: &'static CpuLocal) {
-    if cpu.ready.has_movable() || cpu.ready.has_movable_in_hand() {
+    let owes_look = cpu.owes_look.load(Ordering::Relaxed);
+    cpu.owes_look.store(false, Ordering::Relaxed);
+    if has_surplus(cpu) || needs_watcher(cpu) || owes_look && is_some_left(cpu) {
         rouse_thief();
-    } else if has_woken(cpu) {
-        ask_to_watch(cpu);
     }
 }
 
@@ -136,14 +147,8 @@ pub(crate) fn pushed_while_some_sleep(cpu: &'static CpuLocal) {
         if !core::ptr::eq(cpu, arch::local()) {
             cpu.kick();
         }
-    } else {
-        ask_to_watch(cpu);
-    }
-}
-
-fn ask_to_watch(cpu: &'static CpuLocal) {
-    // Between two polls the run loop comes past by itself.
-    if is_polling(cpu) && !is_watched(cpu) {
+    } else if is_polling(cpu) && !is_watched(cpu) {
+        // Else the run loop comes past by itself, or the watcher does.
         rouse_thief();
     }
 }
