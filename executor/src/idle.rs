@@ -54,40 +54,53 @@ pub(crate) fn idle() -> Idled {
     idled
 }
 
-/// A watcher looks after this many nanoseconds.
-const WATCH_NS: u64 = 1_000_000;
+/// A watcher takes what waits behind a poll that goes on for this many nanoseconds. A model's clock stands.
+const WATCH_NS: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
 
-/// Watches over those in whose polls something was woken, unless somebody does. For a CPU that has said that it sleeps, with
-/// interrupts off; sets its alarm. False if there are none.
+/// Whether the poll of that CPU is the one that its watcher saw, perhaps an earlier watcher than this one.
+fn is_seen(other: &CpuLocal) -> bool {
+    let current = other.current.load(Ordering::Relaxed);
+    core::ptr::eq(current, other.seen_current.load(Ordering::Relaxed))
+        && other.polls.load(Ordering::Relaxed) == other.seen_polls.load(Ordering::Relaxed)
+}
+
+/// Watches over those in whose polls something was woken, unless somebody does. For a CPU that has said that it sleeps,
+/// with interrupts off; sets its alarm. False if there are none.
 pub(crate) fn watch(cpu: &'static CpuLocal, now: u64) -> bool {
-    let mut watches = false;
+    let mut look_at = None;
     for other in victims(cpu).filter(|other| is_polling(other) && has_woken(other)) {
         let taken =
             other.watched_by.compare_exchange(0, cpu.id() + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if taken {
-            other.seen_current.store(other.current.load(Ordering::Relaxed), Ordering::Relaxed);
-            other.seen_polls.store(other.polls.load(Ordering::Relaxed), Ordering::Relaxed);
-            watches = true;
+            // A watcher that was woken early has left the same poll behind: then it goes on since that one's first look.
+            if !is_seen(other) {
+                other.seen_current.store(other.current.load(Ordering::Relaxed), Ordering::Relaxed);
+                other.seen_polls.store(other.polls.load(Ordering::Relaxed), Ordering::Relaxed);
+                other.seen_at.store(now, Ordering::Relaxed);
+            }
+            let over_at = other.seen_at.load(Ordering::Relaxed).saturating_add(WATCH_NS);
+            look_at = Some(look_at.map_or(over_at, |at: u64| at.min(over_at)));
         }
     }
-    if watches {
+    if let Some(look_at) = look_at {
         let mut wheel = cpu.wheel.lock();
         // Whoever looks at the timers after the alarm sets it anew.
         wheel.alarm_is_over();
         let next = wheel.next_alarm().unwrap_or(u64::MAX);
-        platform().set_alarm(next.min(now.saturating_add(WATCH_NS)));
+        platform().set_alarm(next.min(look_at));
     }
-    watches
+    look_at.is_some()
 }
 
-/// The watcher goes on: it takes what waits behind a poll that went on all the while, or asks another one to watch.
-/// Only for its run loop, between polls.
+/// The watcher goes on: it takes what waits behind a poll that went on all the while. Before that time is over it leaves
+/// it there, and watches on when it idles again. With work of its own it asks another one. Only for its run loop, between
+/// polls.
 pub(crate) fn end_watch(cpu: &'static CpuLocal) {
     let mut busy = cpu.ready.has_tasks() || cpu.ready.has_threads() || has_woken(cpu);
+    let now = platform().now();
     for other in victims(cpu).filter(|other| other.watched_by.load(Ordering::Relaxed) == cpu.id() + 1) {
-        let current = other.current.load(Ordering::Relaxed);
-        let is_stuck = core::ptr::eq(current, other.seen_current.load(Ordering::Relaxed))
-            && other.polls.load(Ordering::Relaxed) == other.seen_polls.load(Ordering::Relaxed);
+        let watched_for = now.saturating_sub(other.seen_at.load(Ordering::Relaxed));
+        let is_stuck = watched_for >= WATCH_NS && is_seen(other);
         other.watched_by.store(0, Ordering::Relaxed);
         // Pairs with the one of a push: it sees that nobody watches any more, or we see what it has pushed.
         fence(Ordering::SeqCst);

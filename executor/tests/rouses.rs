@@ -1,13 +1,15 @@
 //! Rouses and watches: which CPU takes what waits behind a poll, and when.
 #![cfg(not(loom))]
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use executor::host::block_on_cpus;
-use executor::sync::oneshot;
+use executor::sync::{Notify, oneshot};
 use executor::time::{Duration, Instant, sleep};
 use executor::{Builder, CpuLocal, cpus, current_cpu, spawn};
+use futures_util::future::{Either, select};
 
 /// Spins inside a poll, as a task does that hogs its CPU.
 fn hog_until(flag: &AtomicBool) {
@@ -49,6 +51,51 @@ fn a_cpu_that_is_roused_and_gets_work_of_its_own_rouses_the_next() {
             });
             hog.await.unwrap();
             waiting.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
+    const WATCH: Duration = Duration::from_millis(1);
+    block_on_cpus(2, async {
+        for _ in 0..5 {
+            let released = Arc::new(AtomicBool::new(false));
+            let (waits, releases) = (Arc::clone(&released), Arc::clone(&released));
+            let taken_at = Arc::new(Mutex::new(None));
+            let takes = Arc::clone(&taken_at);
+            let (wake, woken) = oneshot::channel();
+            let there = others()[0];
+            let here = current_cpu();
+            let signal = Arc::new(Notify::new());
+            let wakes = Arc::clone(&signal);
+            let hog = Builder::new().cpu(there).spawn(async move {
+                let waiting = spawn(async move {
+                    woken.await.unwrap();
+                    *takes.lock().unwrap() = Some(Instant::now());
+                    releases.store(true, Ordering::SeqCst);
+                });
+                sleep(WATCH * 5).await;
+                let woken_at = Instant::now();
+                wake.send(()).unwrap();
+                // The other CPU is woken again and again, and has nothing to do then.
+                for _ in 0..5 {
+                    std::thread::sleep(WATCH / 10);
+                    wakes.notify_one();
+                }
+                hog_until(&waits);
+                waiting.await.unwrap();
+                woken_at
+            });
+            let mut hog = pin!(hog);
+            let woken_at = loop {
+                match select(hog.as_mut(), pin!(signal.notified())).await {
+                    Either::Left((woken_at, _)) => break woken_at.unwrap(),
+                    Either::Right(_) => assert_eq!(current_cpu(), here),
+                }
+            };
+            let taken_after = taken_at.lock().unwrap().unwrap() - woken_at;
+            assert!(taken_after >= WATCH, "it was taken after {taken_after:?}");
         }
     });
 }
