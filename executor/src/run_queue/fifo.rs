@@ -8,8 +8,10 @@ use crate::task::Header;
 
 use super::tagged;
 
-/// One theft takes no more than this, as the victim's run loop waits meanwhile.
-const MOST_STOLEN: usize = 128;
+/// One theft moves no more tasks than this, and as many threads, and leaves no more than this at the front on purpose:
+/// the victim's run loop may wait for the lock meanwhile. That is no bound on the time, as the thief also walks past the
+/// pinned ones in between, and queues all that was woken on the victim.
+pub(super) const MOST_STOLEN: usize = 128;
 
 /// First in, first out, through the links.
 pub(crate) struct Fifo {
@@ -165,16 +167,19 @@ impl Fifo {
         self.len - self.pinned
     }
 
-    /// Takes out half of the tasks that are not pinned, at least one but not more than `most`, from the front.
-    pub(super) fn take_half(&mut self, most: usize) -> Fifo {
+    /// Takes out half of the tasks that are not pinned, but not more than `most`, the first of those that stand behind
+    /// the first `behind`. At least one, if there is one.
+    pub(super) fn take_half(&mut self, most: usize, behind: usize) -> Fifo {
         let (mut taken, mut kept) = (Fifo::new(), Fifo::new());
         let wanted = self.movable().div_ceil(2).min(most.min(MOST_STOLEN));
+        let behind = behind.min(MOST_STOLEN);
         while taken.len < wanted
             && let Some(task) = self.pop()
         {
             // SAFETY: a queued task lives, and is now in no queue.
             unsafe {
-                let to = if (*task).state.is_pinned() { &mut kept } else { &mut taken };
+                let stays = kept.len < behind || (*task).state.is_pinned();
+                let to = if stays { &mut kept } else { &mut taken };
                 to.push_back(task);
             }
         }

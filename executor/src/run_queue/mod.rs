@@ -248,12 +248,20 @@ impl RunQueue {
 
     /// How many tasks and threads are ready here beside the one that is polled, as a hint. Any context.
     pub(crate) fn len(&self) -> usize {
-        let in_hand = self.hand.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count();
-        self.queued.load(Ordering::Relaxed) + in_hand
+        self.queued.load(Ordering::Relaxed) + self.len_of_hand()
     }
 
-    /// Takes half of what is ready on `victim`, but not more than `most` tasks and as many threads, the longest ready
-    /// first, for `thief`, whose queue this is. Returns how many.
+    fn len_of_hand(&self) -> usize {
+        self.hand.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count()
+    }
+
+    /// Takes half of what is ready on `victim`, but not more than `most`, for `thief`, whose queue this is. Returns how
+    /// many.
+    ///
+    /// A thief without work takes those that were ready for longest: the poll that they wait behind may be a long one.
+    /// Else what is taken goes behind what stands here, and those before which not so many stand there are left: where
+    /// that is not more than [`MOST_STOLEN`](fifo::MOST_STOLEN), nobody comes later to its turn by being moved, however
+    /// often.
     ///
     /// # Safety
     /// Only for the thief's run loop, between polls.
@@ -265,11 +273,13 @@ impl RunQueue {
     ) -> usize {
         // SAFETY: the caller is a run loop; the two queues are reached one after the other.
         unsafe {
+            let threads = self.threads.load(Ordering::Relaxed);
+            let tasks = self.queued.load(Ordering::Relaxed).saturating_sub(threads);
             let mut loot = victim.ready.with(|queues| {
                 queues.take_woken(&victim.woken_tasks, &victim.woken_threads);
-                let tasks = queues.tasks.take_half(most);
-                queues.left = queues.left.saturating_sub(tasks.len());
-                (tasks, queues.threads.take_half(most))
+                let tasks = queues.take_tasks(most, tasks.saturating_sub(victim.ready.len_of_hand()));
+                let threads = queues.threads.take_half(most - tasks.len(), threads);
+                (tasks, threads)
             });
             // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
             if victim.ready.has_tasks() || victim.ready.has_threads() {
@@ -292,7 +302,7 @@ impl RunQueue {
         }
     }
 
-    /// Takes half of what lies in the hand, from its end. For a thief.
+    /// Takes half of what lies in the hand, from its end, in the order in which it lies there. For a thief with no loot.
     fn take_hand(&self, loot: &mut Fifo, most: usize) {
         let movable = self.hand.iter().filter(|slot| is_movable(slot.load(Ordering::Relaxed))).count();
         for slot in self.hand.iter().rev() {
@@ -306,7 +316,7 @@ impl RunQueue {
                     .is_ok()
             {
                 // SAFETY: taken out of the hand, so ours, and alive.
-                unsafe { loot.push_back(task) };
+                unsafe { loot.push_front(task) };
             }
         }
     }
@@ -336,6 +346,15 @@ impl Queues {
             self.tasks.append_taken(tasks.take());
             self.threads.append_taken(threads.take());
         }
+    }
+
+    /// As [`Fifo::take_half`], for the tasks.
+    fn take_tasks(&mut self, most: usize, behind: usize) -> Fifo {
+        let taken = self.tasks.take_half(most, behind);
+        // Those before them are still of this round. What is pinned in between is of the next one then.
+        let first = self.left.min(behind);
+        self.left = first + (self.left - first).saturating_sub(taken.len());
+        taken
     }
 
     /// Takes out the first thread, and counts its slots.
@@ -384,3 +403,6 @@ impl Queues {
         Some((first, dealt))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
