@@ -5,10 +5,11 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use executor::cpu::counters;
 use executor::host::block_on_cpus;
 use executor::sync::{Notify, oneshot};
 use executor::time::{Duration, Instant, sleep};
-use executor::{Builder, CpuLocal, cpus, current_cpu, spawn};
+use executor::{Builder, Class, CpuLocal, cpus, current_cpu, spawn, spawn_pinned};
 use futures_util::future::{Either, select};
 
 /// Spins inside a poll, as a task does that hogs its CPU.
@@ -98,4 +99,32 @@ fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
             assert!(taken_after >= WATCH, "it was taken after {taken_after:?}");
         }
     });
+}
+
+/// How often a CPU is kicked while another one takes a task that was spawned in its poll beside one that is pinned.
+fn kicks_of_a_theft(class: Class) -> u64 {
+    block_on_cpus(2, async move {
+        let_others_sleep().await;
+        let poll = Builder::new().class(class).cpu(current_cpu()).spawn(async {
+            let taken = Arc::new(AtomicBool::new(false));
+            let takes = Arc::clone(&taken);
+            let before = counters().kicks;
+            drop(spawn_pinned(async {}));
+            drop(spawn(async move { takes.store(true, Ordering::SeqCst) }));
+            hog_until(&taken);
+            counters().kicks - before
+        });
+        poll.await.unwrap()
+    })
+}
+
+#[test]
+fn a_thread_is_interrupted_for_what_a_theft_has_left() {
+    // It may have been interrupted by the wake itself while the thief had what was woken.
+    assert_eq!(kicks_of_a_theft(Class::Thread), 1);
+}
+
+#[test]
+fn a_task_is_not_interrupted_for_what_a_theft_has_left() {
+    assert_eq!(kicks_of_a_theft(Class::Task), 0);
 }

@@ -9,6 +9,7 @@
 //! | run loop, thief | a lock of the queue's own, which only run loops take, between polls: no interrupt handler and no thread, so interrupts may stay on, and the holder is never preempted |
 //! | run loop, thief, at the hand | who swaps a slot's task out has it; nobody follows a pointer that it does not have |
 //! | thief, thief of the thief | nobody holds two of these locks: what is stolen is out of one queue before it is put into the other |
+//! | steal, a look of the victim that goes idle or is interrupted in a thread | what was woken may be in the thief's hands at that moment: the thief kicks it for what it leaves |
 //! | steal, wake | a task in a queue is SCHEDULED, so a wake pushes nothing; its home is changed before the next poll, which publishes it |
 //!
 //! A task that is woken while no other is ready goes from the stack to its poll. Else a run loop takes the queue's
@@ -22,13 +23,13 @@
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
-use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom, fence};
-use crate::cpu::CpuLocal;
+use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom};
 use crate::task::Header;
 
 mod fifo;
 mod round;
 mod stack;
+mod theft;
 
 pub(crate) use fifo::Fifo;
 pub(crate) use round::Round;
@@ -254,72 +255,6 @@ impl RunQueue {
     fn len_of_hand(&self) -> usize {
         self.hand.iter().filter(|slot| !slot.load(Ordering::Relaxed).is_null()).count()
     }
-
-    /// Takes half of what is ready on `victim`, but not more than `most`, for `thief`, whose queue this is. Returns how
-    /// many.
-    ///
-    /// A thief without work takes those that were ready for longest: the poll that they wait behind may be a long one.
-    /// Else what is taken goes behind what stands here, and those before which not so many stand there are left: where
-    /// that is not more than [`MOST_STOLEN`](fifo::MOST_STOLEN), nobody comes later to its turn by being moved, however
-    /// often.
-    ///
-    /// # Safety
-    /// Only for the thief's run loop, between polls.
-    pub(crate) unsafe fn steal(
-        &self,
-        thief: &'static CpuLocal,
-        victim: &'static CpuLocal,
-        most: usize,
-    ) -> usize {
-        // SAFETY: the caller is a run loop; the two queues are reached one after the other.
-        unsafe {
-            let threads = self.threads.load(Ordering::Relaxed);
-            let tasks = self.queued.load(Ordering::Relaxed).saturating_sub(threads);
-            let mut loot = victim.ready.with(|queues| {
-                queues.take_woken(&victim.woken_tasks, &victim.woken_threads);
-                let tasks = queues.take_tasks(most, tasks.saturating_sub(victim.ready.len_of_hand()));
-                let threads = queues.threads.take_half(most - tasks.len(), threads);
-                (tasks, threads)
-            });
-            // The victim may have looked while what it was woken for was neither in the stacks nor in the queues.
-            if victim.ready.has_tasks() || victim.ready.has_threads() {
-                fence(Ordering::SeqCst);
-                victim.rouse();
-            }
-            if loot.0.len() + loot.1.len() == 0 {
-                victim.ready.take_hand(&mut loot.0, most);
-            }
-            let stolen = loot.0.len() + loot.1.len();
-            if stolen > 0 {
-                loot.0.move_to(thief);
-                loot.1.move_to(thief);
-                self.with(|queues| {
-                    queues.tasks.append(loot.0);
-                    queues.threads.append(loot.1);
-                });
-            }
-            stolen
-        }
-    }
-
-    /// Takes half of what lies in the hand, from its end, in the order in which it lies there. For a thief with no loot.
-    fn take_hand(&self, loot: &mut Fifo, most: usize) {
-        let movable = self.hand.iter().filter(|slot| is_movable(slot.load(Ordering::Relaxed))).count();
-        for slot in self.hand.iter().rev() {
-            if loot.len() == movable.div_ceil(2).min(most) {
-                return;
-            }
-            let task = slot.load(Ordering::Relaxed);
-            if is_movable(task)
-                && slot
-                    .compare_exchange(task, core::ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                // SAFETY: taken out of the hand, so ours, and alive.
-                unsafe { loot.push_front(task) };
-            }
-        }
-    }
 }
 
 /// In a hand, bit 0 of a pointer says that the task is pinned: thieves may not look into a task to find out.
@@ -346,15 +281,6 @@ impl Queues {
             self.tasks.append_taken(tasks.take());
             self.threads.append_taken(threads.take());
         }
-    }
-
-    /// As [`Fifo::take_half`], for the tasks.
-    fn take_tasks(&mut self, most: usize, behind: usize) -> Fifo {
-        let taken = self.tasks.take_half(most, behind);
-        // Those before them are still of this round. What is pinned in between is of the next one then.
-        let first = self.left.min(behind);
-        self.left = first + (self.left - first).saturating_sub(taken.len());
-        taken
     }
 
     /// Takes out the first thread, and counts its slots.
