@@ -37,7 +37,7 @@ pub(crate) fn idle() -> Idled {
     let nothing = !is_called && !has_work() && !has_ready_thread() && !victims(cpu).any(has_surplus);
     let mut idled = Idled::Slept;
     if nothing {
-        if watch(cpu, before) {
+        if watch(cpu) {
             idled = Idled::Watching;
         }
         platform().idle();
@@ -66,7 +66,7 @@ fn is_seen(other: &CpuLocal) -> bool {
 
 /// Watches over those in whose polls something was woken, unless somebody does. For a CPU that has said that it sleeps,
 /// with interrupts off; sets its alarm. False if there are none.
-pub(crate) fn watch(cpu: &'static CpuLocal, now: u64) -> bool {
+pub(crate) fn watch(cpu: &'static CpuLocal) -> bool {
     let mut look_at = None;
     for other in victims(cpu).filter(|other| is_polling(other) && has_woken(other)) {
         let taken =
@@ -76,7 +76,7 @@ pub(crate) fn watch(cpu: &'static CpuLocal, now: u64) -> bool {
             if !is_seen(other) {
                 other.seen_current.store(other.current.load(Ordering::Relaxed), Ordering::Relaxed);
                 other.seen_polls.store(other.polls.load(Ordering::Relaxed), Ordering::Relaxed);
-                other.seen_at.store(now, Ordering::Relaxed);
+                other.seen_at.store(platform().now(), Ordering::Relaxed);
             }
             let over_at = other.seen_at.load(Ordering::Relaxed).saturating_add(WATCH_NS);
             look_at = Some(look_at.map_or(over_at, |at: u64| at.min(over_at)));

