@@ -105,7 +105,30 @@ impl Awake {
         let cpu = local();
         let before = cpu.sleeping.swap(false, Ordering::Relaxed);
         fence_after_update();
+        // As at the end of `idle`.
+        cpu.owes_look.store(true, Ordering::Relaxed);
         Awake { cpu, before }
+    }
+}
+
+/// The thread's CPU is one of that machine until this is dropped: before the thread's own destructors run, as who waits
+/// for the end of a scope does not wait for those.
+struct Member(&'static CpuLocal);
+
+impl Member {
+    fn new(machine: u32) -> Self {
+        let cpu = local();
+        cpu.machine.store(machine, Ordering::Relaxed);
+        // As in `CpuLocal::bind`.
+        cpu.call_attention();
+        fence(Ordering::SeqCst);
+        Member(cpu)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        leave_machine(self.0);
     }
 }
 
@@ -310,7 +333,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// As [`block_on`], while `cpus - 1` further threads run as CPUs of the same machine, which steal each other's
 /// tasks. For tests of what happens on several CPUs at once; the clock is the real one.
 ///
-/// Tasks that are not done when the future is are not run any more.
+/// Tasks that are not done when the future is are not run any more, and the further CPUs are not listed any more.
 ///
 /// # Panics
 /// With simulated time, and as [`block_on`].
@@ -333,13 +356,9 @@ pub fn block_on_cpus<F: Future>(cpus: u32, future: F) -> F::Output {
             let (tell, told) = std::sync::mpsc::channel();
             let stop = &stop;
             scope.spawn(move || {
+                let member = Member::new(machine);
                 let _awake = Awake::new();
-                let cpu = local();
-                cpu.machine.store(machine, Ordering::Relaxed);
-                // As in `CpuLocal::bind`.
-                cpu.call_attention();
-                fence(Ordering::SeqCst);
-                let _ = tell.send(cpu);
+                let _ = tell.send(member.0);
                 let mut run_loop = RunLoop::new();
                 while !stop.load(Ordering::SeqCst) {
                     let until = run_loop.poll_until(MOST_AT_ONCE, |_| stop.load(Ordering::Relaxed));

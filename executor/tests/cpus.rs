@@ -282,3 +282,17 @@ fn a_thread_without_a_run_loop_holds_up_no_grace_period() {
     block_on(async {});
     block_on_cpus(2, grace_period());
 }
+
+#[test]
+fn no_cpu_is_listed_any_more_when_its_machine_is_left() {
+    for round in 0..200 {
+        block_on_cpus(CPUS, async move {
+            assert_eq!(cpus().count(), CPUS as usize);
+            if round == 0 {
+                // What is not done is not run any more, and does not hold its CPU back.
+                drop(Builder::new().cpu(another_cpu()).spawn(std::future::pending::<()>()));
+            }
+        });
+        assert_eq!(cpus().map(CpuLocal::id).collect::<Vec<_>>(), [current_cpu()], "after round {round}");
+    }
+}
