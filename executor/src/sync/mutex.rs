@@ -19,6 +19,10 @@ use crate::lock::{SpinGuard, SpinLock};
 use crate::reason::{WaitReason, waits_for_on};
 use crate::waiter::{Stage, Waiter, Waiters, give_first};
 
+mod owned;
+
+pub use owned::OwnedMutexGuard;
+
 const UNLOCKED: u32 = 0;
 const LOCKED: u32 = 1;
 /// Locked, and somebody may wait in the queue.

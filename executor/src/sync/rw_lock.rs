@@ -9,6 +9,10 @@ use super::{Semaphore, SemaphorePermit, TryLockError};
 use crate::atomic::const_unless_loom;
 use crate::reason::WaitReason;
 
+mod owned;
+
+pub use owned::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
+
 /// Many readers or one writer, across `await` if need be. First come, first served: readers do not overtake a
 /// waiting writer, nor writers a waiting reader. Not poisoned by anything; not for interrupt handlers.
 pub struct RwLock<T: ?Sized> {
