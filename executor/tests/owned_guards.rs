@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use executor::host::{block_on, run_until_idle};
+use executor::host::{block_on, run_until_idle, simulate_time};
 use executor::sync::{Mutex, OwnedMutexGuard, RwLock, TryLockError};
 use executor::{spawn, yield_now};
 
@@ -16,6 +16,8 @@ fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
 
 #[test]
 fn an_owned_guard_excludes_moves_into_a_task_and_unlocks_when_dropped() {
+    // Who waits for ever then panics.
+    simulate_time();
     let mutex = Arc::new(Mutex::new(1));
     let mut guard = block_on(Arc::clone(&mutex).lock_owned());
     assert!(Arc::ptr_eq(OwnedMutexGuard::mutex(&guard), &mutex));
@@ -86,6 +88,7 @@ fn an_owned_wait_that_is_dropped_gives_its_place_and_its_lock_on() {
 
 #[test]
 fn owned_readers_share_and_an_owned_writer_does_not() {
+    simulate_time();
     let lock = Arc::new(RwLock::new(1));
     let readers = [(); 2].map(|()| block_on(Arc::clone(&lock).read_owned()));
     assert_eq!(readers.each_ref().map(|reader| **reader), [1, 1]);
