@@ -95,6 +95,8 @@ fn awake<R>(f: impl FnOnce() -> R) -> R {
     let cpu = local();
     cpu.sleeping.store(false, Ordering::Relaxed);
     fence(Ordering::SeqCst);
+    // As at the end of `idle`.
+    cpu.owes_look.store(true, Ordering::Relaxed);
     let result = f();
     cpu.sleeping.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);

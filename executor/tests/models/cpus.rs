@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use executor::host::{run_ready, run_until};
-use executor::{Builder, JoinHandle, current_cpu, grace_period, spawn, yield_now};
+use executor::{Builder, JoinHandle, cpus, current_cpu, grace_period, spawn, yield_now};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -83,17 +83,20 @@ fn a_push_in_a_long_poll_meets_a_cpu_that_goes_idle() {
 
 #[test]
 fn a_thief_that_moves_what_was_woken_meets_the_victims_last_look() {
-    bounded_model(1, || {
+    bounded_model(2, || {
         let (flag, stays, waker) = flag_task_of(Builder::new().cpu(current_cpu()));
-        // Its poll wakes the pinned one, while another one lies in the hand: for that a thief comes, and first moves what
-        // was woken from the stack to the queue. Should both polls be over meanwhile, the victim finds nothing.
+        // A thief comes for the second, and finds instead what that one wakes: it moves this from the stack to the queue
+        // while the victim finds nothing in either.
+        drop(spawn(poll_fn(|_| {
+            thread::yield_now();
+            Poll::Ready(())
+        })));
         drop(spawn(poll_fn(move |_| {
             flag.store(true, Ordering::Relaxed);
             waker.wake_by_ref();
             thread::yield_now();
             Poll::Ready(())
         })));
-        drop(spawn(async {}));
         let stays = Arc::new(stays);
         let seen = Arc::clone(&stays);
         let thief = thread::spawn(move || {
@@ -107,27 +110,60 @@ fn a_thief_that_moves_what_was_woken_meets_the_victims_last_look() {
     });
 }
 
+/// What a CPU stops at in the middle of a poll.
+struct Gate {
+    is_open: AtomicBool,
+    opened: loom::sync::Notify,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Gate { is_open: AtomicBool::new(false), opened: loom::sync::Notify::new() }
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.opened.notify();
+    }
+
+    fn pass(&self) {
+        while !self.is_open.load(Ordering::Relaxed) {
+            self.opened.wait();
+        }
+    }
+}
+
 #[test]
 fn a_cpu_that_is_roused_meets_work_of_its_own() {
     /// Who of the sleeping ones is roused first.
     const NEWEST: u32 = 2;
     bounded_model(1, || {
-        let (flag, woken, waker) = flag_task();
-        let (woken, thief) = thief_until_finished(woken);
-        let [done, spins, waits] = [(); 3].map(|()| Arc::clone(&woken));
-        let other = thread::spawn(move || run_until(|| done.is_finished()));
+        let gates = [(); 2].map(|()| Arc::new(Gate::new()));
         let hog = spawn(poll_fn(move |_| {
-            let spins = Arc::clone(&spins);
-            drop(Builder::new().cpu(NEWEST).try_spawn(async move { spin_until_finished(&spins) }));
-            flag.store(true, Ordering::Relaxed);
-            waker.wake_by_ref();
-            spin_until_finished(&waits);
+            // The others come into being, and mostly fall asleep.
+            while cpus().count() <= NEWEST as usize {
+                thread::yield_now();
+            }
+            let ([own, others], opens) = (gates.clone(), gates.clone());
+            drop(Builder::new().cpu(NEWEST).spawn(async move { others.pass() }));
+            drop(spawn(async move { opens.iter().for_each(|gate| gate.open()) }));
+            own.pass();
             Poll::Ready(())
         }));
+        let hog = Arc::new(hog);
+        let others = [(); 2].map(|()| {
+            let seen = Arc::clone(&hog);
+            thread::spawn(move || {
+                run_until(|| seen.is_finished());
+                // What it may not have come to.
+                run_ready();
+            })
+        });
         run_until(|| hog.is_finished());
-        thief.join().unwrap();
-        other.join().unwrap();
-        drop(woken);
+        drop(hog);
+        for other in others {
+            other.join().unwrap();
+        }
     });
 }
 
