@@ -13,32 +13,44 @@ use crate::task::{Header, TaskRef};
 
 /// What is told to whoever watches, each event at the place where it happens. All do nothing unless they are written.
 ///
-/// A hook must not panic, wait, or spawn, wake or abort a task. [`woken`](Hooks::woken) and
-/// [`aborted`](Hooks::aborted) are called in any context, also by interrupt handlers and with spin locks held, so they
-/// take no lock, allocate nothing and free nothing; the others are called with interrupts on, by tasks, threads and
-/// run loops. Events of one task come one after the other, but for wakes and aborts, which come whenever they like.
+/// A hook must not panic, wait, or spawn, wake or abort a task. Who calls it:
+///
+/// | hook | called by |
+/// | --- | --- |
+/// | [`woken`](Hooks::woken), [`aborted`](Hooks::aborted) | anybody, also interrupt handlers, and with spin locks held: so it takes no lock, allocates nothing and frees nothing |
+/// | [`spawned`](Hooks::spawned) | whoever spawns: a task, a thread or the boot code, perhaps with interrupts off or a spin lock held |
+/// | the others | run loops, with interrupts on and no lock held |
+///
+/// Events of one task come one after the other, but for aborts, which come whenever they like.
 pub trait Hooks: Sync {
-    /// A task is spawned, and about to be ready.
+    /// A task is spawned: [`tasks`](crate::tasks) lists it already, as ready, and it is queued next. Not told where there
+    /// is no memory for one.
     fn spawned(&self, _task: &TaskRef) {}
 
     /// A waiting task is about to be ready, other than by an abort. A wake of one that is ready or polled already is
     /// not told.
     fn woken(&self, _task: &TaskRef) {}
 
-    /// This CPU begins to poll a task, or to drop the future of one that was aborted.
+    /// This CPU begins to poll a task, or to drop the future of one that was aborted. It is the
+    /// [`current_task`](crate::current_task) already.
     fn poll_begins(&self, _task: &TaskRef) {}
 
-    /// That is over, and took so many nanoseconds. `done`: the future is gone.
+    /// That is over, and took so many nanoseconds. `done`: the future is gone. The task still shows as running, and is the
+    /// current one.
     fn poll_ends(&self, _task: &TaskRef, _nanos: u64, _done: bool) {}
 
-    /// A task waits from here on: its poll has ended, and no wake came meanwhile. The reason is the first that was
-    /// noted in that poll, if one was.
+    /// A task is about to wait: its poll has ended, right before [`poll_ends`](Hooks::poll_ends) was told, and no wake
+    /// had come until then. It still shows as running. One that is woken between this look and the end of its running
+    /// does not wait but is queued again, and that wake is not told. The reason is the first that was noted in that
+    /// poll, if one was.
     fn parked(&self, _task: &TaskRef, _reason: Option<WaitReason>) {}
 
-    /// Somebody asks for the end of a task, which may be over by itself before.
+    /// Somebody asks for the end of a task, each time that somebody does: it may be over by itself before, or be over
+    /// already. Threads are not aborted, and so not told of.
     fn aborted(&self, _task: &TaskRef) {}
 
-    /// This CPU takes a ready task over from another one, whose number [`TaskRef::cpu`] still gives.
+    /// This CPU takes a ready task over from another one, whose number [`TaskRef::cpu`] still gives. It is in no queue at
+    /// this moment.
     fn stolen(&self, _task: &TaskRef) {}
 }
 

@@ -6,7 +6,8 @@
 //! # Principles
 //! - **One allocation a task**: a header of 64 bytes, then the future, later its output in the same place. Waits,
 //!   sleeps and wakes allocate nothing: their entries are part of the futures.
-//! - **A wake is one atomic OR and one push.** It takes no lock, frees nothing, and may come from anywhere.
+//! - **A wake by reference is one atomic OR, and a push if the task waited; one by value gives its reference back in the
+//!   same step, by compare-and-swap.** It takes no lock, frees nothing, and may come from anywhere.
 //! - **Everything may be dropped at any time.** Each public future says under *Cancellation* what that does.
 //! - **Every wait has a reason** ([`WaitReason`]) and a beginning, for `ps`: [`tasks`], [`TaskRef::wait`].
 //! - **Timers are never early.**

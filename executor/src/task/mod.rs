@@ -140,8 +140,8 @@ impl Builder {
         self
     }
 
-    /// Polls it on this CPU and nowhere else. Without, it starts on the CPU that spawns it, and moves when
-    /// another one is idle.
+    /// Polls it on this CPU and nowhere else. Without, it is queued on the CPU that spawns it, and moves whenever it
+    /// stands there ready and another one is idle or has less to do.
     #[must_use]
     pub const fn cpu(mut self, id: u32) -> Self {
         self.cpu = Some(id);
