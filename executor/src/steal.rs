@@ -73,7 +73,8 @@ pub(crate) fn balance(cpu: &'static CpuLocal) {
         // It does not know yet how much it has to do.
         return;
     }
-    let own = cpu.ready.len();
+    // One that is ready again and again without another stands in no queue.
+    let own = cpu.ready.len().max(1);
     let load = |other: &CpuLocal| other.ready.len() + 1;
     let Some(busiest) = victims(cpu).filter(|other| has_surplus(other)).max_by_key(|other| load(other))
     else {
