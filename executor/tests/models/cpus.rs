@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use executor::host::{run_ready, run_until};
-use executor::{Builder, JoinHandle, cpus, current_cpu, grace_period, spawn, yield_now};
+use executor::{Builder, JoinHandle, current_cpu, grace_period, spawn, yield_now};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -107,63 +107,6 @@ fn a_thief_that_moves_what_was_woken_meets_the_victims_last_look() {
         run_until(|| stays.is_finished());
         drop(stays);
         thief.join().unwrap();
-    });
-}
-
-/// What a CPU stops at in the middle of a poll.
-struct Gate {
-    is_open: AtomicBool,
-    opened: loom::sync::Notify,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Gate { is_open: AtomicBool::new(false), opened: loom::sync::Notify::new() }
-    }
-
-    fn open(&self) {
-        self.is_open.store(true, Ordering::Relaxed);
-        self.opened.notify();
-    }
-
-    fn pass(&self) {
-        while !self.is_open.load(Ordering::Relaxed) {
-            self.opened.wait();
-        }
-    }
-}
-
-#[test]
-fn a_cpu_that_is_roused_meets_work_of_its_own() {
-    /// Who of the sleeping ones is roused first.
-    const NEWEST: u32 = 2;
-    bounded_model(1, || {
-        let gates = [(); 2].map(|()| Arc::new(Gate::new()));
-        let hog = spawn(poll_fn(move |_| {
-            // The others come into being, and mostly fall asleep.
-            while cpus().count() <= NEWEST as usize {
-                thread::yield_now();
-            }
-            let ([own, others], opens) = (gates.clone(), gates.clone());
-            drop(Builder::new().cpu(NEWEST).spawn(async move { others.pass() }));
-            drop(spawn(async move { opens.iter().for_each(|gate| gate.open()) }));
-            own.pass();
-            Poll::Ready(())
-        }));
-        let hog = Arc::new(hog);
-        let others = [(); 2].map(|()| {
-            let seen = Arc::clone(&hog);
-            thread::spawn(move || {
-                run_until(|| seen.is_finished());
-                // What it may not have come to.
-                run_ready();
-            })
-        });
-        run_until(|| hog.is_finished());
-        drop(hog);
-        for other in others {
-            other.join().unwrap();
-        }
     });
 }
 
