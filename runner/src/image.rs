@@ -2,11 +2,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use crate::build_aside::BuildAside;
 use crate::toolchain::Toolchain;
 use crate::workspace::{Profile, Program, Workspace};
 
@@ -38,7 +38,7 @@ pub struct BootImage {
     pub symbols: PathBuf,
 }
 
-/// Packs `kernel` for `firmware` with the [`image_tool`]. Waits for another runner that is packing the same kernel.
+/// Packs `kernel` for `firmware` with the tool of [`ToolBuild`]. Waits for another runner that is packing the same kernel.
 ///
 /// # Errors
 /// When a tool or the disk fails.
@@ -86,47 +86,46 @@ pub fn strip(toolchain: &Toolchain, elf: &Path, stripped: &Path) -> Result<()> {
     run(strip, &format!("stripping {}", elf.display()))
 }
 
-/// The image tool, built when it is not there or old. It has a target folder of its own, so it may be built beside
-/// other things.
-///
-/// # Errors
-/// When cargo fails; it has told why by then.
-pub fn image_tool(workspace: &Workspace) -> Result<PathBuf> {
-    let tool = workspace.target_folder("image")?.join("debug/faultline-image");
-    let first = !tool.is_file();
-    if first {
-        eprintln!(
-            "faultline: building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; \
-             this takes some minutes and happens once"
-        );
-    }
-    let mut cargo = workspace.cargo("build", "image")?;
-    cargo.args(["-p", "faultline-image"]).env("RUSTC_BOOTSTRAP", "1").stdin(Stdio::null());
-    if !first {
-        cargo.arg("--quiet");
-    }
-    let done =
-        with_progress(|| cargo.status(), "building the boot stages").context("cargo does not start")?;
-    if !done.success() {
-        bail!("the boot stages could not be built (`cargo run -- doctor` checks what they need)");
-    }
-    Ok(tool)
+/// The image tool while it is being looked after. It has a target folder of its own, so it is built beside other things;
+/// dropping this ends the build.
+pub struct ToolBuild {
+    tool: PathBuf,
+    build: BuildAside,
 }
 
-/// Tells on standard error, every 20 s, that `work` goes on.
-fn with_progress<T>(work: impl FnOnce() -> T, what: &str) -> T {
-    let (done, wait) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let start = Instant::now();
-            while wait.recv_timeout(Duration::from_secs(20)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("faultline: still {what}, {} s so far", start.elapsed().as_secs());
-            }
-        });
-        let result = work();
-        drop(done);
-        result
-    })
+impl ToolBuild {
+    /// Begins to build the tool, which is quick when it is there already.
+    ///
+    /// # Errors
+    /// When cargo does not start.
+    pub fn begin(workspace: &Workspace) -> Result<Self> {
+        let tool = workspace.target_folder("image")?.join("debug/faultline-image");
+        let first = !tool.is_file();
+        if first {
+            eprintln!(
+                "faultline: building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; \
+                 this takes some minutes and happens once"
+            );
+        }
+        let mut cargo = workspace.cargo("build", "image")?;
+        cargo.args(["-p", "faultline-image"]).env("RUSTC_BOOTSTRAP", "1").stdin(Stdio::null());
+        if !first {
+            cargo.arg("--quiet");
+        }
+        let build = BuildAside::start(cargo, "building the boot stages").context("cargo does not start")?;
+        Ok(Self { tool, build })
+    }
+
+    /// Waits for the tool, and says where it is.
+    ///
+    /// # Errors
+    /// When cargo fails; it has told why by then.
+    pub fn finish(self) -> Result<PathBuf> {
+        if !self.build.wait().context("cargo cannot be waited for")?.success() {
+            bail!("the boot stages could not be built (`cargo run -- doctor` checks what they need)");
+        }
+        Ok(self.tool)
+    }
 }
 
 fn run(mut command: Command, what: &str) -> Result<()> {

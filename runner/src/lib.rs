@@ -10,6 +10,7 @@
 //!
 //! Errors that end before the machine runs, or because of its surroundings, are [`anyhow::Error`]s whose
 //! text is one sentence for the user.
+mod build_aside;
 pub mod cli;
 pub mod control;
 pub mod disk;

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::Cli;
 use crate::disk::{self, Disk};
 use crate::host::{self, Kvm};
-use crate::image::{self, Firmware};
+use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
 use crate::qemu::{MAX_DISKS, MachineConfig};
@@ -33,14 +33,11 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
 
     let workspace = Workspace::find()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
-    // The first time the image tool takes longer than all the rest.
-    let (tool, kernels, disks) = thread::scope(|scope| {
-        let tool = scope.spawn(|| image::image_tool(&workspace));
-        let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile);
-        let disks = if kernels.is_ok() { all_disks(cli, &workspace, disks) } else { Ok(Vec::new()) };
-        (tool.join().expect("the thread does not panic"), kernels, disks)
-    });
-    let (kernels, tool) = (kernels?, tool?);
+    // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
+    let tool = ToolBuild::begin(&workspace)?;
+    let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile)?;
+    let disks = all_disks(cli, &workspace, disks)?;
+    let tool = tool.finish()?;
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
     let console = cli.console || (cli.exec.is_none() && io::stdin().is_terminal());
@@ -49,7 +46,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         memory_mib: cli.memory,
         cpus: cli.smp,
         accelerator,
-        disks: disks?,
+        disks,
         display: cli.display,
         icount: cli.icount,
         cmdline: cli.cmdline.clone(),

@@ -3,11 +3,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, RwLock};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use faultline::disk::{self, Disk};
 use faultline::host::{self, AcceleratorChoice, Kvm};
+use faultline::image::ToolBuild;
 use faultline::qemu::Accelerator;
 use faultline::workspace::Program;
 use faultline::{Firmware, MachineConfig, Profile, Workspace, image};
@@ -115,14 +115,12 @@ fn is_asked(arguments: &Arguments, name: &str) -> bool {
 fn build(storm: u32) -> Result<Built> {
     host::qemu_version()?;
     let workspace = Workspace::find()?;
-    let (image_tool, kernels, programs) = thread::scope(|scope| {
-        let image_tool = scope.spawn(|| image::image_tool(&workspace));
-        let kernels = build_kernels(&workspace);
-        let programs = workspace.build_user_programs(Profile::Release);
-        (image_tool.join().expect("the thread does not panic"), kernels, programs)
-    });
-    let (image_tool, kernels) = (image_tool?, kernels?);
-    let programs = disk::programs_disk(&workspace, &programs?)?;
+    // What does not compile is told before the image tool is there.
+    let image_tool = ToolBuild::begin(&workspace)?;
+    let kernels = build_kernels(&workspace)?;
+    let programs = workspace.build_user_programs(Profile::Release)?;
+    let programs = disk::programs_disk(&workspace, &programs)?;
+    let image_tool = image_tool.finish()?;
     let accelerator = AcceleratorChoice::Auto.decide(false, &Kvm::probe())?;
     Ok(Built {
         runner: build_runner(&workspace)?,
