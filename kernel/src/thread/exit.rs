@@ -26,7 +26,8 @@ pub enum EndReason {
     Killed,
 }
 
-/// An exception that ended a thread.
+/// An exception that ended a thread. Number 7 does so where there is no memory to keep a program's vector registers in,
+/// and in ring 0, which has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised {
     /// Which.
@@ -64,7 +65,7 @@ impl fmt::Display for Exception {
             4 => "an overflow",
             5 => "a bound range exceeded",
             6 => "an invalid opcode",
-            7 => "a vector instruction",
+            7 => "a vector instruction without registers for it",
             11 => "a missing segment",
             12 => "a stack segment fault",
             13 => "a general protection fault",
