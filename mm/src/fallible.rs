@@ -1,10 +1,11 @@
 //! Putting things on the heap so that a full heap is an answer: `Box::new` and `Arc::new` end the machine there.
-//! For all that a fault needs.
+//! For all that a fault needs, and all that others make in any number.
 #![allow(unsafe_code, reason = "what the allocator gives out becomes a box, or is counted and shared")]
 
 use alloc::alloc::alloc;
 use alloc::boxed::Box;
 use core::alloc::Layout;
+use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -25,6 +26,12 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
         place.write(value);
         Ok(Box::from_raw(place))
     }
+}
+
+/// Asks for the place of an `Arc<T>` and gives it back: the library's `Arc` has no way to say no. Who takes the place in the
+/// moment before the `Arc` does, takes it from what the kernel's heap leaves to those that cannot be refused.
+pub(crate) fn room_for_arc<T>() -> Result<(), OutOfMemory> {
+    try_box(MaybeUninit::<(usize, usize, T)>::uninit()).map(drop)
 }
 
 /// A value with several owners, like `Arc` without `Weak`. The last of them drops it.

@@ -26,7 +26,7 @@
 //!
 //! And beside that way: `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
 //! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away; and
-//! `fallible` makes a full heap an answer.
+//! `fallible` and `ordered_map` make a full heap an answer.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]
@@ -41,6 +41,7 @@ mod fallible;
 mod frame;
 mod mapping;
 mod memory;
+mod ordered_map;
 mod page_entry;
 mod page_index_map;
 mod page_request;

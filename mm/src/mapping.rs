@@ -5,7 +5,7 @@ use core::fmt;
 use alloc::sync::Arc;
 
 use crate::frame::Moment;
-use crate::{Access, VirtAddr, VmObject};
+use crate::{Access, OutOfMemory, VirtAddr, VmObject};
 
 /// What a mapping allows. The hardware cannot refuse reading where it allows writing or executing; `mm`
 /// refuses at the fault, so such a page is protected until its first use only.
@@ -78,6 +78,8 @@ pub enum MapError {
     BeyondObject,
     /// No free range is large enough.
     NoSpace,
+    /// There is no memory to note the change.
+    NoMemory,
 }
 
 impl fmt::Display for MapError {
@@ -90,7 +92,14 @@ impl fmt::Display for MapError {
             MapError::NotMapped => "a part of the range is not mapped",
             MapError::BeyondObject => "the object has fewer pages",
             MapError::NoSpace => "no free range is large enough",
+            MapError::NoMemory => "there is no memory to note it",
         })
+    }
+}
+
+impl From<OutOfMemory> for MapError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::NoMemory
     }
 }
 

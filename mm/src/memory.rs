@@ -1,7 +1,5 @@
 //! What everything in `mm` hangs off: the frames, the hardware, the objects by number, and the counters.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,6 +7,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
+use crate::ordered_map::{OrderedMap, Room};
 use crate::{FramePool, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
@@ -25,6 +24,14 @@ pub trait Hardware: Sync {
     ///
     /// Called with spin locks held and interrupts off, as above.
     fn forget(&self);
+
+    /// Whether a page that is touched for the first time may take some hundred bytes from the heap. If not, the fault
+    /// waits or is denied as if the heap were full: so faults leave something to those that cannot be refused.
+    ///
+    /// Called with spin locks held, as above.
+    fn heap_has_room(&self) -> bool {
+        true
+    }
 }
 
 /// One machine's memory: the root of everything else. There may be many in one program (each test has its
@@ -47,8 +54,11 @@ pub struct Memory {
 
 struct Objects {
     next: u32,
-    by_number: BTreeMap<u32, Weak<VmObject>>,
+    by_number: OrderedMap<u32, Weak<VmObject>>,
 }
+
+/// Memory to note one object.
+pub(crate) type ObjectRoom = Room<u32, Weak<VmObject>>;
 
 /// What has happened so far. Each is a count since the start.
 #[derive(Default)]
@@ -105,7 +115,7 @@ impl Memory {
         Self {
             frames: FramePool::new(window, regions),
             hardware,
-            objects: SpinLock::new("objects", Objects { next: 0, by_number: BTreeMap::new() }),
+            objects: SpinLock::new("objects", Objects { next: 0, by_number: OrderedMap::default() }),
             filling: AtomicUsize::new(0),
             counters: Counters::default(),
             forgetting: SpinLock::new("forgetting", ()),
@@ -156,20 +166,21 @@ impl Memory {
     }
 
     /// Gives a new object its number.
-    pub(crate) fn register(&self, object: &Weak<VmObject>) -> u32 {
+    pub(crate) fn register(&self, room: ObjectRoom, object: &Weak<VmObject>) -> u32 {
         let mut objects = self.objects.lock();
         loop {
             let number = objects.next;
             objects.next = number.wrapping_add(1);
-            if let Entry::Vacant(vacant) = objects.by_number.entry(number) {
-                vacant.insert(object.clone());
+            if objects.by_number.get(&number).is_none() {
+                objects.by_number.insert(room, number, object.clone());
                 return number;
             }
         }
     }
 
     pub(crate) fn unregister(&self, number: u32) {
-        self.objects.lock().by_number.remove(&number);
+        let object = self.objects.lock().by_number.remove(&number);
+        drop(object);
     }
 
     /// The object with this number, if it still lives.

@@ -4,14 +4,14 @@
 //! first page. A mapping of class *k* that shows page *p* starts less than 2^(k+1) pages before *p*, so one
 //! page's mappings are found without looking at all of them, however many and however different they are.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use crate::VirtAddr;
+use crate::ordered_map::{OrderedMap, Room};
 use crate::table::Table;
+use crate::{OutOfMemory, VirtAddr};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+pub(crate) struct Key {
     class: u32,
     first: u64,
     id: u64,
@@ -28,22 +28,36 @@ pub(crate) struct Shown {
 /// after the lock.
 #[derive(Default)]
 pub(crate) struct ReverseMap {
-    by_class: BTreeMap<Key, Shown>,
-    /// How many mappings each size class has.
-    classes: BTreeMap<u32, usize>,
+    by_class: OrderedMap<Key, Shown>,
+    /// The size classes that have mappings, a bit each.
+    classes: u64,
 }
+
+/// Memory to note one mapping.
+pub(crate) type NoteRoom = Room<Key, Shown>;
 
 fn key(first: u64, pages: u64, id: u64) -> Key {
     Key { class: pages.ilog2(), first, id }
 }
 
 impl ReverseMap {
+    pub(crate) fn room() -> Result<NoteRoom, OutOfMemory> {
+        Room::try_new()
+    }
+
     /// Notes that mapping `id` shows the `pages` pages from `first` on at `start`.
-    pub(crate) fn insert(&mut self, id: u64, first: u64, pages: u64, start: VirtAddr, table: Arc<Table>) {
+    pub(crate) fn insert(
+        &mut self,
+        room: NoteRoom,
+        id: u64,
+        first: u64,
+        pages: u64,
+        start: VirtAddr,
+        table: Arc<Table>,
+    ) {
         let key = key(first, pages, id);
-        *self.classes.entry(key.class).or_default() += 1;
-        let old = self.by_class.insert(key, Shown { pages, start, table });
-        debug_assert!(old.is_none(), "a mapping is noted once");
+        self.classes |= 1 << key.class;
+        self.by_class.insert(room, key, Shown { pages, start, table });
     }
 
     /// Whether a mapping is noted with these numbers.
@@ -56,26 +70,29 @@ impl ReverseMap {
     pub(crate) fn remove(&mut self, id: u64, first: u64, pages: u64) -> Option<Shown> {
         let key = key(first, pages, id);
         let shown = self.by_class.remove(&key)?;
-        if let Some(count) = self.classes.get_mut(&key.class) {
-            *count -= 1;
-            if *count == 0 {
-                self.classes.remove(&key.class);
-            }
+        let lowest = Key { class: key.class, first: 0, id: 0 };
+        if self.by_class.at_or_after(&lowest).is_none_or(|(next, _)| next.class != key.class) {
+            self.classes &= !(1 << key.class);
         }
         Some(shown)
     }
 
     /// Tells each place where `page` may be shown.
     pub(crate) fn for_each(&self, page: u64, mut told: impl FnMut(&Table, VirtAddr)) {
-        for &class in self.classes.keys() {
+        let mut classes = self.classes;
+        while classes != 0 {
+            let class = classes.trailing_zeros();
+            classes &= classes - 1;
             let reach = 1u64.checked_shl(class + 1).unwrap_or(u64::MAX);
-            let from = Key { class, first: page.saturating_sub(reach - 1), id: 0 };
-            let to = Key { class, first: page, id: u64::MAX };
-            for (key, shown) in self.by_class.range(from..=to) {
+            let mut from = Key { class, first: page.saturating_sub(reach - 1), id: 0 };
+            let last = Key { class, first: page, id: u64::MAX };
+            while let Some((key, shown)) = self.by_class.at_or_after(&from).filter(|(key, _)| *key <= last) {
                 let offset = page - key.first;
                 if offset < shown.pages {
                     told(&shown.table, shown.start.page_add(offset));
                 }
+                // Numbers of mappings are counted up from 0.
+                from = Key { id: key.id + 1, ..key };
             }
         }
     }

@@ -1,19 +1,22 @@
-//! A heap that is full at every possible point of a fault: an error for the one who asked, and nothing left behind.
+//! A heap that is full at every possible point of a fault or of a change of mappings: an error for the one who asked, and
+//! nothing left behind.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
 use common::cpus::{Busy, poll_once};
-use common::{Machine, page};
+use common::{Machine, PAGE, USER_RANGE, address, page, range};
 use executor::host::block_on_cpus;
 use mm::{
-    Access, AddressSpace, Denial, Fault, FaultOutcome, PageError, PageRequest, PageState, Pager, Placement,
-    Protection, VmObject,
+    Access, AddressSpace, Denial, Fault, FaultOutcome, Hardware, MapError, OutOfMemory, PageError,
+    PageRequest, PageState, PageTable, Pager, Placement, Protection, VirtAddr, VmObject,
 };
 
 /// The heap, which is full for a thread that has used up its allocations.
@@ -36,6 +39,9 @@ unsafe impl GlobalAlloc for Limited {
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // What is given back can be had again.
+        let left = LEFT.get();
+        LEFT.set(if left == usize::MAX { left } else { left + 1 });
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -94,10 +100,7 @@ impl Scene {
 
     /// One fault, for which everything is there or nothing.
     fn resolve(&self) -> FaultOutcome {
-        match poll_once(pin!(self.space.resolve(self.fault))) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => panic!("there is nothing to wait for"),
-        }
+        now(self.space.resolve(self.fault))
     }
 }
 
@@ -145,6 +148,105 @@ fn a_fault_without_heap_waits_while_there_is_no_frame_either() {
 
 fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn objects_and_spaces_without_heap_are_errors() {
+    let machine = Machine::new(64);
+    let free = machine.free();
+    let root = machine.window().root();
+    let all = address(USER_RANGE.start)..address(USER_RANGE.end);
+    let make = || {
+        let object = VmObject::try_zero(machine.memory, 8)?;
+        let table = PageTable::new_user(machine.memory, root)?;
+        Ok((object, AddressSpace::try_new(machine.memory, table, all.clone())?))
+    };
+    let mut refused = 0;
+    let made = loop {
+        match with_heap(refused, make) {
+            Err(OutOfMemory) => assert_eq!(machine.free(), free),
+            Ok(made) => break made,
+        }
+        refused += 1;
+    };
+    assert!(refused >= 4, "an object, its number, a space and its tables need the heap");
+    drop(made);
+    assert_eq!(machine.free(), free);
+}
+
+/// Two pages in the middle of eight.
+fn middle(start: VirtAddr) -> Range<VirtAddr> {
+    range(address(start.as_u64() + 3 * PAGE), 2)
+}
+
+#[test]
+fn changes_of_mappings_without_heap_are_errors_and_change_nothing() {
+    const PAGES: u64 = 8;
+    type Change = fn(&AddressSpace, &Arc<VmObject>, VirtAddr) -> Result<(), MapError>;
+    let map: Change =
+        |space, object, _| space.map(object, page(0), PAGES, Protection::READ, Placement::Anywhere).map(drop);
+    // A part in the middle: both ends split a mapping.
+    let unmap: Change = |space, _, start| now(space.unmap(middle(start)));
+    let protect: Change = |space, _, start| now(space.protect(middle(start), Protection::READ));
+    for (change, needed) in [(map, 2), (unmap, 4), (protect, 4)] {
+        let machine = Machine::new(64);
+        let space = machine.window();
+        let object = VmObject::zero(machine.memory, PAGES);
+        let start = space.map(&object, page(0), PAGES, Protection::READ_WRITE, Placement::Anywhere).unwrap();
+        let fault = machine.fault(middle(start).start.as_u64(), Access::Write);
+        assert_eq!(now(space.resolve(fault)), FaultOutcome::Resolved);
+        // What the processor itself needs of the host's heap is there.
+        machine.processor.invalidate(space.root(), start);
+        let before = space.stats();
+        let mut refused = 0;
+        while let Err(why) = with_heap(refused, || change(&space, &object, start)) {
+            assert_eq!(why, MapError::NoMemory);
+            let after = space.stats();
+            assert_eq!((after.mapped_pages, after.resident_pages), (before.mapped_pages, 1));
+            assert_eq!(object.stats().mappings, after.mappings);
+            assert_eq!(now(space.resolve(fault)), FaultOutcome::Resolved);
+            refused += 1;
+        }
+        assert!(refused >= needed, "{refused}");
+        assert_ne!(space.stats(), before);
+    }
+}
+
+#[test]
+fn what_is_mapped_is_unmapped_without_heap() {
+    let machine = Machine::new(64);
+    let space = machine.window();
+    let object = VmObject::zero(machine.memory, 1);
+    let starts: Vec<_> = (0..100)
+        .map(|_| space.map(&object, page(0), 1, Protection::READ_WRITE, Placement::Anywhere).unwrap())
+        .collect();
+    for start in starts {
+        assert_eq!(with_heap(0, || now(space.unmap(range(start, 1)))), Ok(()));
+    }
+    assert_eq!((space.stats().mappings, object.stats().mappings), (0, 0));
+}
+
+#[test]
+fn a_fault_for_which_the_heap_has_no_room_is_denied() {
+    for make in [zero, loaded] {
+        let scene = Scene::new(Machine::new(64), make);
+        let short = &scene.machine.processor.heap_is_short;
+        short.store(true, Relaxed);
+        assert_eq!(scene.resolve(), FaultOutcome::Denied(Denial::OutOfMemory));
+        assert_eq!(scene.object.state(page(TOUCHED)), PageState::Absent);
+        short.store(false, Relaxed);
+        assert_eq!(scene.resolve(), FaultOutcome::Resolved);
+        // What is there needs no room.
+        short.store(true, Relaxed);
+        assert_eq!(scene.resolve(), FaultOutcome::Resolved);
+    }
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match poll_once(pin!(future)) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("there is nothing to wait for"),
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::AddressSpace;
 use crate::frame::Moment;
 use crate::mapping::{Going, Mapping};
 use crate::page_table::LOOKS;
+use crate::reverse_map::ReverseMap;
 use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
 impl AddressSpace {
@@ -14,7 +15,7 @@ impl AddressSpace {
     /// faults. Never waits.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`; nothing is mapped then.
+    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing is mapped then.
     pub fn map(
         &self,
         object: &Arc<VmObject>,
@@ -36,10 +37,11 @@ impl AddressSpace {
             }
             Placement::Anywhere => mappings.find(pages)?,
         };
+        let (room, shown) = (mappings.room()?, ReverseMap::room()?);
         let id = self.memory.number_mapping();
-        object.note_mapping(id, first, pages, start, &self.table)?;
+        object.note_mapping(shown, id, first, pages, start, &self.table)?;
         let object = object.clone();
-        mappings.insert(Mapping { id, start, pages, object, first, protection, going: None });
+        mappings.insert(room, Mapping { id, start, pages, object, first, protection, going: None });
         Ok(start)
     }
 
@@ -47,7 +49,7 @@ impl AddressSpace {
     /// nothing happens. When it is done, no processor reaches the pages any more, and the range is free.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`; nothing is changed then.
+    /// `Empty`, `Unaligned`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is changed then.
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll faults find no mapping, and what
@@ -69,11 +71,11 @@ impl AddressSpace {
         {
             let mut mappings = self.mappings.lock();
             mappings.check(&range)?;
-            mappings.split(range.start, self.memory.number_mapping());
-            mappings.split(range.end, self.memory.number_mapping());
-            for mapping in mappings.within(&range) {
+            mappings.split(range.start, self.memory.number_mapping())?;
+            mappings.split(range.end, self.memory.number_mapping())?;
+            mappings.change_within(&range, |mapping| {
                 mapping.going.get_or_insert(Going::Marked);
-            }
+            });
             self.table.advance_generation();
         }
         let mut rest = range;
@@ -109,8 +111,7 @@ impl AddressSpace {
 
     /// The first mapping that is being unmapped.
     pub(super) fn first_going(&self, range: &Range<VirtAddr>) -> Option<Mapping> {
-        let mut mappings = self.mappings.lock();
-        mappings.within(range).find(|mapping| mapping.going.is_some()).map(|mapping| mapping.clone())
+        self.mappings.lock().within(range).find(|mapping| mapping.going.is_some()).cloned()
     }
 
     /// Clears a mapping's pages and makes its object forget it. Two may do so at a time, or one after the other.
@@ -124,7 +125,8 @@ impl AddressSpace {
     /// others are just being taken in this space.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`; nothing is changed then.
+    /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing is
+    /// changed then.
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll the change is made, but other
@@ -138,8 +140,8 @@ impl AddressSpace {
                 let mapping = mappings.at(at).filter(|mapping| mapping.going.is_none());
                 at = mapping.ok_or(MapError::NotMapped)?.end();
             }
-            mappings.split(range.start, self.memory.number_mapping());
-            mappings.split(range.end, self.memory.number_mapping());
+            mappings.split(range.start, self.memory.number_mapping())?;
+            mappings.split(range.end, self.memory.number_mapping())?;
             let less = mappings.protect(self.memory.frames(), &range, protection);
             self.table.advance_generation();
             less
@@ -182,10 +184,7 @@ impl AddressSpace {
     pub(super) fn hide_all(&self, range: Range<VirtAddr>) {
         let mut rest = range;
         while !rest.is_empty() {
-            let found = {
-                let mut mappings = self.mappings.lock();
-                mappings.within(&rest).next().map(|mapping| mapping.clone())
-            };
+            let found = self.mappings.lock().within(&rest).next().cloned();
             let Some(mapping) = found else { return };
             let hidden = mapping.object.hide_range(&mapping, mapping.end().min(rest.end), &self.table);
             // Another has split it meanwhile, or unmapped it: then it is looked for again, or cleared already.

@@ -1,18 +1,21 @@
 //! The mappings of an address space, by address.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use core::ops::Range;
 
 use crate::address::PAGE_BYTES;
 use crate::frame::{FramePool, Moment};
 use crate::mapping::{Going, Mapping};
-use crate::{MapError, Protection, VirtAddr};
+use crate::ordered_map::{OrderedMap, Room};
+use crate::reverse_map::ReverseMap;
+use crate::{MapError, OutOfMemory, Protection, VirtAddr};
 
 /// What the address space's lock guards.
 pub(super) struct Mappings {
     range: Range<VirtAddr>,
-    by_start: BTreeMap<VirtAddr, Mapping>,
-    /// Mappings whose pages are cleared, and that go when all CPUs were waited for, in order of time.
+    by_start: OrderedMap<VirtAddr, Mapping>,
+    /// Mappings whose pages are cleared, and that go when all CPUs were waited for, in order of time. There is room
+    /// for all mappings.
     cleared: VecDeque<Cleared>,
     /// How many are taking rights out of the tables at this moment. A thread that is ended in the middle stays
     /// among them, and then every protection waits.
@@ -37,7 +40,7 @@ impl Mappings {
         let hint = range.start;
         Self {
             range,
-            by_start: BTreeMap::new(),
+            by_start: OrderedMap::default(),
             cleared: VecDeque::new(),
             taking: 0,
             taken: None,
@@ -52,25 +55,44 @@ impl Mappings {
 
     /// The mapping that shows something at `address`, one that is being unmapped included.
     pub(super) fn at(&self, address: VirtAddr) -> Option<&Mapping> {
-        let (_, mapping) = self.by_start.range(..=address).next_back()?;
+        let (_, mapping) = self.by_start.at_or_before(&address)?;
         (address < mapping.end()).then_some(mapping)
     }
 
-    /// The mappings that reach into `range`, which is not empty, by start. Callers split at the ends first: what still reaches out
-    /// of it then is being unmapped.
-    pub(super) fn within(&mut self, range: &Range<VirtAddr>) -> impl Iterator<Item = &mut Mapping> {
-        let from = self.at(range.start).map_or(range.start, |mapping| mapping.start);
-        self.by_start.range_mut(from..range.end).map(|(_, mapping)| mapping)
+    /// The mappings that reach into `range`, which is not empty, by start. Callers split at the ends first: what still
+    /// reaches out of it then is being unmapped.
+    pub(super) fn within(&self, range: &Range<VirtAddr>) -> impl Iterator<Item = &Mapping> {
+        let end = range.end;
+        let first = self.at(range.start).or_else(|| self.next(range.start));
+        core::iter::successors(first, |mapping| self.next(mapping.end()))
+            .take_while(move |next| next.start < end)
+    }
+
+    /// Changes each of them.
+    pub(super) fn change_within(&mut self, range: &Range<VirtAddr>, mut change: impl FnMut(&mut Mapping)) {
+        let mut next = self.within(range).next().map(|mapping| mapping.start);
+        while let Some(mapping) = next.and_then(|start| self.by_start.get_mut(&start)) {
+            change(mapping);
+            let end = mapping.end();
+            next = self.next(end).map(|next| next.start).filter(|start| *start < range.end);
+        }
     }
 
     /// The first mapping at or after `address`.
     fn next(&self, address: VirtAddr) -> Option<&Mapping> {
-        self.by_start.range(address..).next().map(|(_, mapping)| mapping)
+        self.by_start.at_or_after(&address).map(|(_, mapping)| mapping)
     }
 
-    pub(super) fn insert(&mut self, mapping: Mapping) {
+    /// Memory for one mapping more.
+    pub(super) fn room(&mut self) -> Result<Room<VirtAddr, Mapping>, OutOfMemory> {
+        let missing = self.by_start.len() + 1 - self.cleared.len();
+        self.cleared.try_reserve(missing).map_err(|_| OutOfMemory)?;
+        Room::try_new()
+    }
+
+    pub(super) fn insert(&mut self, room: Room<VirtAddr, Mapping>, mapping: Mapping) {
         self.pages += mapping.pages;
-        self.by_start.insert(mapping.start, mapping);
+        self.by_start.insert(room, mapping.start, mapping);
     }
 
     /// Notes that the pages of a mapping are cleared, and says since when, which another may have noted. `None`
@@ -96,10 +118,10 @@ impl Mappings {
         protection: Protection,
     ) -> bool {
         let mut less = self.taking > 0 || self.taken.is_some_and(|taken| !frames.is_over(taken));
-        for mapping in self.within(range) {
+        self.change_within(range, |mapping| {
             less |= !protection.includes(mapping.protection);
             mapping.protection = protection;
-        }
+        });
         self.taking += usize::from(less);
         less
     }
@@ -128,8 +150,7 @@ impl Mappings {
         }
         let mapping = self.by_start.remove(&start)?;
         self.pages -= mapping.pages;
-        let gap =
-            self.by_start.range(..start).next_back().map_or(self.range.start, |(_, before)| before.end());
+        let gap = self.by_start.at_or_before(&start).map_or(self.range.start, |(_, before)| before.end());
         self.hint = self.hint.min(gap);
         Some(mapping)
     }
@@ -140,13 +161,14 @@ impl Mappings {
     }
 
     /// Makes a mapping that goes across `address` end there, and another one start there. Both show what
-    /// they showed. `id` is for the second. A mapping that is being unmapped stays whole.
-    pub(super) fn split(&mut self, address: VirtAddr, id: u64) {
+    /// they showed. `id` is for the second. A mapping that is being unmapped stays whole. Without memory, each does.
+    pub(super) fn split(&mut self, address: VirtAddr, id: u64) -> Result<(), OutOfMemory> {
         let across = |mapping: &&Mapping| mapping.start < address && mapping.going.is_none();
-        let Some(mapping) = self.at(address).filter(across) else { return };
+        let Some(mapping) = self.at(address).filter(across) else { return Ok(()) };
         let (start, mut second) = (mapping.start, mapping.clone());
+        let (room, shown) = (self.room()?, [ReverseMap::room()?, ReverseMap::room()?]);
         let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
-        second.object.split_mapping(second.id, second.first, second.pages, before, id);
+        second.object.split_mapping(shown, second.id, second.first, second.pages, before, id);
         second.id = id;
         second.start = address;
         second.first += before;
@@ -154,7 +176,8 @@ impl Mappings {
         if let Some(mapping) = self.by_start.get_mut(&start) {
             mapping.pages = before;
         }
-        self.by_start.insert(address, second);
+        self.by_start.insert(room, address, second);
+        Ok(())
     }
 
     /// Checks a range that a caller named.

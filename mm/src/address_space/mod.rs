@@ -32,8 +32,9 @@ use core::ops::Range;
 
 use executor::lock::SpinLock;
 
+use crate::fallible::room_for_arc;
 use crate::table::Table;
-use crate::{Memory, PageTable, PhysAddr, VirtAddr, Walk};
+use crate::{Memory, OutOfMemory, PageTable, PhysAddr, VirtAddr, Walk};
 
 pub use fault::{Access, Denial, Fault, FaultOutcome};
 use mappings::Mappings;
@@ -63,14 +64,32 @@ impl AddressSpace {
     ///
     /// The last page of either half cannot be part of it: the address after it is not canonical, or 0.
     ///
+    /// # Errors
+    /// [`OutOfMemory`] when the heap is full.
+    ///
     /// # Panics
     /// When the range is empty, unaligned, or goes across the halves.
-    pub fn new(memory: &'static Memory, table: PageTable, range: Range<VirtAddr>) -> Arc<Self> {
+    pub fn try_new(
+        memory: &'static Memory,
+        table: PageTable,
+        range: Range<VirtAddr>,
+    ) -> Result<Arc<Self>, OutOfMemory> {
         assert!(range.start < range.end, "an address space has pages");
         assert!(range.start.is_page_aligned() && range.end.is_page_aligned());
         assert_eq!(range.start.is_upper_half(), range.end.is_upper_half());
         let mappings = SpinLock::new("address space", Mappings::new(range.clone()));
-        Arc::new(Self { memory, range, table: Arc::new(Table::new(table)), mappings })
+        room_for_arc::<Table>()?;
+        let table = Arc::new(Table::new(table));
+        room_for_arc::<Self>()?;
+        Ok(Arc::new(Self { memory, range, table, mappings }))
+    }
+
+    /// Like [`try_new`](Self::try_new), for boot and for tests.
+    ///
+    /// # Panics
+    /// When the heap is full, and as there.
+    pub fn new(memory: &'static Memory, table: PageTable, range: Range<VirtAddr>) -> Arc<Self> {
+        Self::try_new(memory, table, range).expect("there is memory for an address space")
     }
 
     /// The physical address of the page tables' root, for CR3.

@@ -92,11 +92,8 @@ fn a_new_mapping_elsewhere_does_not_disturb_a_fault() {
 fn a_page_that_is_being_unmapped_is_not_found_and_its_range_is_not_free() {
     let (space, object) = scene();
     assert!(matches!(space.attempt(fault(Access::Write), &mut None), Attempt::Done));
-    space
-        .mappings
-        .lock()
-        .within(&(BASE..BASE.page_add(8)))
-        .for_each(|mapping| mapping.going = Some(Going::Marked));
+    let all = BASE..BASE.page_add(8);
+    space.mappings.lock().change_within(&all, |mapping| mapping.going = Some(Going::Marked));
     assert!(space.peek(fault(Access::Read)).is_err());
     let again = space.map(&object, PageIndex::new(0), 1, RW, Placement::Fixed(BASE));
     assert_eq!(again, Err(crate::MapError::Overlap));
@@ -130,9 +127,10 @@ fn touch_all(space: &AddressSpace) {
 /// An unmapping that has marked a range and has yet to clear it.
 fn mark(space: &AddressSpace, range: &Range<VirtAddr>) {
     let mut mappings = space.mappings.lock();
-    mappings.split(range.start, space.memory.number_mapping());
-    mappings.split(range.end, space.memory.number_mapping());
-    mappings.within(range).for_each(|mapping| mapping.going = Some(Going::Marked));
+    for end in [range.start, range.end] {
+        mappings.split(end, space.memory.number_mapping()).expect("there is memory");
+    }
+    mappings.change_within(range, |mapping| mapping.going = Some(Going::Marked));
 }
 
 #[test]
@@ -176,8 +174,9 @@ fn hiding_pages_of_a_mapping_that_was_split_begins_again() {
     let (space, _object) = scene();
     touch_all(&space);
     let all = BASE..BASE.page_add(8);
-    let whole = space.mappings.lock().within(&all).next().map(|mapping| mapping.clone()).expect("one");
-    space.mappings.lock().split(BASE.page_add(3), space.memory.number_mapping());
+    let whole = space.mappings.lock().within(&all).next().cloned().expect("one");
+    let split = space.mappings.lock().split(BASE.page_add(3), space.memory.number_mapping());
+    split.expect("there is memory");
     assert!(!whole.object.hide_range(&whole, whole.end(), &space.table));
     assert_eq!(space.stats().resident_pages, 8);
     space.hide_all(BASE..BASE.page_add(6));

@@ -22,7 +22,8 @@ proptest! {
         let mut map = ReverseMap::default();
         let at = |id: usize| VirtAddr::truncated(id as u64 * 1000 * 4096);
         for (id, &(first, pages)) in mappings.iter().enumerate() {
-            map.insert(id as u64, first, pages, at(id), table.clone());
+            let room = ReverseMap::room().expect("there is memory");
+            map.insert(room, id as u64, first, pages, at(id), table.clone());
         }
         let mut left = Vec::new();
         for (id, &(first, pages)) in mappings.iter().enumerate() {

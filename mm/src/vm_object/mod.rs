@@ -30,9 +30,10 @@ use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
-use crate::fallible::Shared;
+use crate::fallible::{Shared, room_for_arc};
 use crate::frame::CleanPage;
 use crate::memory::Counters;
+use crate::ordered_map::Room;
 use crate::page_index_map::PageIndexMap;
 use crate::page_request::Load;
 use crate::page_state::{PageEntry, PageState};
@@ -73,28 +74,60 @@ pub struct ObjectStats {
 
 impl VmObject {
     /// An object of `pages` pages that `pager` loads. At most 2^51 pages.
-    pub fn new(memory: &'static Memory, pager: Arc<dyn Pager>, pages: u64) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the heap is full.
+    pub fn try_new(
+        memory: &'static Memory,
+        pager: Arc<dyn Pager>,
+        pages: u64,
+    ) -> Result<Arc<Self>, OutOfMemory> {
         Self::make(memory, Some(pager), pages)
     }
 
     /// An object of `pages` pages that are zero until they are written. Nothing can load them again, so
     /// they are never given back under pressure.
-    pub fn zero(memory: &'static Memory, pages: u64) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the heap is full.
+    pub fn try_zero(memory: &'static Memory, pages: u64) -> Result<Arc<Self>, OutOfMemory> {
         Self::make(memory, None, pages)
     }
 
-    fn make(memory: &'static Memory, pager: Option<Arc<dyn Pager>>, pages: u64) -> Arc<Self> {
+    /// Like [`try_new`](Self::try_new), for boot and for tests.
+    ///
+    /// # Panics
+    /// When the heap is full.
+    pub fn new(memory: &'static Memory, pager: Arc<dyn Pager>, pages: u64) -> Arc<Self> {
+        Self::try_new(memory, pager, pages).expect("there is memory for an object")
+    }
+
+    /// Like [`try_zero`](Self::try_zero), for boot and for tests.
+    ///
+    /// # Panics
+    /// When the heap is full.
+    pub fn zero(memory: &'static Memory, pages: u64) -> Arc<Self> {
+        Self::try_zero(memory, pages).expect("there is memory for an object")
+    }
+
+    fn make(
+        memory: &'static Memory,
+        pager: Option<Arc<dyn Pager>>,
+        pages: u64,
+    ) -> Result<Arc<Self>, OutOfMemory> {
         assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
-        Arc::new_cyclic(|object| Self {
+        let room = Room::try_new()?;
+        room_for_arc::<Self>()?;
+        Ok(Arc::new_cyclic(|object| Self {
             memory,
-            number: memory.register(object),
+            number: memory.register(room, object),
             pages,
             pager,
             inner: SpinLock::new(
                 "object",
                 Inner { pages: PageIndexMap::new(pages), resident: 0, mappings: ReverseMap::default() },
             ),
-        })
+        }))
     }
 
     /// How many pages the object has, present or not.
@@ -186,6 +219,7 @@ impl VmObject {
                     Counters::count(&counters.loads_shared);
                     return Attempt::Wait(inner.pages.load(index).expect("it is being loaded").clone());
                 }
+                _ if !self.memory.hardware().heap_has_room() => return Attempt::heap_is_full(spare),
                 (PageState::Absent | PageState::Failed, None) => {
                     if inner.pages.make_room(index).is_err() {
                         return Attempt::heap_is_full(spare);

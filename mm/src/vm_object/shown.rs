@@ -9,7 +9,7 @@ use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::page_table::LOOKS;
-use crate::reverse_map::Shown;
+use crate::reverse_map::{NoteRoom, Shown};
 use crate::table::Table;
 use crate::{MapError, VirtAddr};
 
@@ -26,6 +26,7 @@ impl VmObject {
     /// Notes that a mapping shows `pages` pages from `first` on at `start`.
     pub(crate) fn note_mapping(
         &self,
+        room: NoteRoom,
         id: u64,
         first: u64,
         pages: u64,
@@ -35,7 +36,7 @@ impl VmObject {
         if first.checked_add(pages).is_none_or(|end| end > self.pages) {
             return Err(MapError::BeyondObject);
         }
-        self.inner.lock().mappings.insert(id, first, pages, start, table.clone());
+        self.inner.lock().mappings.insert(room, id, first, pages, start, table.clone());
         Ok(())
     }
 
@@ -46,12 +47,21 @@ impl VmObject {
     }
 
     /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.
-    pub(crate) fn split_mapping(&self, id: u64, first: u64, pages: u64, pages_before: u64, second: u64) {
+    pub(crate) fn split_mapping(
+        &self,
+        [room, second_room]: [NoteRoom; 2],
+        id: u64,
+        first: u64,
+        pages: u64,
+        pages_before: u64,
+        second: u64,
+    ) {
         let mut inner = self.inner.lock();
         let Some(Shown { start, table, .. }) = inner.mappings.remove(id, first, pages) else { return };
-        inner.mappings.insert(id, first, pages_before, start, table.clone());
+        inner.mappings.insert(room, id, first, pages_before, start, table.clone());
         let start = start.page_add(pages_before);
-        inner.mappings.insert(second, first + pages_before, pages - pages_before, start, table);
+        let pages = pages - pages_before;
+        inner.mappings.insert(second_room, second, first + pages_before, pages, start, table);
     }
 
     /// Takes the pages of a mapping that lie before `end` out of its page table; this CPU forgets them. The caller

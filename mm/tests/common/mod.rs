@@ -11,7 +11,7 @@ pub mod tasks;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mm::{
@@ -41,6 +41,8 @@ pub struct Processor {
     several: bool,
     tlbs: Mutex<HashMap<u32, Tlb>>,
     pub invalidations: AtomicU64,
+    /// The heap has no room for faults any more.
+    pub heap_is_short: AtomicBool,
 }
 
 /// What one CPU remembers.
@@ -71,6 +73,10 @@ impl Hardware for Processor {
         if self.several {
             self.with_tlb(|tlb| tlb.pages.clear());
         }
+    }
+
+    fn heap_has_room(&self) -> bool {
+        !self.heap_is_short.load(Ordering::Relaxed)
     }
 }
 
