@@ -30,6 +30,20 @@ pub enum Trap {
     SlotOver,
     /// An interrupt queued work for this CPU.
     Interrupted,
+    /// It was not entered: a task is ready that goes first.
+    NotYet,
+}
+
+/// How a call of [`enter`] stands in the poll that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The first call. What was woken since the run loop took the thread out is not to wait for a whole slot.
+    First,
+    /// The first call of the poll after one that came to nothing: others do not go before the thread again, or it would
+    /// never run beside tasks that are always ready.
+    Due,
+    /// A later call, which goes on with the poll's time slot.
+    Later,
 }
 
 /// What the CPU says of a page fault (Intel SDM vol. 3, 4.7).
@@ -78,10 +92,10 @@ const THREAD_CALL: u64 = idt::THREAD_CALL as u64;
 
 /// Runs `thread` on this CPU until a trap that the executor has to see.
 ///
-/// A time slot begins with the first call of a poll. The others go on with it, and come back at once when it is over
-/// or a task is ready here: so a thread that traps often does not keep the CPU. Called by the thread's own future
-/// only, with interrupts on.
-pub(crate) fn enter(thread: &Thread, is_first: bool) -> Trap {
+/// A time slot begins with the first call of a poll, unless a task goes first. Later calls go on with it, and come back at
+/// once when it is over or a task is ready here: so a thread that traps often does not keep the CPU. Called by the
+/// thread's own future only, with interrupts on.
+pub(crate) fn enter(thread: &Thread, turn: Turn) -> Trap {
     interrupts::disable();
     let cpu = cpu::current();
     let context = thread.context_ptr();
@@ -89,10 +103,14 @@ pub(crate) fn enter(thread: &Thread, is_first: bool) -> Trap {
     if let Some(space) = thread.space() {
         paging::activate(space.root());
     }
-    if is_first {
-        clock::start_slot(cpu);
-    }
-    let reason_to_leave = if is_first { None } else { reason_to_leave(cpu) };
+    let reason_to_leave = match turn {
+        Turn::First if executor::has_work() => Some(Trap::NotYet),
+        Turn::First | Turn::Due => {
+            clock::start_slot(cpu);
+            None
+        }
+        Turn::Later => reason_to_leave(cpu),
+    };
     let trap = reason_to_leave.unwrap_or_else(|| enter_until_trap(cpu, thread, context));
     fpu::leave(cpu, thread);
     cpu.thread.store(core::ptr::null_mut(), Relaxed);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     arch::{
         copy, paging,
-        trap::{self, Exception, PageFault, Trap},
+        trap::{self, Exception, PageFault, Trap, Turn},
     },
     clock, fault_stats, memory, syscall,
     trace::{self, Event},
@@ -48,6 +48,7 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         // in between, because of a fault or the end of a slot, takes it for its own.
         let mut wake_may_be_spent = false;
         let mut entered_in = None;
+        let mut is_due = false;
         let reason = loop {
             if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
                 break EndReason::Killed;
@@ -55,8 +56,13 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
             trace::thread(Event::Resume, thread.id());
             thread.begun.store(true, Relaxed);
             let poll = thread.task().map(TaskRef::polls);
-            let is_first = core::mem::replace(&mut entered_in, poll) != poll;
-            match trap::enter(&thread, is_first) {
+            let turn = match (core::mem::replace(&mut entered_in, poll) != poll, core::mem::take(&mut is_due))
+            {
+                (true, false) => Turn::First,
+                (true, true) => Turn::Due,
+                (false, _) => Turn::Later,
+            };
+            match trap::enter(&thread, turn) {
                 Trap::PageFault(fault) => {
                     wake_may_be_spent = true;
                     if let Some(end) = serve_fault(&thread, fault).await {
@@ -65,6 +71,12 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                 }
                 Trap::SlotOver | Trap::Interrupted => {
                     wake_may_be_spent = true;
+                    executor::yield_now().await;
+                }
+                // A wake that is spent here is none that the thread waits for: it polls before it parks, or the trap
+                // that took it from between the two has set the mark.
+                Trap::NotYet => {
+                    is_due = true;
                     executor::yield_now().await;
                 }
                 Trap::Syscall => {

@@ -73,6 +73,7 @@ const TESTS: &[Test] = tests![
     waits::kill_ends_a_wait,
     slots::computing_threads_share_the_cpu,
     slots::faulting_threads_share_the_cpu,
+    slots::woken_task_runs_before_the_thread,
     tasks::million_wakes,
     tasks::ten_thousand_timers,
     tasks::abort_storm,

@@ -6,15 +6,19 @@ use core::{
     time::Duration,
 };
 
-use executor::time::{self, Instant};
+use executor::{
+    WaitReason,
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use kernel::{memory::memory, thread::block_on, window::Window};
-use mm::{PAGE_SIZE, PageIndex, Protection, VmObject};
+use mm::{PAGE_SIZE, PageIndex, Protection, TestPager, VmObject};
 
 use crate::{
     check::{Needed, Outcome, ensure, storm},
     crew::Crew,
-    usage,
+    pages, usage,
 };
 
 /// Threads that only compute share the CPU about equally, and tasks run on time beside them.
@@ -86,6 +90,42 @@ pub(crate) async fn faulting_threads_share_the_cpu() -> Outcome {
     ensure!(faults > 100, "{faults} faults");
     // Its share is the half.
     ensure!(beside * 5 > alone * 2, "alone it counted to {alone}, beside a thread that faults to {beside}");
+    Ok(())
+}
+
+/// A task that is woken in a thread's poll before the thread is entered does not wait for the end of its time slot.
+pub(crate) async fn woken_task_runs_before_the_thread() -> Outcome {
+    let (wake, loads) = (Arc::new(Notify::new()), AtomicU64::new(0));
+    let [has_run, seen] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let waker = wake.clone();
+    // The second load is asked for by the thread's own future, between its wait for the first and the thread.
+    let wakes = move |_: PageIndex, _: &mut [u8]| match loads.fetch_add(1, Relaxed) {
+        0 => {}
+        _ => waker.notify_one(),
+    };
+    let pager = TestPager::new(memory(), Box::new(wakes));
+    let object = VmObject::new(memory(), pager.clone(), 1);
+    pager.hold();
+    let window = pages::window(&object, 1)?;
+    let ran = has_run.clone();
+    let task = executor::spawn(async move {
+        wake.notified().await;
+        ran.store(true, Relaxed);
+    });
+    let mut crew = Crew::default();
+    let noted = seen.clone();
+    crew.add("reader", move || {
+        if window.read_at(0, &mut [0]).is_ok() {
+            noted.store(has_run.load(Relaxed), Relaxed);
+        }
+    })?;
+    crew.all_wait_for(WaitReason::Page).await?;
+    drop(object.invalidate(PageIndex::new(0)));
+    pager.release_all().await;
+    crew.finish().await?;
+    task.await.needed("the woken task")?;
+    ensure!(pager.loads() == 2, "{} loads", pager.loads());
+    ensure!(seen.load(Relaxed), "the thread was entered first");
     Ok(())
 }
 

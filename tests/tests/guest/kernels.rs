@@ -38,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("kill_ends_a_wait"),
         case("computing_threads_share_the_cpu"),
         case("faulting_threads_share_the_cpu"),
+        case("woken_task_runs_before_the_thread"),
         case("heap_storm"),
         case("thread_storm"),
         case("program_storm"),
