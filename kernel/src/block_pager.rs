@@ -19,7 +19,7 @@ use executor::{WaitQueue, WaitReason, lock::SpinLock};
 use mm::{PAGE_SIZE, PageError, PageRequest, Pager};
 
 use crate::{
-    memory,
+    heap, memory,
     trace::{self, Event},
 };
 
@@ -112,7 +112,11 @@ async fn serve(pager: Arc<BlockPager>) {
         // the device is done.
         let segment = unsafe { Segment::new(address.as_u64(), bytes as u32) };
         let segments = [segment].into_iter().collect();
-        slot.submit(BlockRequest { op: Operation::Read, sector, segments, client: Box::new(Load(request)) });
+        // Others wait for it, perhaps to give memory back.
+        heap::with_reserve(|| {
+            let client = Box::new(Load(request));
+            slot.submit(BlockRequest { op: Operation::Read, sector, segments, client });
+        });
     }
 }
 

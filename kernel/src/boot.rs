@@ -94,6 +94,7 @@ where
     crate::arch::init();
     crate::serial::init();
     crate::memory::init(info);
+    crate::heap::init();
     note_firmware(info);
     crate::arch::apic::init(info.rsdp_addr.into_option().expect("the boot loader found no ACPI tables"));
     crate::clock::init();

@@ -2,36 +2,64 @@
 //!
 //! The lock keeps interrupts off and touches the stack first, so kernel threads may allocate: they cannot
 //! be preempted inside, and cannot fault inside. Interrupt handlers may not.
+//!
+//! | who | may take | when there is none |
+//! | --- | --- | --- |
+//! | what a user can cause in any number: a fault, a mapping, a thread, a line of a table | what leaves a spare; asks [`has_room`] first | is refused |
+//! | what is too small and too rare to be refused: a record, a sentence | the spare | the machine ends |
+//! | what others wait for: a stack that grows, a load on its way | the reserve, in [`with_reserve`] | waits |
+//!
+//! The reserve is memory of its own, taken at boot: nobody else comes to it, so what was taken before and how it was cut
+//! up does not matter.
 #![allow(unsafe_code, reason = "implements the global allocator")]
 
 use alloc::boxed::Box;
 use core::{
     alloc::{GlobalAlloc, Layout},
-    ptr,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use executor::lock::SpinLock;
 use mm::OutOfMemory;
 use talc::{
     base::{Talc, binning::Binning},
-    source::Source,
+    source::{Manual, Source},
 };
 
-use crate::memory;
+use crate::{arch::cpu, memory, thread};
 
 /// The heap grows by at least this many frames at once, and by fewer when memory is short.
 const GROWTH_FRAMES: usize = 64;
 
-/// What is kept for allocations that cannot be refused, in bytes.
-const RESERVE: usize = 256 << 10;
+/// What those leave who ask first, in bytes.
+const SPARE: usize = 256 << 10;
+
+/// What a fault leaves: who has begun already goes on when nobody may begin any more.
+const SPARE_OF_FAULTS: usize = SPARE / 2;
+
+/// The size of the reserve.
+const RESERVE_FRAMES: usize = 16;
 
 /// What `Talc` needs beside the memory itself: room for its own marks.
 const OVERHEAD: usize = 64;
 
-struct Heap(SpinLock<Talc<Frames, talc::DefaultBinning>>);
+struct Heap {
+    main: SpinLock<Talc<Frames, talc::DefaultBinning>>,
+    /// What is free in it, read without the lock.
+    available: AtomicUsize,
+    reserve: SpinLock<Talc<Manual, talc::DefaultBinning>>,
+    /// Where the reserve is; 0 before [`init`].
+    reserve_at: AtomicUsize,
+}
 
 #[global_allocator]
-static HEAP: Heap = Heap(SpinLock::new("heap", Talc::new(Frames)));
+static HEAP: Heap = Heap {
+    main: SpinLock::new("heap", Talc::new(Frames)),
+    available: AtomicUsize::new(0),
+    reserve: SpinLock::new("heap reserve", Talc::new(Manual)),
+    reserve_at: AtomicUsize::new(0),
+};
 
 #[derive(Debug)]
 struct Frames;
@@ -53,22 +81,53 @@ fn grow<B: Binning>(talc: &mut Talc<Frames, B>, frames: usize) -> Result<(), ()>
     unsafe { talc.claim(start, bytes) }.map(drop).ok_or(())
 }
 
-// SAFETY: delegates to `Talc` under a lock.
+impl Heap {
+    /// Does something to the main heap, and notes what is free then.
+    fn with<R>(&self, f: impl FnOnce(&mut Talc<Frames, talc::DefaultBinning>) -> R) -> R {
+        let mut main = self.main.lock();
+        let result = f(&mut main);
+        self.available.store(main.counters().available_bytes, Relaxed);
+        result
+    }
+
+    fn is_reserve(&self, pointer: *mut u8) -> bool {
+        pointer.addr().wrapping_sub(self.reserve_at.load(Relaxed)) < RESERVE_FRAMES * mm::PAGE_SIZE
+    }
+}
+
+// SAFETY: delegates to `Talc` under a lock; what came from the reserve goes back there.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: callers of `GlobalAlloc` pass layouts of a size that is not zero.
-        unsafe { self.0.lock().allocate(layout) }.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+        let place = unsafe {
+            if draws() {
+                // The heap does not grow by the frame that the caller needs itself, if it can be helped.
+                self.with(|main| main.try_allocate(layout))
+                    .or_else(|| if frames_are_short() { self.reserve.lock().allocate(layout) } else { None })
+                    .or_else(|| self.with(|main| main.allocate(layout)))
+            } else {
+                self.with(|main| main.allocate(layout))
+            }
+        };
+        place.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `alloc` with this layout.
-        unsafe { self.0.lock().deallocate(pointer, layout) }
+        // SAFETY: `pointer` came from `alloc` with this layout, from the one part or the other.
+        unsafe {
+            if self.is_reserve(pointer) {
+                self.reserve.lock().deallocate(pointer, layout);
+            } else {
+                self.with(|main| main.deallocate(pointer, layout));
+            }
+        }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as the caller promises; a move goes through `alloc` and `dealloc`.
         unsafe {
-            if self.0.lock().try_realloc_in_place(pointer, layout, size) {
+            let may_stay = !self.is_reserve(pointer);
+            if may_stay && self.with(|main| main.try_realloc_in_place(pointer, layout, size)) {
                 return pointer;
             }
             let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
@@ -81,17 +140,64 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Fills the heap's reserve for the small allocations that cannot be refused. Whoever starts a thread asks first: so
-/// memory that is full ends in an error there. Nothing keeps others from what is left afterwards.
+/// Fills the reserve. Once at boot, when there are frames.
+pub(crate) fn init() {
+    let run = memory::memory().frames().try_alloc_contiguous(RESERVE_FRAMES, 1).expect("memory at boot");
+    let start = memory::phys_to_virt(run.into_address().as_u64()) as *mut u8;
+    // SAFETY: the run is ours for good, and all physical memory is mapped.
+    unsafe { HEAP.reserve.lock().claim(start, RESERVE_FRAMES * mm::PAGE_SIZE) }.expect("it is large enough");
+    HEAP.reserve_at.store(start.addr(), Relaxed);
+}
+
+/// Lets `f` take from the reserve where the rest of the heap is full. For tasks, and for little that is soon given back
+/// or that a thread cannot go on without.
+///
+/// # Panics
+/// On a thread: it could be preempted in the middle, and others would take as well.
+pub fn with_reserve<R>(f: impl FnOnce() -> R) -> R {
+    assert!(thread::current().is_none(), "the heap's reserve is not for threads");
+    let draws = &cpu::current().draws_on_reserve;
+    let before = draws.swap(true, Relaxed);
+    let result = f();
+    draws.store(before, Relaxed);
+    result
+}
+
+fn frames_are_short() -> bool {
+    let frames = memory::memory().frames().stats();
+    frames.free < frames.low
+}
+
+/// Whether the code that asks is inside [`with_reserve`].
+fn draws() -> bool {
+    thread::current().is_none() && cpu::current().draws_on_reserve.load(Relaxed)
+}
+
+/// Asks whether what a user can cause may take a little from the heap, some KiB at most. Such a one asks each time, and
+/// says in a sentence that there is no memory when it is refused.
 ///
 /// # Errors
-/// When there are no frames for it.
-pub fn keep_reserve() -> Result<(), OutOfMemory> {
-    let mut heap = HEAP.0.lock();
-    while heap.counters().available_bytes < RESERVE {
-        grow(&mut heap, GROWTH_FRAMES).or_else(|()| grow(&mut heap, 1)).map_err(|()| OutOfMemory)?;
+/// When less than the spare would be left, and there are no frames for more.
+pub fn has_room() -> Result<(), OutOfMemory> {
+    leaves(SPARE)
+}
+
+/// The same for a fault.
+pub(crate) fn has_room_for_fault() -> bool {
+    draws() || leaves(SPARE_OF_FAULTS).is_ok()
+}
+
+/// Sees to it that so many bytes are free.
+fn leaves(spare: usize) -> Result<(), OutOfMemory> {
+    if HEAP.available.load(Relaxed) >= spare {
+        return Ok(());
     }
-    Ok(())
+    HEAP.with(|main| {
+        while main.counters().available_bytes < spare {
+            grow(main, GROWTH_FRAMES).or_else(|()| grow(main, 1)).map_err(|()| OutOfMemory)?;
+        }
+        Ok(())
+    })
 }
 
 /// Puts `value` on the heap; `None` when there is no memory, where `Box::new` would end the machine. For what
@@ -110,7 +216,7 @@ pub fn try_box<T>(value: T) -> Option<Box<T>> {
 }
 
 /// What the heap holds, in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct HeapStats {
     /// Allocated now.
     pub used: usize,
@@ -122,11 +228,11 @@ pub struct HeapStats {
 
 /// What the heap holds now.
 pub fn stats() -> HeapStats {
-    let heap = HEAP.0.lock();
-    let counters = heap.counters();
-    HeapStats {
-        used: counters.allocated_bytes,
-        claimed: counters.claimed_bytes,
-        allocations: counters.allocation_count,
-    }
+    let add = |stats: HeapStats, counters: &talc::base::Counters| HeapStats {
+        used: stats.used + counters.allocated_bytes,
+        claimed: stats.claimed + counters.claimed_bytes,
+        allocations: stats.allocations + counters.allocation_count,
+    };
+    let main = add(HeapStats::default(), HEAP.main.lock().counters());
+    add(main, HEAP.reserve.lock().counters())
 }

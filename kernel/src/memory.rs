@@ -19,7 +19,7 @@ use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{AddressSpace, Hardware, Memory, PageTable, PhysAddr, PhysWindow, VirtAddr};
 
-use crate::{arch::paging, boot::PHYSICAL_MEMORY};
+use crate::{arch::paging, boot::PHYSICAL_MEMORY, heap};
 
 /// The kernel's window: where objects are mapped for kernel threads.
 const WINDOW: Range<u64> = 0xffff_c000_0000_0000..0xffff_d000_0000_0000;
@@ -60,6 +60,10 @@ impl Hardware for Machine {
         } else {
             paging::leave_user_space();
         }
+    }
+
+    fn heap_has_room(&self) -> bool {
+        heap::has_room_for_fault()
     }
 }
 
@@ -112,8 +116,10 @@ pub fn kernel_space() -> &'static Arc<AddressSpace> {
 
 /// An empty address space for ring 3; `None` when there is no memory.
 pub fn new_user_space() -> Option<Arc<AddressSpace>> {
+    heap::has_room().ok()?;
     let table = PageTable::new_user(memory(), kernel_space().root()).ok()?;
-    Some(AddressSpace::new(memory(), table, VirtAddr::truncated(USER.start)..VirtAddr::truncated(USER.end)))
+    let range = VirtAddr::truncated(USER.start)..VirtAddr::truncated(USER.end);
+    AddressSpace::try_new(memory(), table, range).ok()
 }
 
 /// The root of the kernel's own page tables, without a lower half.

@@ -6,12 +6,18 @@
 #![allow(unsafe_code, reason = "makes slices of memory that is loaded on demand")]
 
 use alloc::sync::Arc;
-use core::{fmt, ops::Range, slice};
+use core::{
+    fmt,
+    ops::Range,
+    pin::pin,
+    slice,
+    task::{Context, Waker},
+};
 
-use executor::{Builder, JoinHandle};
+use executor::{Builder, JoinHandle, SpawnError};
 use mm::{Denial, MapError, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr, VmObject};
 
-use crate::{arch::copy, memory, thread};
+use crate::{arch::copy, heap, memory, thread};
 
 /// An object, or a part of one, in the kernel's window. Dropping it unmaps it.
 pub struct Window {
@@ -46,8 +52,9 @@ impl Window {
     /// Maps the first `bytes` of `object`, read-only or also writable.
     ///
     /// # Errors
-    /// When the window has no room, or the object is smaller.
+    /// When the window or the heap has no room, or the object is smaller.
     pub fn map(object: Arc<VmObject>, bytes: usize, protection: Protection) -> Result<Self, MapError> {
+        heap::has_room().map_err(|mm::OutOfMemory| MapError::NoMemory)?;
         let pages = bytes.div_ceil(PAGE_SIZE) as u64;
         let start =
             memory::kernel_space().map(&object, PageIndex::new(0), pages, protection, Placement::Anywhere)?;
@@ -125,22 +132,28 @@ impl Window {
     /// # Cancellation
     /// Dropping the future does not stop the unmapping, which a task does.
     pub async fn unmap(self) {
-        let done = self.spawn_unmap();
-        core::mem::forget(self);
-        let _ = done.await;
+        if let Ok(done) = self.spawn_unmap() {
+            core::mem::forget(self);
+            let _ = done.await;
+        }
     }
 
-    fn spawn_unmap(&self) -> JoinHandle<()> {
-        let range = self.range();
-        Builder::new().name("unmap").spawn(async move {
-            // The range is this window's own since `map`, so there is nothing that could be wrong with it.
-            let _ = memory::kernel_space().unmap(range).await;
-        })
+    fn spawn_unmap(&self) -> Result<JoinHandle<()>, SpawnError> {
+        Builder::new().name("unmap").try_spawn(unmap(self.range()))
     }
+}
+
+/// The range is a window's own since `map`, so there is nothing that could be wrong with it.
+async fn unmap(range: Range<VirtAddr>) {
+    let _ = memory::kernel_space().unmap(range).await;
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
-        drop(self.spawn_unmap());
+        if self.spawn_unmap().is_err() {
+            // There is no memory for a task. The first poll takes the pages away, and what is left after it happens by
+            // itself.
+            let _ = pin!(unmap(self.range())).poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }

@@ -78,6 +78,8 @@ pub struct Cpu {
     pub(crate) comparison: Comparison,
     /// It stands still for good, because of a panic: the instruction where it stopped. 0 while it runs.
     pub(crate) stopped_at: AtomicU64,
+    /// What runs here may take from the heap's reserve. Written by tasks only.
+    pub(crate) draws_on_reserve: AtomicBool,
     /// Timer interrupts since boot.
     pub timer_interrupts: AtomicU64,
     /// Non-maskable interrupts since boot.
@@ -116,6 +118,7 @@ impl Cpu {
             idle_since: AtomicU64::new(0),
             comparison: Comparison::new(),
             stopped_at: AtomicU64::new(0),
+            draws_on_reserve: AtomicBool::new(false),
             timer_interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),

@@ -22,7 +22,7 @@ use crate::{
         copy, paging,
         trap::{self, Exception, PageFault, Trap, Turn},
     },
-    clock, fault_stats, memory, syscall,
+    clock, fault_stats, heap, memory, syscall,
     trace::{self, Event},
 };
 
@@ -163,7 +163,11 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
                 if may_end && thread.kill_requested() {
                     return Poll::Ready((None, parked_at));
                 }
-                let poll = resolve.as_mut().poll(context);
+                let poll = if may_end {
+                    resolve.as_mut().poll(context)
+                } else {
+                    heap::with_reserve(|| resolve.as_mut().poll(context))
+                };
                 if poll.is_pending() && parked_at == 0 {
                     parked_at = clock::now();
                     trace::thread(Event::Park, thread.id());

@@ -85,7 +85,7 @@ impl Future for ThreadHandle {
 /// # Errors
 /// When there is no stack or no memory for it.
 pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
-    heap::keep_reserve().map_err(|OutOfMemory| SpawnError::NoMemory)?;
+    heap::has_room().map_err(|OutOfMemory| SpawnError::NoMemory)?;
     let stack = Stack::allocate().ok_or(SpawnError::NoStack)?;
     let context = Context {
         rip: first_instruction as *const () as u64,
@@ -128,7 +128,7 @@ fn start(
     entry: Option<Entry>,
     stack: Option<Stack>,
 ) -> Result<ThreadHandle, SpawnError> {
-    heap::keep_reserve().map_err(|OutOfMemory| SpawnError::NoMemory)?;
+    heap::has_room().map_err(|OutOfMemory| SpawnError::NoMemory)?;
     let thread = Arc::new(Thread {
         id: ThreadId(NEXT_ID.fetch_add(1, Relaxed)),
         name,

@@ -14,6 +14,7 @@ mod crawl;
 mod crew;
 mod denials;
 mod flight;
+mod full;
 mod kills;
 mod loads;
 mod nmi;
@@ -69,6 +70,8 @@ const TESTS: &[Test] = tests![
     denials::denied_accesses_end_a_program,
     stacks::stacks_grow_as_they_are_touched,
     stacks::stack_overflow_is_a_clean_end,
+    full::stack_waits_for_memory,
+    full::heap_reserve_is_kept_for_stacks,
     waits::threads_wait_for_what_tasks_wait_for,
     waits::kill_ends_a_wait,
     slots::computing_threads_share_the_cpu,

@@ -15,7 +15,7 @@ use crate::{
 
 /// Calls itself until about `bytes` of stack are used, then calls `at_the_bottom`.
 #[inline(never)]
-fn descend(bytes: usize, at_the_bottom: &dyn Fn()) {
+pub(crate) fn descend(bytes: usize, at_the_bottom: &dyn Fn()) {
     let room = black_box([0_u8; 1024]);
     match bytes.checked_sub(size_of_val(&room)) {
         Some(rest) => descend(rest, at_the_bottom),

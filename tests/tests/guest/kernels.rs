@@ -34,6 +34,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("denied_accesses_end_a_program"),
         case("stacks_grow_as_they_are_touched"),
         case("stack_overflow_is_a_clean_end"),
+        case("stack_waits_for_memory").on(small),
+        case("heap_reserve_is_kept_for_stacks").on(small),
         case("threads_wait_for_what_tasks_wait_for"),
         case("kill_ends_a_wait"),
         case("computing_threads_share_the_cpu"),
@@ -139,6 +141,11 @@ fn case(name: &'static str) -> Case {
 /// A machine with so many CPUs.
 fn cpus<const N: u32>() -> Setup {
     Setup { cpus: N, ..Setup::default() }
+}
+
+/// A machine whose memory is soon full.
+fn small() -> Setup {
+    Setup { memory_mib: 40, ..Setup::default() }
 }
 
 /// The machine panicked, and said so once.

@@ -1,0 +1,142 @@
+//! Memory that is full, heap and all.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use executor::{WaitReason, sync::Notify, time};
+use kernel::{
+    heap,
+    memory::memory,
+    thread::{self, SpawnError, block_on},
+    window::Window,
+};
+use mm::{Frame, MapError, PAGE_SIZE, Protection, VmObject};
+
+use crate::{
+    check::{Needed, Outcome, ensure, eventually},
+    crew::Crew,
+    stacks::descend,
+    usage,
+};
+
+/// A piece of the heap that holds the next one, so that the list needs no memory of its own.
+struct Piece<const BYTES: usize> {
+    next: Option<Box<Self>>,
+    _bytes: [u8; BYTES],
+}
+
+/// As many pieces as there is room for.
+struct Pieces<const BYTES: usize>(Option<Box<Piece<BYTES>>>);
+
+impl<const BYTES: usize> Pieces<BYTES> {
+    fn take() -> Self {
+        let mut all = Self(None);
+        while let Some(mut piece) = heap::try_box(Piece { next: None, _bytes: [0; BYTES] }) {
+            piece.next = all.0.take();
+            all.0 = Some(piece);
+        }
+        all
+    }
+}
+
+impl<const BYTES: usize> Drop for Pieces<BYTES> {
+    /// One after the other: they are too many to be dropped in each other.
+    fn drop(&mut self) {
+        let mut first = self.0.take();
+        while let Some(mut piece) = first {
+            first = piece.next.take();
+        }
+    }
+}
+
+/// All memory: no frame is free, and the heap has no room for anything.
+struct Full {
+    _frames: Vec<Frame>,
+    _pieces: (Pieces<4000>, Pieces<400>, Pieces<40>, Pieces<8>),
+}
+
+impl Full {
+    fn make() -> Self {
+        // The frames first: the heap would keep them.
+        let mut frames = Vec::with_capacity(memory().frames().stats().free);
+        frames.extend(core::iter::from_fn(|| memory().frames().try_alloc()));
+        // The small ones fill what the large ones leave.
+        Self { _frames: frames, _pieces: (Pieces::take(), Pieces::take(), Pieces::take(), Pieces::take()) }
+    }
+}
+
+/// A thread whose stack cannot grow is not ended: it waits, tries again every now and then, and goes on when there is
+/// memory.
+pub(crate) async fn stack_waits_for_memory() -> Outcome {
+    usage::stays_equal(2, |_| async {
+        let (go_deep, is_deep) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let (deep, noted) = (go_deep.clone(), is_deep.clone());
+        let mut crew = Crew::default();
+        crew.add("growing", move || {
+            block_on(deep.notified());
+            descend(30 << 10, &|| noted.store(true, Relaxed));
+        })?;
+        crew.all_wait_for(WaitReason::Notify).await?;
+        let denied = || memory().stats().denied;
+        let full = Full::make();
+        ensure!(memory().frames().stats().free == 0, "a frame is free");
+        let before = denied();
+        go_deep.notify_one();
+        let patient = eventually("it tried five times", || denied() >= before + 5).await;
+        let tries = denied();
+        time::sleep(Duration::from_millis(500)).await;
+        let tries = denied() - tries;
+        let went_on = is_deep.load(Relaxed);
+        drop(full);
+        patient?;
+        ensure!(!went_on, "its stack grew without memory");
+        // Every 10 ms, and after each wait for memory.
+        ensure!((5..=60).contains(&tries), "it tried {tries} times in half a second");
+        crew.finish().await?;
+        ensure!(is_deep.load(Relaxed), "it did not get down");
+        Ok(())
+    })
+    .await
+}
+
+/// With a full heap a thread's stack has the reserve: it takes no more than the frames of its pages. All that others ask
+/// for is refused.
+pub(crate) async fn heap_reserve_is_kept_for_stacks() -> Outcome {
+    let ran = Arc::new(AtomicUsize::new(0));
+    let add = |crew: &mut Crew| {
+        let ran = ran.clone();
+        crew.add("first page", move || ran.store(ran.load(Relaxed) + 1, Relaxed))
+    };
+    // The tables of its stack are there before.
+    let mut crew = Crew::default();
+    add(&mut crew)?;
+    crew.finish().await?;
+    usage::still().await?;
+    let object = VmObject::zero(memory(), 1);
+    let spare = memory().frames().try_alloc().needed("a frame")?;
+    let mut crew = Crew::default();
+    // It does not begin before the heap is full.
+    add(&mut crew)?;
+    let full = Full::make();
+    let refused = (
+        heap::try_box([0_u64; 8]).is_none(),
+        thread::spawn("never", || {}).err() == Some(SpawnError::NoMemory),
+        Window::map(object.clone(), PAGE_SIZE, Protection::READ).err() == Some(MapError::NoMemory),
+        VmObject::try_zero(memory(), 1).is_err(),
+    );
+    let reserve = heap::with_reserve(|| heap::try_box([0_u64; 8]));
+    let is_reserved = reserve.is_some();
+    drop(reserve);
+    // It is promised to the thread, which waits for it.
+    eventually("the thread waits for memory", || memory().frames().stats().waiting > 0).await?;
+    drop(spare);
+    let began = eventually("the thread has its first page", || ran.load(Relaxed) == 2).await;
+    drop(full);
+    ensure!(refused == (true, true, true, true), "with a full heap these were refused: {refused:?}");
+    ensure!(is_reserved, "there is no reserve");
+    began?;
+    crew.finish().await
+}
