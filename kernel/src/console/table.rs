@@ -6,10 +6,14 @@ use alloc::{
 };
 use core::fmt;
 
+use crate::heap;
+
 /// Columns with a head. A column whose head begins with `>` stands right-aligned.
 pub(super) struct Table {
     heads: &'static [&'static str],
     rows: Vec<Vec<String>>,
+    /// Rows that were left out for want of memory.
+    missing: usize,
 }
 
 /// Spaces between columns.
@@ -17,11 +21,15 @@ const GAP: usize = 2;
 
 impl Table {
     pub(super) fn new(heads: &'static [&'static str]) -> Self {
-        Self { heads, rows: Vec::new() }
+        Self { heads, rows: Vec::new(), missing: 0 }
     }
 
-    /// Adds a row; what is missing at its end stays empty.
+    /// Adds a row; what is missing at its end stays empty. Where there is no memory it is only counted.
     pub(super) fn row(&mut self, cells: &[&dyn fmt::Display]) {
+        if heap::has_room().is_err() || self.rows.try_reserve(1).is_err() {
+            self.missing += 1;
+            return;
+        }
         self.rows.push(cells.iter().map(ToString::to_string).collect());
     }
 
@@ -33,12 +41,15 @@ impl Table {
 }
 
 impl Table {
-    /// The head and the rows.
+    /// The head and the rows, and a word about those that are missing.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let widths: Vec<usize> = (0..self.heads.len()).map(|column| self.width(column)).collect();
         let head: Vec<String> = self.heads.iter().map(|head| head.trim_start_matches('>').into()).collect();
         let head = self.line(&head, &widths);
-        core::iter::once(head).chain(self.rows.iter().map(move |row| self.line(row, &widths)))
+        let rows = self.rows.iter().map(move |row| self.line(row, &widths));
+        let missing = (self.missing > 0)
+            .then(|| alloc::format!("... and {} more, for which there is no memory", self.missing));
+        core::iter::once(head).chain(rows).chain(missing)
     }
 
     fn line(&self, cells: &[String], widths: &[usize]) -> String {

@@ -11,10 +11,10 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use drivers::block::SECTOR_BYTES;
 use executor::{Builder, sync::Mutex};
-use mm::{PAGE_SIZE, PageError, PageRequest, Pager, VmObject};
+use mm::{OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, VmObject};
 
 use super::archive::Found;
-use crate::{block_pager::BlockPager, machine::Disk, memory};
+use crate::{block_pager::BlockPager, heap, machine::Disk, memory};
 
 /// A program's file. There are as many as the disk has programs, so they stay once they were used.
 pub(super) struct File {
@@ -28,20 +28,24 @@ static FILES: Mutex<Vec<&'static File>> = Mutex::new(Vec::new());
 
 /// The file that was found on `disk` under `name`: one, however many ask.
 ///
+/// # Errors
+/// When there is no memory to note it.
+///
 /// # Cancellation
 /// Nothing has happened.
-pub(super) async fn open(disk: &Disk, name: &str, found: &Found) -> &'static File {
+pub(super) async fn open(disk: &Disk, name: &str, found: &Found) -> Result<&'static File, OutOfMemory> {
     let first_sector = found.offset / SECTOR_BYTES;
     let mut files = FILES.lock().await;
     if let Some(file) = files.iter().find(|file| file.first_sector == first_sector) {
-        return file;
+        return Ok(file);
     }
+    heap::has_room()?;
     let end_sector = (found.offset + found.bytes).div_ceil(SECTOR_BYTES);
     let pager = BlockPager::start(name.into(), disk.device.clone(), first_sector, end_sector);
-    let object = VmObject::new(memory::memory(), pager, found.bytes.div_ceil(PAGE_SIZE as u64));
+    let object = VmObject::try_new(memory::memory(), pager, found.bytes.div_ceil(PAGE_SIZE as u64))?;
     let file: &'static File = Box::leak(Box::new(File { name: name.into(), first_sector, object }));
     files.push(file);
-    file
+    Ok(file)
 }
 
 impl File {
@@ -57,9 +61,13 @@ impl File {
 
     /// A new object whose pages are copies of the file's from `offset` on, as far as `bytes` reach; the last
     /// page is filled up with zeros. Nothing that is written to it reaches the file.
-    pub(super) fn copy(&self, offset: u64, bytes: u64) -> Arc<VmObject> {
+    ///
+    /// # Errors
+    /// When there is no memory to note it.
+    pub(super) fn copy(&self, offset: u64, bytes: u64) -> Result<Arc<VmObject>, OutOfMemory> {
+        heap::has_room()?;
         let pager = Arc::new(CopyPager { source: self.object.clone(), offset, bytes });
-        VmObject::new(memory::memory(), pager, bytes.div_ceil(PAGE_SIZE as u64))
+        VmObject::try_new(memory::memory(), pager, bytes.div_ceil(PAGE_SIZE as u64))
     }
 }
 

@@ -31,12 +31,12 @@ pub(super) const STACK_POINTER: u64 = STACK.end - 64;
 /// Maps the segments of `image` and a stack.
 ///
 /// # Errors
-/// When something does not fit, which a checked image in an empty space does.
+/// When there is no memory, or something does not fit, which a checked image in an empty space does.
 pub(super) fn map(space: &AddressSpace, file: &File, image: &Image) -> Result<(), MapError> {
     for segment in image.segments() {
         map_segment(space, file, segment)?;
     }
-    let stack = VmObject::zero(memory::memory(), STACK_BYTES / PAGE);
+    let stack = VmObject::try_zero(memory::memory(), STACK_BYTES / PAGE)?;
     let at = Placement::Fixed(VirtAddr::truncated(STACK.start));
     let protection = Protection::READ_WRITE.for_user();
     space.map(&stack, PageIndex::new(0), STACK_BYTES / PAGE, protection, at)?;
@@ -50,7 +50,7 @@ fn map_segment(space: &AddressSpace, file: &File, segment: &Segment) -> Result<(
     let from_file = segment.file_bytes.div_ceil(PAGE);
     if from_file > 0 {
         let (object, first) = if segment.write || segment.zeros {
-            (&file.copy(segment.file_offset, segment.file_bytes), 0)
+            (&file.copy(segment.file_offset, segment.file_bytes)?, 0)
         } else {
             (file.object(), segment.file_offset / PAGE)
         };
@@ -58,7 +58,7 @@ fn map_segment(space: &AddressSpace, file: &File, segment: &Segment) -> Result<(
     }
     let zeros = segment.pages - from_file;
     if zeros > 0 {
-        let object = VmObject::zero(memory::memory(), zeros);
+        let object = VmObject::try_zero(memory::memory(), zeros)?;
         space.map(&object, PageIndex::new(0), zeros, protection, at(from_file))?;
     }
     Ok(())

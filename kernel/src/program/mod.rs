@@ -46,7 +46,7 @@ pub enum RunError {
     BadImage(BadImage),
     /// It, or the disk, could not be mapped.
     Map(MapError),
-    /// There is no memory for its page tables.
+    /// There is no memory for what the kernel has to know of it, or for its page tables.
     NoMemory,
     /// Its thread, or the one that looks for it, could not begin.
     Spawn(SpawnError),
@@ -71,7 +71,7 @@ impl fmt::Display for RunError {
             Self::NotFound => f.write_str("there is no such program"),
             Self::BadImage(why) => write!(f, "this file cannot be run: {why}"),
             Self::Map(why) => write!(f, "it cannot be mapped: {why}"),
-            Self::NoMemory => f.write_str("there is no memory for another address space"),
+            Self::NoMemory => f.write_str("there is no memory for another program"),
             Self::Spawn(why) => why.fmt(f),
         }
     }
@@ -121,7 +121,7 @@ pub async fn start(name: &str) -> Result<Running, RunError> {
     let disk = machine::disk(disk).ok_or(RunError::NoDisk)?;
     let found = archive::find(disk, name, &load::SEGMENTS).await?;
     let image = found.image.map_err(RunError::BadImage)?;
-    let file = file::open(disk, name, &found).await;
+    let file = file::open(disk, name, &found).await.map_err(|mm::OutOfMemory| RunError::NoMemory)?;
     let space = memory::new_user_space().ok_or(RunError::NoMemory)?;
     load::map(&space, file, &image)?;
     let entry = VirtAddr::truncated(image.entry());

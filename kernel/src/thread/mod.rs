@@ -221,9 +221,10 @@ pub fn current() -> Option<&'static Thread> {
     unsafe { crate::arch::cpu::current_thread().as_ref() }
 }
 
-/// All threads that have not ended, by number.
-pub fn all() -> Vec<Arc<Thread>> {
-    THREADS.lock().values().filter_map(Weak::upgrade).collect()
+/// The first threads that have not ended, by number, as many as fit into what `threads` has room for.
+pub fn list(threads: &mut Vec<Arc<Thread>>) {
+    let room = threads.capacity() - threads.len();
+    threads.extend(THREADS.lock().values().filter_map(Weak::upgrade).take(room));
 }
 
 /// How many threads have not ended.

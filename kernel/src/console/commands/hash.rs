@@ -89,7 +89,8 @@ impl Job {
         let mut table =
             Table::new(&["", ">first byte", ">bytes", ">pages", ">faults", ">parks", ">time parked", "sum"]);
         let began = Instant::now();
-        let slices = slices::cut(&self.region, self.threads);
+        let slices =
+            slices::cut(&self.region, self.threads).ok_or_else(|| CommandError::Failed(no_memory()))?;
         let count = slices.len();
         let sums = self.hash(window, slices, &mut table, "slice").await;
         let sliced = began.elapsed();
@@ -118,7 +119,9 @@ impl Job {
         table: &mut Table,
         what: &str,
     ) -> Result<Vec<Sum>, String> {
-        let mut workers = Vec::new();
+        let (mut workers, mut sums) = (Vec::new(), Vec::new());
+        workers.try_reserve_exact(slices.len()).map_err(|_| no_memory())?;
+        sums.try_reserve_exact(slices.len()).map_err(|_| no_memory())?;
         let mut failure = None;
         for bytes in slices {
             match start(window, bytes).await {
@@ -134,7 +137,6 @@ impl Job {
                 }
             }
         }
-        let mut sums = Vec::new();
         for (number, Worker { bytes, mut handle, sum }) in workers.into_iter().enumerate() {
             if number % BATCH == 0 {
                 executor::yield_now().await;
@@ -178,6 +180,10 @@ async fn start(window: &Arc<Window>, bytes: Range<u64>) -> Result<Worker, String
         Ok(handle) => Ok(Worker { bytes, handle, sum }),
         Err(why) => Err(alloc::format!("a thread could not be started: {why}")),
     }
+}
+
+fn no_memory() -> String {
+    "there is no memory for so many threads".to_string()
 }
 
 fn explain(disk: &Disk, end: EndReason) -> String {

@@ -28,18 +28,19 @@ pub(super) const PS: Command = Command {
             say!("up {}", Time(clock::now()));
             output().table(&table_of_cpus()).await;
             say!("");
-            let threads = thread::all();
+            let mut threads = Vec::with_capacity(MAX_ROWS);
+            thread::list(&mut threads);
             if threads.is_empty() {
                 say!("no threads");
             } else {
                 output().table(&table_of_threads(&threads)).await;
-                rest(threads.len()).await;
+                rest(thread::count()).await;
             }
             drop(threads);
-            let tasks: Vec<TaskRef> = executor::tasks().filter(|task| task.class() == Class::Task).collect();
             say!("");
-            output().table(&table_of_tasks(&tasks)).await;
-            rest(tasks.len()).await;
+            let is_task = |task: &TaskRef| task.class() == Class::Task;
+            output().table(&table_of_tasks(executor::tasks().filter(is_task))).await;
+            rest(executor::tasks().filter(is_task).count()).await;
             Ok(0)
         })
     },
@@ -77,7 +78,7 @@ async fn rest(rows: usize) {
 fn table_of_threads(threads: &[Arc<Thread>]) -> Table {
     let heads = &[">thread", "name", "state", "waits for", ">since", ">faults", ">parks", ">parked"];
     let mut table = Table::new(heads);
-    for thread in threads.iter().take(MAX_ROWS) {
+    for thread in threads {
         let task = thread.task();
         let state = task.map_or("new", |task| match task.state() {
             TaskState::Waiting => "parked",
@@ -99,9 +100,9 @@ fn table_of_threads(threads: &[Arc<Thread>]) -> Table {
     table
 }
 
-fn table_of_tasks(tasks: &[TaskRef]) -> Table {
+fn table_of_tasks(tasks: impl Iterator<Item = TaskRef>) -> Table {
     let mut table = Table::new(&[">task", "name", "state", "waits for", ">since", ">polls", ">longest"]);
-    for task in tasks.iter().take(MAX_ROWS) {
+    for task in tasks.take(MAX_ROWS) {
         let (reason, since) = wait(task.wait());
         let longest = Time(task.longest_poll_ns().into());
         table.row(&[&task.id(), &task.name(), &name(task.state()), &reason, &since, &task.polls(), &longest]);

@@ -86,7 +86,8 @@ async fn run(count: usize) -> Result<u8, CommandError> {
     let pager = HeldPager::new(count).ok_or_else(no_memory)?;
     let mut handles = Vec::new();
     handles.try_reserve_exact(count).map_err(|_| no_memory())?;
-    let object = VmObject::new(memory::memory(), pager.clone(), count as u64);
+    let object = VmObject::try_new(memory::memory(), pager.clone(), count as u64)
+        .map_err(|mm::OutOfMemory| no_memory())?;
     let window = Window::map(object.clone(), count * PAGE_SIZE, Protection::READ)
         .map_err(|why| CommandError::Failed(alloc::format!("the pages cannot be mapped: {why}")))?;
     let field = Arc::new(Field { window, seen: Seen::default() });

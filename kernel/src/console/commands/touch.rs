@@ -51,7 +51,8 @@ struct Report {
 async fn run(pages: usize) -> Result<u8, CommandError> {
     // One of 32 for page tables, about as much for what is known about the pages.
     make_room(pages + pages / 12).await?;
-    let object = VmObject::zero(memory::memory(), (pages * STRIDE) as u64);
+    let object = VmObject::try_zero(memory::memory(), (pages * STRIDE) as u64)
+        .map_err(|why| CommandError::Failed(why.to_string()))?;
     let window = Window::map(object.clone(), pages * STRIDE * PAGE_SIZE, Protection::READ_WRITE)
         .map_err(|why| CommandError::Failed(alloc::format!("the region cannot be mapped: {why}")))?;
     let size = Bytes(window.len() as u64);
