@@ -33,6 +33,8 @@ pub struct PageTable {
     kernel: bool,
     /// Leaves that are present and were entered here.
     resident: u64,
+    /// Tables that were added here.
+    tables: u64,
 }
 
 /// A table has to be added, and there is no frame for it.
@@ -69,7 +71,7 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for a missing table; those made so far stay.
     pub fn new_kernel(memory: &'static Memory, root: ExistingRoot) -> Result<Self, OutOfMemory> {
-        let table = Self { memory, root: root.0, kernel: true, resident: 0 };
+        let table = Self { memory, root: root.0, kernel: true, resident: 0, tables: 0 };
         for index in UPPER_HALF..512 {
             let entry = table.entry(table.root, index);
             if entry.load(Ordering::Relaxed) & PRESENT == 0 {
@@ -87,7 +89,8 @@ impl PageTable {
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new_user(memory: &'static Memory, kernel: PhysAddr) -> Result<Self, OutOfMemory> {
         let root = memory.frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
-        let table = Self { memory, root: address_of(root.into_number()), kernel: false, resident: 0 };
+        let table =
+            Self { memory, root: address_of(root.into_number()), kernel: false, resident: 0, tables: 0 };
         for index in UPPER_HALF..512 {
             let shared = table.entry(kernel, index).load(Ordering::Relaxed);
             table.entry(table.root, index).store(shared, Ordering::Relaxed);
@@ -226,6 +229,11 @@ impl PageTable {
         self.resident
     }
 
+    /// Tables that were added for pages. They stay as long as the root.
+    pub(crate) fn tables(&self) -> u64 {
+        self.tables
+    }
+
     fn entry(&self, table: PhysAddr, index: usize) -> &'static AtomicU64 {
         self.memory.frames().window().table_entry(table, index)
     }
@@ -264,6 +272,7 @@ impl PageTable {
             }
             let mut lower = spare.take().or_else(|| self.memory.frames().try_alloc()).ok_or(NeedsFrame)?;
             lower.zero();
+            self.tables += 1;
             table = address_of(lower.into_number());
             let user = if page.is_upper_half() { 0 } else { USER };
             entry.store(table.as_u64() | PRESENT | WRITABLE | user, Ordering::Release);

@@ -56,6 +56,8 @@ pub struct SpaceStats {
     pub mapped_pages: u64,
     /// Pages that the page tables show now.
     pub resident_pages: u64,
+    /// Page tables that were added to show pages, a frame each. They stay as long as the space.
+    pub tables: u64,
 }
 
 impl AddressSpace {
@@ -114,8 +116,8 @@ impl AddressSpace {
             let mappings = self.mappings.lock();
             (mappings.len(), mappings.pages)
         };
-        let resident_pages = self.table.tables.lock().resident();
-        SpaceStats { mappings, mapped_pages, resident_pages }
+        let tables = self.table.tables.lock();
+        SpaceStats { mappings, mapped_pages, resident_pages: tables.resident(), tables: tables.tables() }
     }
 }
 
