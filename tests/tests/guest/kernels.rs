@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use faultline::Outcome;
-use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
+use faultline_tests::{Case, Kernel, Report, Session, Setup, TestDisk};
 use serde_json::json;
 
 const PAGE: u64 = 4096;
@@ -63,9 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 &["CPU 2 has had enough", "on CPU 2 of 4", "CPU 0 stopped at", "CPU 3 stopped at"],
             )
         }),
-        case("panic_on_all_cpus_on_4_cpus")
-            .on(cpus::<4>)
-            .driven(|session| one_report(session, &["all at once", " of 4", "tests/kernels/src/cpus.rs"])),
+        case("panic_on_all_cpus_on_4_cpus").on(cpus::<4>).driven(everyone_stops),
         case("fault_with_a_guard_held").panics(&[
             "thread \"guard holder\" trapped while it held the spin lock \"test guard\"",
             "page fault: read at 0xffffc12345678000",
@@ -148,10 +146,24 @@ fn small() -> Setup {
     Setup { memory_mib: 40, ..Setup::default() }
 }
 
+/// Four CPUs panicked together: one of them reports, and each of the others has stopped by then.
+fn everyone_stops(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.panicked_with(&["all at once", " of 4", "backtrace:", "tests/kernels/src/cpus.rs"])?;
+    is_one_report(&report)?;
+    let stopped = report.console.lines().filter(|line| line.contains(" stopped at 0x")).count();
+    ensure!(stopped == 3, "{stopped} of 3 other CPUs have stopped");
+    Ok(())
+}
+
 /// The machine panicked, and said so once.
 fn one_report(session: Session, texts: &[&str]) -> Result<()> {
     let report = session.finish()?;
     report.panicked_with(texts)?;
+    is_one_report(&report)
+}
+
+fn is_one_report(report: &Report) -> Result<()> {
     let reports =
         report.console.matches("PANIC after").count() + report.console.matches("panic during").count();
     ensure!(reports == 1, "{reports} reports of a panic");
