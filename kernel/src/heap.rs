@@ -107,6 +107,7 @@ unsafe impl GlobalAlloc for Heap {
                     .or_else(|| self.with(|main| main.allocate(layout)))
             } else {
                 self.with(|main| main.allocate(layout))
+                    .or_else(|| if gather() { self.with(|main| main.allocate(layout)) } else { None })
             }
         };
         place.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -163,6 +164,11 @@ pub fn with_reserve<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Takes back what the executor keeps for tasks to come. Whether that was anything.
+fn gather() -> bool {
+    executor::release_kept_memory() > 0
+}
+
 fn frames_are_short() -> bool {
     let frames = memory::memory().frames().stats();
     frames.free < frames.low
@@ -192,6 +198,10 @@ fn leaves(spare: usize) -> Result<(), OutOfMemory> {
     if HEAP.available.load(Relaxed) >= spare {
         return Ok(());
     }
+    grow_to(spare).or_else(|why| if gather() { grow_to(spare) } else { Err(why) })
+}
+
+fn grow_to(spare: usize) -> Result<(), OutOfMemory> {
     HEAP.with(|main| {
         while main.counters().available_bytes < spare {
             grow(main, GROWTH_FRAMES).or_else(|()| grow(main, 1)).map_err(|()| OutOfMemory)?;

@@ -16,6 +16,8 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn now() -> Self {
+        // What is kept for tasks to come is in nobody's use.
+        executor::release_kept_memory();
         let (frames, heap) = (memory().frames().stats(), heap::stats());
         // The heap does not count the few bytes that it needs itself of each run of frames.
         Self { frames: frames.total - frames.free - heap.claimed.div_ceil(PAGE_SIZE), heap: heap.used }

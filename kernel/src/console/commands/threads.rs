@@ -54,6 +54,8 @@ struct Usage {
 
 impl Usage {
     fn now() -> Self {
+        // What is kept for tasks to come is in nobody's use.
+        executor::release_kept_memory();
         let (frames, heap) = (memory::memory().frames().stats(), heap::stats());
         Self { heap: heap.used, frames: (frames.total - frames.free) * PAGE_SIZE - heap.claimed }
     }
