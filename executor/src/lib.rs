@@ -99,7 +99,7 @@ pub use hooks::{Hooks, install_hooks};
 pub use platform::init;
 pub use platform::{Platform, alarm_fired};
 pub use reason::{WaitReason, waits_for};
-pub use run::{has_ready_thread, has_work, poll_one, run};
+pub use run::{has_new_work, has_ready_thread, has_work, poll_one, run};
 pub use task::{
     AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, TaskId, TaskRef, TaskState,
     YieldNow, current_task, live_tasks, release_kept_memory, spawn, spawn_pinned, tasks, try_for_each_task,

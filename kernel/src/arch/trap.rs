@@ -104,7 +104,7 @@ pub(crate) fn enter(thread: &Thread, turn: Turn) -> Trap {
         paging::activate(space.root());
     }
     let reason_to_leave = match turn {
-        Turn::First if executor::has_work() => Some(Trap::NotYet),
+        Turn::First if executor::has_new_work() => Some(Trap::NotYet),
         Turn::First | Turn::Due => {
             clock::start_slot(cpu);
             None
