@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::{
     fmt,
+    pin::pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -76,6 +77,23 @@ pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> Result<F::Outpu
     time::timeout(PATIENCE, future)
         .await
         .map_err(|_| Failure::new(alloc::format!("waited {} s in vain until {what}", PATIENCE.as_secs())))
+}
+
+/// Waits for `future` for as long as `count` moves: what takes long may do so on a slow host, what stands still
+/// fails.
+pub(crate) async fn while_counting<F: Future>(
+    what: &str,
+    future: F,
+    count: impl Fn() -> usize,
+) -> Result<F::Output, Failure> {
+    let mut future = pin!(future);
+    loop {
+        let before = count();
+        match in_time(what, &mut future).await {
+            Err(_) if count() != before => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// What [`ask_host`] has asked for so far.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use executor::WaitReason;
 use kernel::thread::{self, EndReason, ThreadHandle};
 
-use crate::check::{Failure, Needed, Outcome, ensure, eventually, in_time};
+use crate::check::{Failure, Needed, Outcome, ensure, eventually, while_counting};
 
 /// Some threads.
 #[derive(Default)]
@@ -58,17 +58,27 @@ impl Crew {
 
     /// Waits for their ends.
     pub(crate) async fn join(self) -> Result<Vec<EndReason>, Failure> {
+        self.join_while_counting(|| 0).await
+    }
+
+    /// Waits for their ends for as long as `count` moves.
+    async fn join_while_counting(self, count: impl Fn() -> usize) -> Result<Vec<EndReason>, Failure> {
         let mut ends = Vec::with_capacity(self.handles.len());
         for handle in self.handles {
-            let name = handle.thread().name();
-            ends.push(in_time(&alloc::format!("a thread \"{name}\" ends"), handle).await?);
+            let what = alloc::format!("a thread \"{}\" ends", handle.thread().name());
+            ends.push(while_counting(&what, handle, &count).await?);
         }
         Ok(ends)
     }
 
     /// Waits for their ends, which must be good ones.
     pub(crate) async fn finish(self) -> Outcome {
-        for end in self.join().await? {
+        self.finish_while_counting(|| 0).await
+    }
+
+    /// Waits for their ends, which must be good ones, for as long as `count` moves.
+    pub(crate) async fn finish_while_counting(self, count: impl Fn() -> usize) -> Outcome {
+        for end in self.join_while_counting(count).await? {
             ensure!(end == EndReason::Finished(0), "a thread was {end}");
         }
         Ok(())

@@ -34,7 +34,7 @@ pub(crate) async fn readers_outgrow_memory() -> Outcome {
             }
         })?;
     }
-    crew.finish().await?;
+    crew.finish_while_counting(|| tally.right()).await?;
     let reads = THREADS * (pages / 2);
     ensure!(tally.all() == [reads, 0, 0, 0, 0], "{reads} reads: {tally}");
     let evictions = memory().stats().evictions;
