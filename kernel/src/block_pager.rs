@@ -1,12 +1,13 @@
 //! Joins `mm` to a disk: pages of an object are sectors of a block device.
 //!
 //! ```text
-//! fault ─► load ─► queue ─► [ pager task: room at the device, a frame ] ─► submit
-//!                                            page state ◄─ complete ◄─ device's task ◄─ interrupt
+//! fault ─► load ─┐
+//!       store ─► queue ─► [ pager task: room at the device, a frame to load into ] ─► submit
+//!                                               page state ◄─ complete ◄─ device's task ◄─ interrupt
 //! ```
 //!
-//! A request gets its frame when the device has room for it, so any number of them may wait here for
-//! little memory.
+//! A load gets its frame when the device has room for it, so any number of them may wait here for
+//! little memory. A page is stored when the device has it; a flush makes that durable.
 #![allow(unsafe_code, reason = "hands frames to a device")]
 
 use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc};
@@ -16,7 +17,7 @@ use drivers::{
     virtio_blk::VirtioBlk,
 };
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
-use mm::{PAGE_SIZE, PageError, PageRequest, Pager};
+use mm::{PAGE_SIZE, PageError, PageRequest, Pager, StoreRequest};
 
 use crate::{
     heap, memory,
@@ -31,7 +32,7 @@ pub struct BlockPager {
     first_sector: u64,
     /// The sector after the last one.
     end_sector: u64,
-    waiting: SpinLock<VecDeque<PageRequest>>,
+    waiting: SpinLock<VecDeque<Request>>,
     arrived: WaitQueue,
 }
 
@@ -64,12 +65,52 @@ impl BlockPager {
     }
 }
 
-impl Pager for BlockPager {
-    fn name(&self) -> &str {
-        &self.name
+/// What is wanted of the device.
+enum Request {
+    Load(PageRequest),
+    Store(StoreRequest),
+}
+
+impl Request {
+    fn index(&self) -> u64 {
+        match self {
+            Request::Load(load) => load.index().as_u64(),
+            Request::Store(store) => store.index().as_u64(),
+        }
     }
 
-    fn load(&self, request: PageRequest) {
+    fn complete(self, result: Result<(), PageError>) {
+        match self {
+            Request::Load(load) => load.complete(result),
+            Request::Store(store) => store.complete(result),
+        }
+    }
+
+    /// Where the device reads or writes the page's first `bytes` bytes. A load gets its frame here.
+    async fn address(&mut self, bytes: usize) -> Result<u64, PageError> {
+        match self {
+            Request::Load(load) => {
+                let mut frame =
+                    memory::memory().frames().alloc().await.map_err(|_| PageError::OutOfMemory)?;
+                frame.as_bytes_mut()[bytes..].fill(0);
+                let address = frame.address();
+                load.attach(frame);
+                Ok(address.as_u64())
+            }
+            Request::Store(store) => Ok(store.frame_address().as_u64()),
+        }
+    }
+
+    fn operation(&self) -> Operation {
+        match self {
+            Request::Load(_) => Operation::Read,
+            Request::Store(_) => Operation::Write,
+        }
+    }
+}
+
+impl BlockPager {
+    fn enter(&self, request: Request) {
         let refused = {
             let mut waiting = self.waiting.lock();
             match waiting.try_reserve(1) {
@@ -87,48 +128,61 @@ impl Pager for BlockPager {
     }
 }
 
+impl Pager for BlockPager {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn load(&self, request: PageRequest) {
+        self.enter(Request::Load(request));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        self.enter(Request::Store(request));
+    }
+}
+
 /// Hands requests to the device, first come, first served.
 async fn serve(pager: Arc<BlockPager>) {
     loop {
         let mut request = pager.arrived.wait_for(|| pager.waiting.lock().pop_front()).await;
         let slot = pager.device.reserve().await;
-        let Some((sector, sectors)) = pager.sectors(request.index().as_u64()) else {
+        let Some((sector, sectors)) = pager.sectors(request.index()) else {
             request.complete(Err(PageError::OutOfRange));
             continue;
         };
-        let mut frame = match memory::memory().frames().alloc().await {
-            Ok(frame) => frame,
-            Err(mm::OutOfMemory) => {
-                request.complete(Err(PageError::OutOfMemory));
+        let bytes = (sectors * SECTOR_BYTES) as usize;
+        let address = match request.address(bytes).await {
+            Ok(address) => address,
+            Err(error) => {
+                request.complete(Err(error));
                 continue;
             }
         };
-        let bytes = (sectors * SECTOR_BYTES) as usize;
-        frame.as_bytes_mut()[bytes..].fill(0);
-        trace::page(Event::Request, request.index().as_u64());
-        let address = frame.address();
-        request.attach(frame);
-        // SAFETY: the frame belongs to the request, which belongs to the client, until that is told that
-        // the device is done.
-        let segment = unsafe { Segment::new(address.as_u64(), bytes as u32) };
+        trace::page(Event::Request, request.index());
+        // SAFETY: the frame belongs to the request or to the page that it stores, which keeps it, until the client is
+        // told that the device is done.
+        let segment = unsafe { Segment::new(address, bytes as u32) };
         let segments = [segment].into_iter().collect();
+        let op = request.operation();
         // Others wait for it, perhaps to give memory back.
         heap::with_reserve(|| {
-            let client = Box::new(Load(request));
-            slot.submit(BlockRequest { op: Operation::Read, sector, segments, client });
+            let client = Box::new(Submitted(request));
+            slot.submit(BlockRequest { op, sector, segments, client });
         });
     }
 }
 
-/// A load that the device works on.
-struct Load(PageRequest);
+/// A request that the device works on.
+struct Submitted(Request);
 
-impl BlockClient for Load {
+impl BlockClient for Submitted {
     fn complete(self: Box<Self>, result: Result<(), BlockError>) {
-        trace::page(Event::Complete, self.0.index().as_u64());
+        trace::page(Event::Complete, self.0.index());
         self.0.complete(result.map_err(|error| match error {
             BlockError::DeviceGone => PageError::DeviceGone,
             BlockError::OutOfRange => PageError::OutOfRange,
+            BlockError::ReadOnly => PageError::ReadOnly,
             _ => PageError::Io,
         }));
     }

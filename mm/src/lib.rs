@@ -20,11 +20,12 @@
 //! | peek: which mapping, is the access allowed, which page of which object | `address_space/fault`, `address_space/mappings` |
 //! | try, wait with nothing held, try again | `settle` |
 //! | touch: is the page there, loading, or to be made or loaded | `vm_object`, `page_state`, `page_index_map` |
-//! | one load for all who wait | `page_request` |
+//! | one load for all who wait | `transfer`, `page_request` |
 //! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table`, `page_entry` |
 //!
-//! And beside that way: `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
+//! And beside that way: `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`;
+//! `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
 //! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away; and
 //! `fallible` and `ordered_map` make a full heap an answer.
 //!
@@ -52,8 +53,10 @@ mod reclaim;
 mod reverse_map;
 mod settle;
 mod shootdown;
+mod store_request;
 mod table;
 mod test_pager;
+mod transfer;
 mod vm_object;
 mod window;
 
@@ -67,6 +70,7 @@ pub use page_state::PageState;
 pub use page_table::{PageTable, Walk};
 pub use pager::{PageError, Pager};
 pub use reclaim::{reclaim, reclaimer};
+pub use store_request::StoreRequest;
 pub use test_pager::{Content, TestPager};
-pub use vm_object::{ObjectStats, VmObject};
+pub use vm_object::{ObjectStats, StoreError, VmObject};
 pub use window::{ExistingRoot, PhysWindow};

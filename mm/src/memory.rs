@@ -46,8 +46,9 @@ pub struct Memory {
     pub(crate) counters: Counters,
     /// Held while a CPU forgets everything, to keep its interrupts off.
     pub(crate) forgetting: SpinLock<()>,
-    /// Held by who takes a batch of clean pages out, so that each such page is waited for after it was marked.
-    pub(crate) evicting: Mutex<()>,
+    /// Held by who changes a batch of pages in two steps, with a wait for all CPUs between them: so each page that is
+    /// between the steps is waited for after its first.
+    pub(crate) two_steps: Mutex<()>,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
 }
@@ -119,7 +120,7 @@ impl Memory {
             filling: AtomicUsize::new(0),
             counters: Counters::default(),
             forgetting: SpinLock::new("forgetting", ()),
-            evicting: Mutex::new(()),
+            two_steps: Mutex::new(()),
             mappings: AtomicU64::new(0),
         }
     }

@@ -1,5 +1,5 @@
 //! From page number to page: a tree whose leaves are chunks of 64 entries, found by one descent. A page that is
-//! absent costs nothing where all 64 are. The loads under way stand in the chunk of their page.
+//! absent costs nothing where all 64 are. The transfers under way stand in the chunk of their page.
 //!
 //! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
@@ -9,8 +9,8 @@ use core::ops::Range;
 
 use crate::OutOfMemory;
 use crate::fallible::{Shared, try_box};
-use crate::page_request::Load;
-use crate::page_state::{PageEntry, PageState};
+use crate::page_state::PageEntry;
+use crate::transfer::Transfer;
 
 /// Each node has 2^6 slots.
 const BITS: u32 = 6;
@@ -25,8 +25,8 @@ struct Chunk {
     entries: [PageEntry; SLOTS],
     /// Entries that are not absent.
     used: u32,
-    /// The loads of pages of this chunk.
-    loads: Vec<Shared<Load>>,
+    /// The transfers of pages of this chunk, at most one a page.
+    transfers: Vec<Shared<Transfer>>,
 }
 
 /// The pages of one object, guarded by the object's lock.
@@ -34,7 +34,7 @@ pub(crate) struct PageIndexMap {
     root: Option<Node>,
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
-    loading: usize,
+    transfers: usize,
 }
 
 fn slot(index: u64, shift: u32) -> usize {
@@ -45,7 +45,7 @@ impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
     pub(crate) fn new(pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
-        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, loading: 0 }
+        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0 }
     }
 
     /// Pages that there are slots for.
@@ -84,39 +84,44 @@ impl PageIndexMap {
         give_up_room(&mut self.root, index, self.shift);
     }
 
-    /// A page is being loaded from now on.
-    pub(crate) fn begin_load(&mut self, index: u64, load: Shared<Load>) -> Result<(), OutOfMemory> {
+    /// A page is being loaded or stored from now on; `entry` says which.
+    pub(crate) fn begin_transfer(
+        &mut self,
+        transfer: Shared<Transfer>,
+        entry: PageEntry,
+    ) -> Result<(), OutOfMemory> {
+        let index = transfer.page().as_u64();
         self.make_room(index)?;
         let chunk = self.chunk_mut(index).expect("room was made");
-        if chunk.loads.try_reserve(1).is_err() {
+        if chunk.transfers.try_reserve(1).is_err() {
             self.give_up_room(index);
             return Err(OutOfMemory);
         }
-        chunk.loads.push(load);
-        self.loading += 1;
-        self.set(index, PageEntry::new(PageState::Loading));
+        chunk.transfers.push(transfer);
+        self.transfers += 1;
+        self.set(index, entry);
         Ok(())
     }
 
-    /// The load of a page.
-    pub(crate) fn load(&self, index: u64) -> Option<&Shared<Load>> {
-        self.chunk(index)?.loads.iter().find(|load| load.page().as_u64() == index)
+    /// The transfer of a page.
+    pub(crate) fn transfer(&self, index: u64) -> Option<&Shared<Transfer>> {
+        self.chunk(index)?.transfers.iter().find(|transfer| transfer.page().as_u64() == index)
     }
 
-    /// Takes out the load of a page, which is no longer loading.
+    /// Takes out the transfer of a page, whose entry becomes what it is without.
     #[must_use = "dropped after the lock"]
-    pub(crate) fn end_load(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Load>> {
-        let loads = &mut self.chunk_mut(index)?.loads;
-        let position = loads.iter().position(|load| load.page().as_u64() == index)?;
-        let load = loads.swap_remove(position);
-        self.loading -= 1;
+    pub(crate) fn end_transfer(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Transfer>> {
+        let transfers = &mut self.chunk_mut(index)?.transfers;
+        let position = transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
+        let transfer = transfers.swap_remove(position);
+        self.transfers -= 1;
         self.set(index, entry);
-        Some(load)
+        Some(transfer)
     }
 
-    /// Loads under way.
-    pub(crate) fn loading(&self) -> usize {
-        self.loading
+    /// Transfers under way.
+    pub(crate) fn transfers(&self) -> usize {
+        self.transfers
     }
 
     /// The first page in `range` that is not absent.
@@ -160,7 +165,7 @@ fn make_room(mut place: &mut Option<Node>, index: u64, mut shift: u32) -> Result
         if place.is_none() {
             *place = Some(if shift == 0 {
                 let entries = [PageEntry::ABSENT; SLOTS];
-                Node::Chunk(try_box(Chunk { entries, used: 0, loads: Vec::new() })?)
+                Node::Chunk(try_box(Chunk { entries, used: 0, transfers: Vec::new() })?)
             } else {
                 Node::Inner(try_box([const { None }; SLOTS])?)
             });
@@ -206,6 +211,7 @@ fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PageState;
 
     fn loaded(frame: u64) -> PageEntry {
         PageEntry::new(PageState::Loaded { frame })

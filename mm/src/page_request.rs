@@ -1,8 +1,7 @@
-//! Page requests: one load of one page, from the pager's side, and the wait for it from the other.
+//! Page requests: one load of one page, in the hands of its pager.
 //!
-//! The pager holds a [`PageRequest`]; the waiters hold the [`Load`]. They meet in the load's outcome, which
-//! is set once, after the page's state has been changed and with no lock held. Neither side keeps the
-//! object alive: a load whose object is gone ends like any other, and its frame is freed.
+//! The pager holds a [`PageRequest`]; those who wait hold the same `Transfer`. Neither side keeps the object
+//! alive: a load whose object is gone ends like any other, and its frame is freed.
 //!
 //! | meets | what resolves it |
 //! | --- | --- |
@@ -14,68 +13,11 @@
 
 use alloc::sync::Weak;
 use core::fmt;
-use core::future::Future;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::Ordering;
 
 use crate::fallible::Shared;
-use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PhysAddr, VmObject};
-use executor::{WaitQueue, WaitReason};
-
-/// One load, as those see it who wait for it.
-pub(crate) struct Load {
-    object: Weak<VmObject>,
-    memory: &'static Memory,
-    index: u64,
-    /// 0 until the load ends, then `LOOK_AGAIN` or a `PageError`'s number.
-    outcome: AtomicU8,
-    waiters: WaitQueue,
-}
-
-const LOOK_AGAIN: u8 = u8::MAX;
-
-impl Load {
-    pub(crate) fn new(
-        memory: &'static Memory,
-        object: Weak<VmObject>,
-        index: u64,
-    ) -> Result<Shared<Self>, OutOfMemory> {
-        Shared::try_new(Self {
-            object,
-            memory,
-            index,
-            outcome: AtomicU8::new(0),
-            waiters: WaitQueue::new(WaitReason::Page),
-        })
-    }
-
-    /// Waits for the load's end. `Ok` means that it is worth looking at the page again, not that it is
-    /// there.
-    ///
-    /// # Cancellation
-    /// Dropping the future changes nothing for the load or for other waiters.
-    pub(crate) fn wait(&self) -> impl Future<Output = Result<(), PageError>> + Send {
-        self.waiters.wait_for(|| self.outcome())
-    }
-
-    /// The page that is loaded.
-    pub(crate) fn page(&self) -> PageIndex {
-        PageIndex::new(self.index)
-    }
-
-    fn outcome(&self) -> Option<Result<(), PageError>> {
-        match self.outcome.load(Ordering::Acquire) {
-            0 => None,
-            LOOK_AGAIN => Some(Ok(())),
-            number => Some(Err(PageError::from_number(number))),
-        }
-    }
-
-    fn settle(&self, result: Result<(), PageError>) {
-        let number = result.map_or_else(|error| error as u8, |()| LOOK_AGAIN);
-        self.outcome.store(number, Ordering::Release);
-        self.waiters.wake_all();
-    }
-}
+use crate::transfer::Transfer;
+use crate::{Frame, Memory, PageError, PageIndex, PhysAddr, VmObject};
 
 /// A load of one page, in the hands of a pager. It owns the frame that is filled, and ends whether or not
 /// anybody still waits.
@@ -84,16 +26,17 @@ impl Load {
 /// may be done by an interrupt handler.
 pub struct PageRequest {
     /// Always there until the end.
-    load: Option<Shared<Load>>,
+    load: Option<Shared<Transfer>>,
+    object: Weak<VmObject>,
     frame: Option<Frame>,
 }
 
 impl PageRequest {
-    pub(crate) fn new(load: Shared<Load>) -> Self {
-        Self { load: Some(load), frame: None }
+    pub(crate) fn new(load: Shared<Transfer>, object: Weak<VmObject>) -> Self {
+        Self { load: Some(load), object, frame: None }
     }
 
-    fn load(&self) -> &Load {
+    fn load(&self) -> &Transfer {
         self.load.as_ref().expect("a request has its load until it ends")
     }
 
@@ -104,7 +47,7 @@ impl PageRequest {
 
     /// The memory that the page belongs to, whose pool has a frame for it.
     pub fn memory(&self) -> &'static Memory {
-        self.load().memory
+        self.load().memory()
     }
 
     /// Gives the request the frame that will be filled; to be done when the device can take the request,
@@ -140,14 +83,14 @@ impl PageRequest {
             (Ok(()), None) => Err(PageError::Abandoned),
             (Err(error), _) => Err(error),
         };
-        let counters = &load.memory.counters;
+        let counters = &load.memory().counters;
         counters.loads_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
-        let result = match load.object.upgrade() {
-            Some(object) => object.finish_load(load.index, result),
+        let result = match self.object.upgrade() {
+            Some(object) => object.finish_load(load.page().as_u64(), result),
             None => Ok(()),
         };
         if had_frame {
-            load.memory.filling_ended();
+            load.memory().filling_ended();
         }
         load.settle(result);
     }

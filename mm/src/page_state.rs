@@ -8,24 +8,44 @@
 //! | `LoadingInvalidated` | wait with the others | the same | `Absent`, data thrown away, waiters look again and so load again | the same | no change | - |
 //! | `Loaded` | show read-only | `Dirty`, show writable | - | - | `Absent`, unmapped, frame freed | `Absent`, unless it was used lately; `Dirty` when a page table says that it was written |
 //! | `Dirty` | show writable | the same | - | - | `Absent`, unmapped, frame freed, changes lost | no change |
+//! | `WritingBack` | show writable | the same; written since | - | - | `WritingBackDiscarded`, unmapped | no change |
+//! | `WritingBackDiscarded` | wait for the store's end | the same | - | - | no change | - |
 //! | `Failed` | like `Absent` | like `Absent` | - | - | `Absent` | - |
 //!
-//! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
-//! have two steps, and a state between them:
+//! And writing out, of pages that have a pager:
 //!
-//! | state | touch for reading | touch for writing | drop | evict | all CPUs were waited for |
+//! | state | store | store done | store failed | mark | discard |
+//! | --- | --- | --- | --- | --- | --- |
+//! | `Dirty`, never stored | `WritingBack` | - | - | `Loaded`, read-only | `Absent`, unmapped, frame freed |
+//! | `Dirty`, stored, not written since | `WritingBack` | - | - | `Loaded`, read-only; `Dirty`, written since, when a page table says that it was written | the same |
+//! | `Dirty`, stored, written since | `WritingBack` | - | - | no change | the same |
+//! | `WritingBack` | wait for the end, then store again | `Dirty`, stored | `Dirty`, written since: so that no mark makes it clean | no change | `WritingBackDiscarded` |
+//! | `WritingBackDiscarded` | no change | `Absent`, frame freed | the same | no change | no change |
+//! | all others | no change | - | - | no change | no change |
+//!
+//! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
+//! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
+//! it may:
+//!
+//! | state | touch for reading | touch for writing | drop | evict, mark | all CPUs were waited for |
 //! | --- | --- | --- | --- | --- | --- |
 //! | `Loaded`, used lately | show read-only | `Dirty` | `Dropped` | not used lately any more | - |
 //! | `Loaded`, else | show read-only, used lately | `Dirty` | `Dropped` | `Loaded` and leaving, unmapped | - |
 //! | `Loaded` and leaving | the same: the same frame is shown again | `Dirty`, the same frame | `Dropped` | no change | `Absent`, frame freed |
-//! | `Dirty` | show writable | the same | `Dropped` | no change | - |
+//! | `Dirty` | show writable | the same | `Dropped` | `Dirty` and cleaning, read-only | - |
+//! | `Dirty` and cleaning | show read-only | `Dirty`, written since | `Dropped` | no change | `Loaded`; `Dirty`, written since, when a page table says that it was written |
 //! | `Dropped` | wait for all CPUs, then like `Absent` | the same | no change | - | `Absent`, frame freed |
 //!
 //! `Dropped` has no frame, which is in quarantine; from outside it is `Absent`. Where no other CPU is busy, the second
 //! step follows at once.
 //!
-//! '-' cannot happen: only a request's end is a 'load done', and only clean pages are listed for eviction.
-//! Writing back and swap come with their own states; the codes are 4 bits wide.
+//! '-' cannot happen: only a request's end is a 'load done' or 'store done', and only clean pages are listed for
+//! eviction. Swap comes with its own states; the codes are 4 bits wide.
+//!
+//! # Who has written
+//! A dirty page is shown writable, so its writes make no faults. Whether it was written since its store is what the
+//! dirty bits of the page tables say: a store clears them, and waits until no CPU remembers that it has set one,
+//! before the pager reads the frame. What a page table says when it stops showing the page is noted in the entry.
 
 use core::fmt;
 
@@ -53,16 +73,31 @@ pub enum PageState {
         /// The number of the frame.
         frame: u64,
     },
+    /// The same, and a request to store it is with the pager.
+    WritingBack {
+        /// The number of the frame.
+        frame: u64,
+    },
+    /// The changes are forgotten, but a pager may still read the frame, which nobody else sees.
+    WritingBackDiscarded {
+        /// The number of the frame.
+        frame: u64,
+    },
     /// The last load failed. The next touch tries again.
     Failed,
 }
 
 impl PageState {
-    /// The frame of a page that is present.
+    /// The frame of a page that has one.
     pub fn frame(self) -> Option<u64> {
         match self {
-            PageState::Loaded { frame } | PageState::Dirty { frame } => Some(frame),
-            _ => None,
+            PageState::Loaded { frame }
+            | PageState::Dirty { frame }
+            | PageState::WritingBack { frame }
+            | PageState::WritingBackDiscarded { frame } => Some(frame),
+            PageState::Absent | PageState::Loading | PageState::LoadingInvalidated | PageState::Failed => {
+                None
+            }
         }
     }
 }
@@ -75,14 +110,14 @@ impl fmt::Display for PageState {
             PageState::LoadingInvalidated => "invalidated",
             PageState::Loaded { .. } => "loaded",
             PageState::Dirty { .. } => "dirty",
+            PageState::WritingBack { .. } | PageState::WritingBackDiscarded { .. } => "writeback",
             PageState::Failed => "failed",
         })
     }
 }
 
-/// A page's state and its bits in one word: bits 0..4 the state's code, bit 4 `REFERENCED`, bit 5 `LEAVING`, bits
-/// 12..52 the frame's address. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be
-/// waited for.
+/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..8 as below, bits 12..52 the frame's
+/// address. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PageEntry(u64);
 
@@ -90,9 +125,19 @@ pub(crate) struct PageEntry(u64);
 /// page, cleared by reclaim; never set while the page is not `Loaded`.
 const REFERENCED: u64 = 1 << 4;
 
-/// The page is on its way out: no page table shows it, and CPUs that still use it are waited for. Set by reclaim,
-/// cleared by every touch; never set while the page is not `Loaded`, nor with `REFERENCED`.
-const LEAVING: u64 = 1 << 5;
+/// The page is between two steps. `Loaded`: on its way out; no page table shows it, and CPUs that still use it are
+/// waited for. Set by reclaim, cleared by every touch; never set with `REFERENCED`. `Dirty`: about to count as clean;
+/// no page table allows to write it, and CPUs that still may are waited for. Set by mark, cleared by every touch for
+/// writing. Never set in other states.
+const BETWEEN: u64 = 1 << 5;
+
+/// A store of the page has begun since it became dirty. Set when a store begins; never set while the page is not
+/// `Dirty` or `WritingBack`.
+const STORED: u64 = 1 << 6;
+
+/// The page was written since its last store began, or that failed: see the page tables' dirty bits for what is not
+/// noted yet. Cleared when a store begins; means nothing without `STORED`.
+const WRITTEN: u64 = 1 << 7;
 
 /// The code of a page that was dropped.
 const DROPPED: u64 = 6;
@@ -108,6 +153,8 @@ impl PageEntry {
             PageState::Loaded { .. } => 3,
             PageState::Dirty { .. } => 4,
             PageState::Failed => 5,
+            PageState::WritingBack { .. } => 7,
+            PageState::WritingBackDiscarded { .. } => 8,
         };
         Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
     }
@@ -121,6 +168,8 @@ impl PageEntry {
             2 => PageState::LoadingInvalidated,
             3 => PageState::Loaded { frame },
             4 => PageState::Dirty { frame },
+            7 => PageState::WritingBack { frame },
+            8 => PageState::WritingBackDiscarded { frame },
             _ => PageState::Failed,
         }
     }
@@ -130,17 +179,44 @@ impl PageEntry {
     }
 
     pub(crate) fn with_referenced(self, referenced: bool) -> Self {
-        let others = self.0 & !(REFERENCED | LEAVING);
+        let others = self.0 & !(REFERENCED | BETWEEN);
         Self(if referenced { others | REFERENCED } else { others })
     }
 
-    pub(crate) fn is_leaving(self) -> bool {
-        self.0 & LEAVING != 0
+    /// A clean page on its way out, or a dirty one about to count as clean.
+    pub(crate) fn is_between(self) -> bool {
+        self.0 & BETWEEN != 0
     }
 
-    /// A clean page that no page table shows.
-    pub(crate) fn leaving(self) -> Self {
-        Self(self.0 & !REFERENCED | LEAVING)
+    /// A clean page that no page table shows, or a dirty one that no page table allows to write.
+    pub(crate) fn between(self) -> Self {
+        Self(self.0 & !REFERENCED | BETWEEN)
+    }
+
+    /// A dirty page, or one that is being stored, that was written since its last store, or may have been.
+    pub(crate) fn written(self) -> Self {
+        Self(self.0 & !BETWEEN | WRITTEN)
+    }
+
+    /// Whether what a dirty page holds may count as clean, as far as the entry knows.
+    pub(crate) fn may_be_clean(self) -> bool {
+        self.0 & (STORED | WRITTEN) != STORED | WRITTEN
+    }
+
+    /// Whether a dirty page was ever stored.
+    pub(crate) fn is_stored(self) -> bool {
+        self.0 & STORED != 0
+    }
+
+    /// A page whose store begins.
+    pub(crate) fn begin_store(frame: u64) -> Self {
+        Self(Self::new(PageState::WritingBack { frame }).0 | STORED)
+    }
+
+    /// The page when its store has ended.
+    pub(crate) fn end_store(self, frame: u64, stored: bool) -> Self {
+        let written = if stored { self.0 & WRITTEN } else { WRITTEN };
+        Self(Self::new(PageState::Dirty { frame }).0 | STORED | written)
     }
 
     /// A page that was dropped at this moment.
@@ -167,17 +243,36 @@ mod tests {
             PageState::LoadingInvalidated,
             PageState::Loaded { frame },
             PageState::Dirty { frame },
+            PageState::WritingBack { frame },
+            PageState::WritingBackDiscarded { frame },
             PageState::Failed,
         ] {
             assert_eq!(PageEntry::new(state).state(), state);
             assert_eq!(PageEntry::new(state).with_referenced(true).state(), state);
             assert_eq!(PageEntry::new(state).dropped_at(), None);
         }
-        let leaving = PageEntry::new(PageState::Loaded { frame }).leaving();
+        let leaving = PageEntry::new(PageState::Loaded { frame }).between();
         assert_eq!(leaving.state(), PageState::Loaded { frame });
-        assert!(leaving.is_leaving() && !leaving.with_referenced(true).is_leaving());
+        assert!(leaving.is_between() && !leaving.with_referenced(true).is_between());
         let dropped = PageEntry::dropped(Moment::from_number((1 << 52) - 1));
         assert_eq!(dropped.state(), PageState::Absent);
         assert_eq!(dropped.dropped_at().map(Moment::number), Some((1 << 52) - 1));
+    }
+    #[test]
+    fn a_store_that_failed_or_was_overtaken_by_a_write_makes_nothing_clean() {
+        let frame = 77;
+        assert!(PageEntry::new(PageState::Dirty { frame }).may_be_clean(), "it was never stored");
+        let storing = PageEntry::begin_store(frame);
+        assert_eq!(storing.state(), PageState::WritingBack { frame });
+        assert_eq!(storing.written().state(), PageState::WritingBack { frame });
+        for (ended, clean) in [
+            (storing.end_store(frame, true), true),
+            (storing.end_store(frame, false), false),
+            (storing.written().end_store(frame, true), false),
+            (storing.end_store(frame, true).between().written(), false),
+        ] {
+            assert_eq!(ended.state(), PageState::Dirty { frame });
+            assert_eq!((ended.may_be_clean(), ended.is_stored(), ended.is_between()), (clean, true, false));
+        }
     }
 }

@@ -191,6 +191,21 @@ impl PageTable {
         Some(leaf_of(old))
     }
 
+    /// Whether the processor has written to a page since that was last forgotten.
+    pub(crate) fn is_dirty(&self, page: VirtAddr) -> bool {
+        self.leaf(page).is_some_and(|leaf| leaf.load(Ordering::Acquire) & DIRTY != 0)
+    }
+
+    /// Looks whether the processor has written to a page, and forgets that it has.
+    pub(crate) fn take_dirty(&mut self, page: VirtAddr) -> bool {
+        self.leaf(page).is_some_and(|leaf| leaf.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0)
+    }
+
+    /// Makes a page read-only, and forgets that the processor has written to it. Answers what was there.
+    pub(crate) fn begin_clean(&mut self, page: VirtAddr) -> Option<Leaf> {
+        Some(leaf_of(self.leaf(page)?.fetch_and(!(DIRTY | WRITABLE), Ordering::AcqRel)))
+    }
+
     /// The first page of a range that is present; whole tables that are missing are skipped. What was looked at
     /// is taken off the front of the range. Each look at a page or at such a table uses up one of `looks`, and
     /// `None` says that they are used up or the range is empty.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::PageRequest;
+use crate::{PageRequest, StoreRequest};
 
 /// What fills the pages of an object: a disk, a file, a program.
 ///
@@ -16,9 +16,19 @@ pub trait Pager: Send + Sync {
     /// ([`PageRequest::attach`]), fills it and calls [`PageRequest::complete`]. A request that is dropped
     /// before that counts as failed with [`PageError::Abandoned`].
     fn load(&self, request: PageRequest);
+
+    /// Starts to write a page to the backing store. The pager reads the request's frame and calls
+    /// [`StoreRequest::complete`] when what it has read will be found by later loads. A request that is dropped
+    /// before that counts as failed with [`PageError::Abandoned`].
+    ///
+    /// Without this, nothing can be written: [`PageError::ReadOnly`].
+    fn store(&self, request: StoreRequest) {
+        request.complete(Err(PageError::ReadOnly));
+    }
 }
 
-/// Why a page could not be loaded. It reaches everyone who waits for the page; the next touch tries again.
+/// Why a page could not be loaded or stored. It reaches everyone who waits for that; the next touch loads it again,
+/// the next store writes it again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum PageError {
@@ -34,6 +44,8 @@ pub enum PageError {
     Abandoned = 5,
     /// The data arrived but is not what was once written.
     Corrupted = 6,
+    /// The backing store cannot be written.
+    ReadOnly = 7,
 }
 
 impl PageError {
@@ -45,6 +57,7 @@ impl PageError {
             3 => PageError::OutOfRange,
             4 => PageError::OutOfMemory,
             6 => PageError::Corrupted,
+            7 => PageError::ReadOnly,
             _ => PageError::Abandoned,
         }
     }
@@ -59,6 +72,7 @@ impl fmt::Display for PageError {
             PageError::OutOfMemory => "out of memory",
             PageError::Abandoned => "the pager gave up",
             PageError::Corrupted => "the data is corrupted",
+            PageError::ReadOnly => "the backing store cannot be written",
         })
     }
 }

@@ -80,7 +80,7 @@ async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usiz
         if looked > 0 {
             executor::yield_now().await;
         }
-        let _turn = memory.evicting.lock().await;
+        let _turn = memory.two_steps.lock().await;
         let mut batch = Batch::default();
         batch.begin(memory, (looks - looked).min(BATCH), target - freed);
         if batch.looked == 0 {

@@ -7,7 +7,7 @@ use core::future::Future;
 use crate::fallible::{Shared, try_box};
 use crate::frame::Moment;
 use crate::memory::Counters;
-use crate::page_request::Load;
+use crate::transfer::Transfer;
 use crate::{Denial, Frame, Memory, OutOfMemory, PageError, PageIndex};
 
 /// What one try came to.
@@ -18,8 +18,8 @@ pub(crate) enum Attempt {
     Again,
     /// A frame is needed, for the page or for a page table, and there is none.
     NeedsFrame,
-    /// The page is being loaded.
-    Wait(Shared<Load>),
+    /// The page is being loaded, or what it held before is still being stored.
+    Wait(Shared<Transfer>),
     /// The page was dropped, and some CPU may still use what it showed.
     Forgetting(Moment),
     /// It cannot be.

@@ -4,50 +4,88 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
+use crate::{Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PageIndex, PageRequest, Pager, StoreRequest};
 use executor::lock::SpinLock;
 
 /// What is in the backing store: fills the bytes of the page with this number.
 pub type Content = Box<dyn Fn(PageIndex, &mut [u8]) + Send + Sync>;
 
-/// A pager over made-up contents. Loads complete at once, or when the test says so; a load that is held
-/// back has no frame yet.
+/// A pager over made-up contents, which remembers what is stored. Loads and stores complete at once, or when the
+/// test says so; a load that is held back has no frame yet, and a store that is held back has not read its page.
 pub struct TestPager {
     this: Weak<Self>,
     memory: &'static Memory,
     content: Content,
     loads: AtomicUsize,
+    stores: AtomicUsize,
     inner: SpinLock<Inner>,
 }
 
 struct Inner {
     holding: bool,
     /// By page and order of arrival: several objects may share the pager.
-    held: BTreeMap<(u64, usize), PageRequest>,
-    /// How many more loads of a page fail, and how.
-    failing: BTreeMap<u64, (usize, PageError)>,
-    /// The same for any page.
-    failing_any: Option<(usize, PageError)>,
+    held_loads: BTreeMap<(u64, usize), PageRequest>,
+    held_stores: BTreeMap<(u64, usize), StoreRequest>,
+    failing_loads: Failures,
+    failing_stores: Failures,
+    /// What was stored, by page.
+    stored: BTreeMap<u64, Vec<u8>>,
+}
+
+/// How many requests fail from now on, and how.
+#[derive(Default)]
+struct Failures {
+    by_page: BTreeMap<u64, (usize, PageError)>,
+    any: Option<(usize, PageError)>,
+}
+
+impl Failures {
+    fn enter(&mut self, index: Option<PageIndex>, times: usize, error: PageError) {
+        match index {
+            Some(index) => drop(self.by_page.insert(index.as_u64(), (times, error))),
+            None => self.any = Some((times, error)),
+        }
+    }
+
+    fn take(&mut self, index: PageIndex) -> Option<PageError> {
+        let (times, error) = self.by_page.get_mut(&index.as_u64()).or(self.any.as_mut())?;
+        *times = times.checked_sub(1)?;
+        Some(*error)
+    }
+}
+
+/// The first of the requests for a page that are held back.
+fn take_held<R>(held: &mut BTreeMap<(u64, usize), R>, index: PageIndex) -> Option<R> {
+    let first = held.range((index.as_u64(), 0)..).next().map(|(&key, _)| key);
+    first.filter(|key| key.0 == index.as_u64()).and_then(|key| held.remove(&key))
 }
 
 impl TestPager {
     /// A pager that completes each load at once with what `content` makes.
     pub fn new(memory: &'static Memory, content: Content) -> Arc<Self> {
+        let inner = Inner {
+            holding: false,
+            held_loads: BTreeMap::new(),
+            held_stores: BTreeMap::new(),
+            failing_loads: Failures::default(),
+            failing_stores: Failures::default(),
+            stored: BTreeMap::new(),
+        };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             memory,
             content,
             loads: AtomicUsize::new(0),
-            inner: SpinLock::new(
-                "test pager",
-                Inner { holding: false, held: BTreeMap::new(), failing: BTreeMap::new(), failing_any: None },
-            ),
+            stores: AtomicUsize::new(0),
+            inner: SpinLock::new("test pager", inner),
         })
     }
 
-    /// From now on loads are held back.
+    /// From now on loads and stores are held back.
     pub fn hold(&self) {
         self.inner.lock().holding = true;
     }
@@ -55,16 +93,18 @@ impl TestPager {
     /// Completes the load of one page that is held back; false when there is none. Without a free frame, a
     /// task is spawned that completes it when there is one.
     pub fn release(&self, index: PageIndex) -> bool {
-        let request = {
-            let held = &mut self.inner.lock().held;
-            let first = held.range((index.as_u64(), 0)..).next().map(|(&key, _)| key);
-            first.filter(|key| key.0 == index.as_u64()).and_then(|key| held.remove(&key))
-        };
+        let request = take_held(&mut self.inner.lock().held_loads, index);
         request.map(|request| self.serve(request)).is_some()
     }
 
-    /// Holds nothing back any more and completes what was, in order of pages, waiting for frames where
-    /// there are none. Returns how many loads there were.
+    /// Completes the store of one page that is held back; false when there is none.
+    pub fn release_store(&self, index: PageIndex) -> bool {
+        let request = take_held(&mut self.inner.lock().held_stores, index);
+        request.map(|request| self.finish_store(request)).is_some()
+    }
+
+    /// Holds nothing back any more and completes what was, stores first, in order of pages, waiting for frames where
+    /// there are none. Returns how many requests there were.
     ///
     /// # Cancellation
     /// Dropping the future abandons the load that waits for a frame and keeps the rest.
@@ -72,7 +112,13 @@ impl TestPager {
         self.inner.lock().holding = false;
         let mut count = 0;
         loop {
-            let first = self.inner.lock().held.pop_first();
+            let store = self.inner.lock().held_stores.pop_first();
+            let Some((_, request)) = store else { break };
+            self.finish_store(request);
+            count += 1;
+        }
+        loop {
+            let first = self.inner.lock().held_loads.pop_first();
             let Some((_, request)) = first else { return count };
             let frame = self.memory.frames().alloc().await;
             self.finish(request, frame);
@@ -82,11 +128,12 @@ impl TestPager {
 
     /// The next `times` loads of a page (`None`: of any page) that complete do so with `error`.
     pub fn fail(&self, index: Option<PageIndex>, times: usize, error: PageError) {
-        let mut inner = self.inner.lock();
-        match index {
-            Some(index) => drop(inner.failing.insert(index.as_u64(), (times, error))),
-            None => inner.failing_any = Some((times, error)),
-        }
+        self.inner.lock().failing_loads.enter(index, times, error);
+    }
+
+    /// The same for stores, which then leave nothing.
+    pub fn fail_stores(&self, index: Option<PageIndex>, times: usize, error: PageError) {
+        self.inner.lock().failing_stores.enter(index, times, error);
     }
 
     /// Loads that were asked for so far.
@@ -94,9 +141,25 @@ impl TestPager {
         self.loads.load(Ordering::Relaxed)
     }
 
-    /// Loads that are held back now.
+    /// Stores that were asked for so far.
+    pub fn stores(&self) -> usize {
+        self.stores.load(Ordering::Relaxed)
+    }
+
+    /// Loads and stores that are held back now.
     pub fn held(&self) -> usize {
-        self.inner.lock().held.len()
+        let inner = self.inner.lock();
+        inner.held_loads.len() + inner.held_stores.len()
+    }
+
+    /// What the backing store has for a page.
+    pub fn backing(&self, index: PageIndex) -> Vec<u8> {
+        let stored = self.inner.lock().stored.get(&index.as_u64()).cloned();
+        stored.unwrap_or_else(|| {
+            let mut bytes = vec![0; PAGE_SIZE];
+            (self.content)(index, &mut bytes);
+            bytes
+        })
     }
 
     /// Ends a load as soon as there is a frame for it.
@@ -114,11 +177,15 @@ impl TestPager {
 
     fn finish(&self, mut request: PageRequest, frame: Result<Frame, OutOfMemory>) {
         let index = request.index();
-        let result = match (self.failure(index), frame) {
+        let failure = self.inner.lock().failing_loads.take(index);
+        let result = match (failure, frame) {
             (Some(error), _) => Err(error),
             (None, Err(OutOfMemory)) => Err(PageError::OutOfMemory),
             (None, Ok(mut frame)) => {
-                (self.content)(index, frame.as_bytes_mut());
+                match self.inner.lock().stored.get(&index.as_u64()) {
+                    Some(stored) => frame.as_bytes_mut().copy_from_slice(stored),
+                    None => (self.content)(index, frame.as_bytes_mut()),
+                }
                 request.attach(frame);
                 Ok(())
             }
@@ -126,13 +193,19 @@ impl TestPager {
         request.complete(result);
     }
 
-    fn failure(&self, index: PageIndex) -> Option<PageError> {
-        let mut inner = self.inner.lock();
-        let Inner { failing, failing_any, .. } = &mut *inner;
-        let failing = failing.get_mut(&index.as_u64()).or(failing_any.as_mut())?;
-        let (times, error) = failing;
-        *times = times.checked_sub(1)?;
-        Some(*error)
+    fn finish_store(&self, request: StoreRequest) {
+        let index = request.index();
+        let failure = self.inner.lock().failing_stores.take(index);
+        let result = match failure {
+            Some(error) => Err(error),
+            None => {
+                let mut bytes = vec![0; PAGE_SIZE];
+                request.read(0, &mut bytes);
+                self.inner.lock().stored.insert(index.as_u64(), bytes);
+                Ok(())
+            }
+        };
+        request.complete(result);
     }
 }
 
@@ -145,10 +218,21 @@ impl Pager for TestPager {
         let arrival = self.loads.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         if inner.holding {
-            inner.held.insert((request.index().as_u64(), arrival), request);
+            inner.held_loads.insert((request.index().as_u64(), arrival), request);
             return;
         }
         drop(inner);
         self.serve(request);
+    }
+
+    fn store(&self, request: StoreRequest) {
+        let arrival = self.stores.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        if inner.holding {
+            inner.held_stores.insert((request.index().as_u64(), arrival), request);
+            return;
+        }
+        drop(inner);
+        self.finish_store(request);
     }
 }

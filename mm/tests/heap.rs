@@ -126,7 +126,7 @@ fn a_fault_without_heap_is_denied_and_changes_nothing() {
         {
             assert_eq!(outcome, FaultOutcome::Denied(Denial::OutOfMemory));
             assert_eq!((scene.object.state(page(TOUCHED)), scene.machine.free()), (PageState::Absent, free));
-            assert_eq!((scene.object.stats().loading, scene.object.stats().resident), (0, 0));
+            assert_eq!((scene.object.stats().transfers, scene.object.stats().resident), (0, 0));
             denied += 1;
         }
         assert!(denied >= 4, "each level of the tree needs the heap");

@@ -155,3 +155,121 @@ fn a_dropped_page_is_dropped_and_evicted_without_effect() {
         });
     }
 }
+
+#[test]
+fn a_store_reads_the_page_when_no_cpu_remembers_that_it_has_noted_a_write() {
+    on_two_cpus(Scene::new(Dirty), |scene| async move {
+        let busy = Busy::begin(scene.machine).await;
+        let (root, at) = (scene.space.root(), scene.start.as_u64());
+        assert!(busy.writes(root, at, 8));
+        let object = scene.object.clone();
+        let mut store = Box::pin(object.store(page(0)..page(1)));
+        assert!(poll_once(store.as_mut()).is_pending());
+        assert_eq!((scene.seen(), scene.pager.stores()), (WritingBack, 0));
+        assert!(busy.writes(root, at, 9), "it need not tell the page table");
+        busy.end().await;
+        while scene.pager.stores() == 0 {
+            assert!(poll_once(store.as_mut()).is_pending());
+            executor::yield_now().await;
+        }
+        assert!(scene.pager.release_store(page(0)));
+        assert_eq!((store.await, scene.backing(), scene.object.mark(page(0)..page(1)).await), (Ok(()), 9, 1));
+    });
+}
+
+#[test]
+fn a_store_that_is_dropped_before_the_pager_has_it_leaves_the_page_to_the_next() {
+    on_two_cpus(Scene::new(Dirty), |scene| async move {
+        let busy = Busy::begin(scene.machine).await;
+        assert!(poll_once(std::pin::pin!(scene.object.store(page(0)..page(1)))).is_pending());
+        assert_eq!((scene.seen(), scene.pager.stores()), (Dirty, 0));
+        busy.end().await;
+        assert_eq!(scene.object.mark(page(0)..page(1)).await, 0, "nobody has stored it");
+    });
+}
+
+/// A dirty page that was never stored, which is being marked while another CPU may still write to it.
+async fn cleaning(mut scene: Scene, then: impl FnOnce(&mut Scene, &Busy)) -> (Scene, usize) {
+    let busy = Busy::begin(scene.machine).await;
+    assert!(busy.writes(scene.space.root(), scene.start.as_u64(), 8));
+    let object = scene.object.clone();
+    let mut mark = Box::pin(object.mark(page(0)..page(1)));
+    assert!(poll_once(mark.as_mut()).is_pending());
+    assert_eq!((scene.seen(), scene.shown()), (Dirty, Some(false)));
+    then(&mut scene, &busy);
+    busy.end().await;
+    let marked = mark.await;
+    (scene, marked)
+}
+
+#[test]
+fn a_page_counts_as_clean_when_no_cpu_may_write_to_it_any_more() {
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let (mut scene, marked) = cleaning(scene, |scene, busy| {
+            assert!(busy.writes(scene.space.root(), scene.start.as_u64(), 9));
+            // A touch in between shows it as it will be.
+            let (space, all) = (scene.space.clone(), common::range(scene.start, 1));
+            let _ = poll_once(std::pin::pin!(space.protect(all.clone(), mm::Protection::default())));
+            let _ = poll_once(std::pin::pin!(space.protect(all, mm::Protection::READ_WRITE)));
+            assert_eq!(scene.read().take(), Some(Ok(9)));
+            assert_eq!((scene.seen(), scene.shown()), (Dirty, Some(false)));
+        })
+        .await;
+        assert_eq!((marked, scene.seen(), scene.shown()), (1, Loaded, Some(false)));
+        assert_eq!(scene.read().take(), Some(Ok(9)));
+    });
+}
+
+#[test]
+fn a_write_keeps_a_page_that_is_being_marked_dirty() {
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let (scene, marked) = cleaning(scene, |scene, _| assert!(scene.write(10).is_done())).await;
+        assert_eq!((marked, scene.seen(), scene.shown()), (0, Dirty, Some(true)));
+    });
+    // One that no page table knows of, as well.
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let write = |scene: &mut Scene, _: &Busy| {
+            let object = scene.object.clone();
+            let written = poll_once(std::pin::pin!(object.write(0, &[1; 8])));
+            assert!(written.is_ready());
+        };
+        let (scene, marked) = cleaning(scene, write).await;
+        assert_eq!((marked, scene.seen()), (0, Dirty));
+    });
+    // A page table that says so at the end counts, too.
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let set = |scene: &mut Scene, _: &Busy| {
+            scene.machine.set_dirty_bit(&scene.space, scene.start.as_u64());
+        };
+        let (scene, marked) = cleaning(scene, set).await;
+        assert_eq!((marked, scene.seen()), (0, Dirty));
+    });
+}
+
+#[test]
+fn a_mark_that_is_dropped_leaves_the_page_dirty() {
+    on_two_cpus(Scene::new(Dirty), |scene| async move {
+        let busy = Busy::begin(scene.machine).await;
+        assert!(poll_once(std::pin::pin!(scene.object.mark(page(0)..page(1)))).is_pending());
+        assert_eq!((scene.seen(), scene.shown()), (Dirty, Some(false)));
+        busy.end().await;
+        scene.machine.memory.settle().await;
+        assert_eq!((scene.seen(), scene.object.mark(page(0)..page(1)).await), (Dirty, 1));
+    });
+}
+
+#[test]
+fn a_page_that_is_discarded_or_stored_while_it_is_being_marked_is_not_clean() {
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let discard = |scene: &mut Scene, _: &Busy| drop(scene.object.discard(page(0)..page(1)));
+        let (scene, marked) = cleaning(scene, discard).await;
+        scene.machine.memory.settle().await;
+        assert_eq!((marked, scene.seen(), scene.machine.free()), (0, Absent, scene.free));
+    });
+    on_two_cpus(Scene::new(Dirty), |scene| async {
+        let (mut scene, marked) = cleaning(scene, |scene, _| drop(scene.store())).await;
+        assert_eq!((marked, scene.seen()), (0, WritingBack));
+        scene.end_store();
+        assert_eq!(scene.seen(), Dirty);
+    });
+}

@@ -16,29 +16,34 @@
 //! | eviction, unmap | both clear the page's entry under object and table lock; the second finds it empty. The mapping leaves the object's list only after its pages are cleared |
 //! | eviction, load of the same page | a page being loaded is not listed; a listed page is compared with its frame again under the lock |
 //! | release or invalidate, load | `LoadingInvalidated`: the data is thrown away when it comes |
+//! | store, anything | see `store_request`; what was written since is what page tables and entry say together, see `page_state` |
+//! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
+//! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
+//! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
 mod copy;
 mod dropped;
+mod mark;
 mod shown;
+mod store;
 
 pub(crate) use copy::piece;
 pub(crate) use shown::Eviction;
+pub use store::StoreError;
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::future::Future;
-use core::ops::Range;
 
 use crate::fallible::{Shared, room_for_arc};
 use crate::frame::CleanPage;
 use crate::memory::Counters;
 use crate::ordered_map::Room;
 use crate::page_index_map::PageIndexMap;
-use crate::page_request::Load;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::settle::Attempt;
+use crate::transfer::Transfer;
 use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
 use executor::lock::SpinLock;
 
@@ -66,8 +71,8 @@ struct Inner {
 pub struct ObjectStats {
     /// Pages that have a frame.
     pub resident: u64,
-    /// Loads under way.
-    pub loading: usize,
+    /// Loads and stores under way.
+    pub transfers: usize,
     /// Mappings that show a part of the object.
     pub mappings: usize,
 }
@@ -150,37 +155,9 @@ impl VmObject {
         let inner = self.inner.lock();
         ObjectStats {
             resident: inner.resident,
-            loading: inner.pages.loading(),
+            transfers: inner.pages.transfers(),
             mappings: inner.mappings.len(),
         }
-    }
-
-    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next
-    /// touch makes or loads them again. What a load under way brings is thrown away when it comes, and loaded
-    /// again if somebody waits for it.
-    ///
-    /// All that is done at the call, which never waits; the time taken grows with the number of pages that are
-    /// present. The future is done when no CPU can use the old pages any more and their frames are free. Where no
-    /// other CPU is busy, that is so after the first poll, or when the future is dropped.
-    ///
-    /// # Cancellation
-    /// Dropping the future leaves the rest to the background task; touches of these pages wait until it is done.
-    pub fn release(&self, pages: Range<PageIndex>) -> impl Future<Output = ()> + Send + use<'_> {
-        let dropped = self.drop_pages(pages.start.as_u64()..pages.end.as_u64());
-        async move {
-            if let Some(last) = dropped.last {
-                self.memory.forgotten(last).await;
-            }
-            drop(dropped);
-        }
-    }
-
-    /// Drops a page that changed behind the object's back; see [`VmObject::release`].
-    ///
-    /// # Cancellation
-    /// As for `release`.
-    pub fn invalidate(&self, page: PageIndex) -> impl Future<Output = ()> + Send + use<'_> {
-        self.release(page..page + 1)
     }
 
     /// Looks whether a page is there for reading or writing. If it is, `commit` uses it, with the object's
@@ -205,7 +182,13 @@ impl VmObject {
                 return Attempt::Forgetting(moment);
             }
             match (entry.state(), &self.pager) {
-                (PageState::Dirty { frame }, _) => return commit(frame, true, spare),
+                (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
+                    let done = commit(frame, write || !entry.is_between(), spare);
+                    if write && matches!(done, Attempt::Done) {
+                        inner.pages.set(index, entry.written());
+                    }
+                    return done;
+                }
                 (PageState::Loaded { frame }, _) => {
                     let done = commit(frame, write, spare);
                     if write && matches!(done, Attempt::Done) {
@@ -217,7 +200,10 @@ impl VmObject {
                 }
                 (PageState::Loading | PageState::LoadingInvalidated, _) => {
                     Counters::count(&counters.loads_shared);
-                    return Attempt::Wait(inner.pages.load(index).expect("it is being loaded").clone());
+                    return Attempt::Wait(inner.pages.transfer(index).expect("it is being loaded").clone());
+                }
+                (PageState::WritingBackDiscarded { .. }, _) => {
+                    return Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone());
                 }
                 _ if !self.memory.hardware().heap_has_room() => return Attempt::heap_is_full(spare),
                 (PageState::Absent | PageState::Failed, None) => {
@@ -235,15 +221,17 @@ impl VmObject {
                     Counters::count(&counters.zero_fills);
                     return commit(frame, true, spare);
                 }
-                (PageState::Absent | PageState::Failed, Some(_)) => match inner.begin_load(self, index) {
-                    Ok(load) => load,
-                    Err(OutOfMemory) => return Attempt::heap_is_full(spare),
-                },
+                (PageState::Absent | PageState::Failed, Some(_)) => {
+                    match inner.begin_load(self.memory, index) {
+                        Ok(load) => load,
+                        Err(OutOfMemory) => return Attempt::heap_is_full(spare),
+                    }
+                }
             }
         };
         Counters::count(&counters.loads_started);
         if let Some(pager) = &self.pager {
-            pager.load(PageRequest::new(load.clone()));
+            pager.load(PageRequest::new(load.clone(), Arc::downgrade(self)));
         }
         Attempt::Wait(load)
     }
@@ -265,7 +253,7 @@ impl VmObject {
             }
             Err(error) => (PageEntry::new(PageState::Failed), Err(error), None),
         };
-        let load = inner.pages.end_load(index, entry);
+        let load = inner.pages.end_transfer(index, entry);
         drop(inner);
         drop((load, unused));
         answer
@@ -274,9 +262,9 @@ impl VmObject {
 
 impl Inner {
     /// A page is being loaded from now on.
-    fn begin_load(&mut self, object: &Arc<VmObject>, index: u64) -> Result<Shared<Load>, OutOfMemory> {
-        let load = Load::new(object.memory, Arc::downgrade(object), index)?;
-        self.pages.begin_load(index, load.clone())?;
+    fn begin_load(&mut self, memory: &'static Memory, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
+        let load = Transfer::new(memory, index)?;
+        self.pages.begin_transfer(load.clone(), PageEntry::new(PageState::Loading))?;
         Ok(load)
     }
 

@@ -114,8 +114,13 @@ impl VmObject {
 
     /// A page table says that a page was written.
     fn note_written(&self, inner: &mut Inner, index: u64) {
-        if let PageState::Loaded { frame } = inner.pages.get(index).state() {
-            inner.make_dirty(self.memory, index, frame);
+        let entry = inner.pages.get(index);
+        match entry.state() {
+            PageState::Loaded { frame } => inner.make_dirty(self.memory, index, frame),
+            PageState::Dirty { .. } | PageState::WritingBack { .. } => {
+                inner.pages.set(index, entry.written());
+            }
+            _ => {}
         }
     }
 
@@ -146,7 +151,7 @@ impl VmObject {
             inner.make_dirty(self.memory, index, listed_frame);
             return Eviction::Kept;
         }
-        inner.pages.set(index, entry.leaving());
+        inner.pages.set(index, entry.between());
         Eviction::Leaving
     }
 
@@ -157,7 +162,7 @@ impl VmObject {
         let frame = {
             let mut inner = self.inner.lock();
             let entry = inner.pages.get(index);
-            if !entry.is_leaving() || entry.state() != (PageState::Loaded { frame }) {
+            if !entry.is_between() || entry.state() != (PageState::Loaded { frame }) {
                 return false;
             }
             inner.pages.set(index, PageEntry::ABSENT);

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mm::{AddressSpace, Denial, PageError, PageState, Placement, Protection, TestPager, VirtAddr, VmObject};
+use mm::{
+    AddressSpace, Denial, PageError, PageState, Placement, Protection, StoreError, TestPager, VirtAddr,
+    VmObject,
+};
 
 use super::tasks::{Handle, Tasks, block_on};
 use super::{Machine, page, range};
@@ -29,22 +32,30 @@ pub enum Seen {
     Invalidated,
     Loaded,
     Dirty,
+    /// Dirty, stored, and not written since.
+    Stored,
+    /// Dirty, stored, and written since.
+    Rewritten,
+    WritingBack,
+    /// Still being stored, and nobody wants it any more.
+    Discarded,
     Failed,
 }
 pub use Seen::*;
 
-pub const PAGED: [Seen; 6] = [Absent, Loading, Invalidated, Loaded, Dirty, Failed];
+pub const PAGED: [Seen; 10] =
+    [Absent, Loading, Invalidated, Loaded, Dirty, Stored, Rewritten, WritingBack, Discarded, Failed];
 
 impl Scene {
     pub fn new(state: Seen) -> Self {
-        let machine = Machine::new(200);
+        let machine = Machine::with_cpus(200);
         let pager = machine.pager();
         let object = VmObject::new(machine.memory, pager.clone(), 1);
         Self::with(machine, pager, object).brought_to(state)
     }
 
     pub fn zero(state: Seen) -> Self {
-        let machine = Machine::new(200);
+        let machine = Machine::with_cpus(200);
         let object = VmObject::zero(machine.memory, 1);
         Self::with(machine, machine.pager(), object).brought_to(state)
     }
@@ -86,16 +97,33 @@ impl Scene {
                 self.tasks.run();
                 assert!(writer.is_done());
             }
+            Stored => {
+                self = self.brought_to(WritingBack);
+                self.end_store();
+            }
+            Rewritten => {
+                self = self.brought_to(Stored);
+                assert!(self.write(7).is_done());
+            }
+            WritingBack => {
+                self = self.brought_to(Dirty);
+                drop(self.store());
+            }
+            Discarded => {
+                self = self.brought_to(WritingBack);
+                drop(self.object.discard(page(0)..page(1)));
+            }
             Failed => {
                 let reader = self.read();
                 self.fail_load();
                 assert!(matches!(reader.take(), Some(Err(Denial::Io { .. }))));
             }
         }
-        assert_eq!(self.seen(), state);
+        assert_eq!(self.seen(), if matches!(state, Stored | Rewritten) { Dirty } else { state });
         self
     }
 
+    /// What is known from outside; all dirty pages are `Dirty`.
     pub fn seen(&self) -> Seen {
         match self.object.state(page(0)) {
             PageState::Absent => Absent,
@@ -103,6 +131,8 @@ impl Scene {
             PageState::LoadingInvalidated => Invalidated,
             PageState::Loaded { .. } => Loaded,
             PageState::Dirty { .. } => Dirty,
+            PageState::WritingBack { .. } => WritingBack,
+            PageState::WritingBackDiscarded { .. } => Discarded,
             PageState::Failed => Failed,
         }
     }
@@ -129,6 +159,33 @@ impl Scene {
     pub fn fail_load(&mut self) {
         self.pager.fail(None, 1, PageError::Io);
         self.end_load();
+    }
+
+    pub fn store(&mut self) -> Handle<Result<(), StoreError>> {
+        let object = self.object.clone();
+        let handle = self.tasks.spawn(async move { object.store(page(0)..page(1)).await });
+        self.tasks.run();
+        handle
+    }
+
+    pub fn mark(&mut self) -> usize {
+        let object = self.object.clone();
+        block_on(async move { object.mark(page(0)..page(1)).await })
+    }
+
+    pub fn end_store(&mut self) {
+        assert!(self.pager.release_store(page(0)), "a store is under way");
+        self.tasks.run();
+    }
+
+    pub fn fail_store(&mut self) {
+        self.pager.fail_stores(None, 1, PageError::Io);
+        self.end_store();
+    }
+
+    /// The first word of the page in the backing store.
+    pub fn backing(&self) -> u64 {
+        u64::from_le_bytes(self.pager.backing(page(0))[..8].try_into().unwrap())
     }
 
     /// What the page table allows: nothing, reading, writing.

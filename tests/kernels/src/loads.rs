@@ -31,7 +31,7 @@ pub(crate) async fn one_page_is_loaded_once() -> Outcome {
         ensure!(tally.all() == [THREADS, 0, 0, 0, 0], "{THREADS} threads read: {tally}");
         ensure!(pager.loads() == 1, "{} loads for one page", pager.loads());
         let stats = object.stats();
-        ensure!(stats.resident == 1 && stats.loading == 0, "the object has {stats:?}");
+        ensure!(stats.resident == 1 && stats.transfers == 0, "the object has {stats:?}");
         Ok(())
     })
     .await

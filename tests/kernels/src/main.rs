@@ -25,6 +25,7 @@ mod reclaim;
 mod ring3;
 mod slots;
 mod stacks;
+mod stores;
 mod storms;
 mod tasks;
 mod unmap;
@@ -84,6 +85,7 @@ const TESTS: &[Test] = tests![
     slots::heap_storm,
     storms::thread_storm,
     storms::program_storm,
+    stores::store_storm,
     reclaim::readers_outgrow_memory,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,

@@ -35,7 +35,7 @@ pub(crate) async fn unmap_during_a_load() -> Outcome {
         in_time("the mapping is gone", unmap(start, 1)).await??;
         ensure!(pager.held() == 1, "the load went with the mapping");
         let stats = object.stats();
-        ensure!(stats.mappings == 0 && stats.loading == 1, "after the unmapping the object has {stats:?}");
+        ensure!(stats.mappings == 0 && stats.transfers == 1, "after the unmapping the object has {stats:?}");
         pager.release_all().await;
         for end in crew.join().await? {
             ensure!(

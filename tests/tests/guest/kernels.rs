@@ -44,6 +44,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("heap_storm"),
         case("thread_storm"),
         case("program_storm"),
+        case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())),
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
@@ -110,6 +111,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("thread_storm_on_4_cpus").on(cpus::<4>),
         case("program_storm_on_2_cpus").on(cpus::<2>),
         case("program_storm_on_4_cpus").on(cpus::<4>),
+        case("store_storm_on_2_cpus")
+            .on(|| Setup { cpus: 2, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
+        case("store_storm_on_4_cpus")
+            .on(|| Setup { cpus: 4, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
         case("readers_outgrow_memory_on_4_cpus")
             .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),

@@ -1,0 +1,61 @@
+//! Transfers: what a page waits for while its pager reads or writes it. One record, shared by those who wait
+//! and by the request in the pager's hands.
+//!
+//! The outcome is set once, after the page's state has been changed and with no lock held.
+
+use core::future::Future;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::fallible::Shared;
+use crate::{Memory, OutOfMemory, PageError, PageIndex};
+use executor::{WaitQueue, WaitReason};
+
+/// One load or store of a page, as those see it who wait for its end.
+pub(crate) struct Transfer {
+    memory: &'static Memory,
+    index: u64,
+    /// 0 until the transfer ends, then `LOOK_AGAIN` or a `PageError`'s number.
+    outcome: AtomicU8,
+    waiters: WaitQueue,
+}
+
+const LOOK_AGAIN: u8 = u8::MAX;
+
+impl Transfer {
+    pub(crate) fn new(memory: &'static Memory, index: u64) -> Result<Shared<Self>, OutOfMemory> {
+        let waiters = WaitQueue::new(WaitReason::Page);
+        Shared::try_new(Self { memory, index, outcome: AtomicU8::new(0), waiters })
+    }
+
+    pub(crate) fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+
+    /// The page that is read or written.
+    pub(crate) fn page(&self) -> PageIndex {
+        PageIndex::new(self.index)
+    }
+
+    /// Waits for the end. `Ok` means that it is worth looking at the page again, not that it is there.
+    ///
+    /// # Cancellation
+    /// Dropping the future changes nothing for the transfer or for others who wait.
+    pub(crate) fn wait(&self) -> impl Future<Output = Result<(), PageError>> + Send {
+        self.waiters.wait_for(|| self.outcome())
+    }
+
+    fn outcome(&self) -> Option<Result<(), PageError>> {
+        match self.outcome.load(Ordering::Acquire) {
+            0 => None,
+            LOOK_AGAIN => Some(Ok(())),
+            number => Some(Err(PageError::from_number(number))),
+        }
+    }
+
+    /// Tells everyone who waits, once.
+    pub(crate) fn settle(&self, result: Result<(), PageError>) {
+        let number = result.map_or_else(|error| error as u8, |()| LOOK_AGAIN);
+        self.outcome.store(number, Ordering::Release);
+        self.waiters.wake_all();
+    }
+}

@@ -1,0 +1,135 @@
+//! Marking: dirty pages count as clean. In two steps, because a CPU may write for as long as it remembers that it may;
+//! see `page_state`.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use super::{StoreError, VmObject};
+use crate::PageIndex;
+use crate::frame::CleanPage;
+use crate::page_state::{PageEntry, PageState};
+
+/// Pages between two steps at a time.
+const BATCH: usize = 64;
+
+/// Which dirty pages are marked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those that were never stored as well.
+    All,
+    Stored,
+}
+
+/// Pages that are about to count as clean.
+struct Batch {
+    pages: [u64; BATCH],
+    count: usize,
+}
+
+impl VmObject {
+    /// Makes the dirty pages in a range count as clean, those that were never stored included, but not those that
+    /// were written since their last store began or whose last store failed. They become read-only, and the next
+    /// write makes them dirty again. Returns how many. Pages that are being stored, and those of objects without a
+    /// pager, stay as they are.
+    ///
+    /// # Cancellation
+    /// The pages of the batch under way, at most 64, stay dirty; what is marked stays so.
+    pub async fn mark(&self, pages: Range<PageIndex>) -> usize {
+        self.mark_those(pages, Which::All).await
+    }
+
+    async fn mark_those(&self, pages: Range<PageIndex>, which: Which) -> usize {
+        if self.pager.is_none() {
+            return 0;
+        }
+        let mut rest = pages.start.as_u64()..pages.end.as_u64();
+        let mut marked = 0;
+        while !rest.is_empty() {
+            let _turn = self.memory.two_steps.lock().await;
+            let batch = self.begin_marks(&mut rest, which);
+            if batch.count > 0 {
+                self.memory.settle().await;
+                let clean = |&&index: &&u64| self.end_mark(index);
+                marked += batch.pages[..batch.count].iter().filter(clean).count();
+            }
+        }
+        marked
+    }
+
+    /// Stores the dirty pages in a range, and marks those that were stored and not written since; see
+    /// [`store`](Self::store) and [`mark`](Self::mark). A page that became dirty meanwhile stays so: no change is lost.
+    /// Returns how many pages count as clean now.
+    ///
+    /// # Errors
+    /// As for `store`; pages that could be stored are marked even so.
+    ///
+    /// # Cancellation
+    /// As for both.
+    pub async fn store_and_mark(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<usize, StoreError> {
+        let stored = self.store(pages.clone()).await;
+        let marked = self.mark_those(pages, Which::Stored).await;
+        stored.map(|()| marked)
+    }
+
+    /// The first step, for the next pages of a range, at most a batch. What was looked at is taken off its front.
+    fn begin_marks(&self, rest: &mut Range<u64>, which: Which) -> Batch {
+        let mut batch = Batch { pages: [0; BATCH], count: 0 };
+        while batch.count < BATCH {
+            let mut inner = self.inner.lock();
+            let Some((index, entry)) = inner.pages.next_used(rest.clone()) else {
+                rest.start = rest.end;
+                break;
+            };
+            rest.start = index + 1;
+            let is_meant = entry.is_stored() || which == Which::All;
+            if !matches!(entry.state(), PageState::Dirty { .. }) || !is_meant || !entry.may_be_clean() {
+                continue;
+            }
+            let mut written = false;
+            if entry.is_stored() {
+                inner.mappings.for_each(index, |table, page| {
+                    written |= table.tables.lock().is_dirty(page);
+                });
+            }
+            if written {
+                continue;
+            }
+            inner.mappings.for_each(index, |table, page| {
+                if let Some(leaf) = table.tables.lock().begin_clean(page) {
+                    self.memory.hardware().invalidate(table.root(), page);
+                    written |= leaf.dirty;
+                }
+            });
+            if entry.is_stored() && written {
+                // Just now.
+                inner.pages.set(index, entry.written());
+                continue;
+            }
+            inner.pages.set(index, entry.between());
+            batch.pages[batch.count] = index;
+            batch.count += 1;
+        }
+        batch
+    }
+
+    /// The second step, when all CPUs were waited for. True if the page counts as clean.
+    fn end_mark(&self, index: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let entry = inner.pages.get(index);
+        let PageState::Dirty { frame } = entry.state() else { return false };
+        if !entry.is_between() {
+            return false;
+        }
+        let mut written = false;
+        inner.mappings.for_each(index, |table, page| {
+            written |= table.tables.lock().take_dirty(page);
+        });
+        if written {
+            inner.pages.set(index, entry.written());
+            return false;
+        }
+        inner.pages.set(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(true));
+        self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
+        true
+    }
+}

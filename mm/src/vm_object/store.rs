@@ -1,0 +1,182 @@
+//! Storing: writing dirty pages to the pager, in order of their offsets.
+//!
+//! A page that is stored stays dirty, until a mark makes it clean. See `store_request` for what a store meets, and
+//! `page_state` for how writes are noticed.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use super::{Inner, VmObject};
+use crate::fallible::Shared;
+use crate::page_state::{PageEntry, PageState};
+use crate::transfer::Transfer;
+use crate::{OutOfMemory, PageError, PageIndex, StoreRequest};
+
+/// Pages whose requests are with the pager at a time.
+const BATCH: usize = 32;
+
+/// A page that could not be stored. It stays dirty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreError {
+    /// The page of the object.
+    pub page: PageIndex,
+    /// What the pager answered, or [`PageError::OutOfMemory`] where the heap is full.
+    pub error: PageError,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page {} could not be stored: {}", self.page, self.error)
+    }
+}
+
+/// Requests that are made and not yet with the pager, in order of their pages. They end as abandoned when they are
+/// dropped.
+struct Batch {
+    requests: Vec<StoreRequest>,
+    /// Page tables have said that pages were written: what CPUs remember of that has to be waited for.
+    written: bool,
+}
+
+/// What comes next in a store.
+enum Next {
+    Store(Batch),
+    /// The page is being stored by somebody else, who may have begun before the latest write.
+    Wait(Shared<Transfer>),
+    Failed(StoreError),
+    Done,
+}
+
+impl VmObject {
+    /// Writes the dirty pages in a range to the pager, in order of their offsets, and waits for that. They stay dirty
+    /// until they are [marked](Self::mark). Where an object has no pager, nothing is written.
+    ///
+    /// What is written in memory before the call is in the backing store when the answer is `Ok`.
+    ///
+    /// # Errors
+    /// The first page that could not be written. All others were tried, unless the heap is full.
+    ///
+    /// # Cancellation
+    /// What is with the pager goes on. Other pages are not written.
+    pub async fn store(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
+        let Some(pager) = &self.pager else { return Ok(()) };
+        let mut rest = pages.start.as_u64()..pages.end.as_u64();
+        let mut result = Ok(());
+        loop {
+            let batch = match self.next_stores(&mut rest) {
+                Next::Done => return result,
+                Next::Failed(error) => return result.and(Err(error)),
+                Next::Wait(transfer) => {
+                    // Whether that has failed or not, the page is looked at again.
+                    let _ = transfer.wait().await;
+                    continue;
+                }
+                Next::Store(batch) => batch,
+            };
+            if batch.written {
+                self.memory.settle().await;
+            }
+            let mut under_way = Vec::new();
+            for request in batch.requests {
+                if under_way.try_reserve(1).is_err() {
+                    request.complete(Err(PageError::OutOfMemory));
+                    continue;
+                }
+                under_way.push(request.transfer().clone());
+                pager.store(request);
+            }
+            for transfer in under_way {
+                let error = |error| StoreError { page: transfer.page(), error };
+                result = result.and(transfer.wait().await.map_err(error));
+            }
+        }
+    }
+
+    /// Begins to store the next dirty pages of a range, at most a batch, and takes what was looked at off its front.
+    fn next_stores(self: &Arc<Self>, rest: &mut Range<u64>) -> Next {
+        let mut batch = Batch { requests: Vec::new(), written: false };
+        while batch.requests.len() < BATCH {
+            let mut inner = self.inner.lock();
+            let Some((index, entry)) = inner.pages.next_used(rest.clone()) else { break };
+            match entry.state() {
+                PageState::Dirty { frame } => {
+                    if batch.requests.try_reserve(1).is_err() {
+                        return self.stop(batch, index);
+                    }
+                    match inner.begin_store(self, index, frame) {
+                        Ok((request, written)) => {
+                            batch.requests.push(request);
+                            batch.written |= written;
+                        }
+                        Err(OutOfMemory) => {
+                            drop(inner);
+                            return self.stop(batch, index);
+                        }
+                    }
+                }
+                PageState::WritingBack { .. } if batch.requests.is_empty() => {
+                    return Next::Wait(inner.pages.transfer(index).expect("it is being stored").clone());
+                }
+                PageState::WritingBack { .. } => break,
+                _ => {}
+            }
+            rest.start = index + 1;
+        }
+        if batch.requests.is_empty() { Next::Done } else { Next::Store(batch) }
+    }
+
+    /// The heap is full. What was begun goes on, and may free something.
+    fn stop(&self, batch: Batch, index: u64) -> Next {
+        if batch.requests.is_empty() {
+            Next::Failed(StoreError { page: PageIndex::new(index), error: PageError::OutOfMemory })
+        } else {
+            Next::Store(batch)
+        }
+    }
+
+    /// Enters that a store has ended; the answer is for those who wait.
+    pub(crate) fn finish_store(&self, index: u64, result: Result<(), PageError>) -> Result<(), PageError> {
+        let mut inner = self.inner.lock();
+        let entry = inner.pages.get(index);
+        let (entry, freed) = match entry.state() {
+            PageState::WritingBack { frame } => (entry.end_store(frame, result.is_ok()), None),
+            PageState::WritingBackDiscarded { frame } => {
+                let frame = inner.take_out(self.memory, frame);
+                let moment = self.memory.frames().quarantine(frame);
+                (PageEntry::dropped(moment), Some(moment))
+            }
+            state => unreachable!("page {index} is {state} while it is being stored"),
+        };
+        let transfer = inner.pages.end_transfer(index, entry);
+        drop(inner);
+        drop(transfer);
+        let Some(moment) = freed else { return result };
+        self.memory.forget_soon(moment);
+        self.settle_dropped(index..index + 1);
+        // Nobody misses what was forgotten.
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// A dirty page is being stored from now on. Says whether a page table has noted a write.
+    fn begin_store(
+        &mut self,
+        object: &Arc<VmObject>,
+        index: u64,
+        frame: u64,
+    ) -> Result<(StoreRequest, bool), OutOfMemory> {
+        let transfer = Transfer::new(object.memory, index)?;
+        self.pages.begin_transfer(transfer.clone(), PageEntry::begin_store(frame))?;
+        let mut written = false;
+        self.mappings.for_each(index, |table, page| {
+            if table.tables.lock().take_dirty(page) {
+                object.memory.hardware().invalidate(table.root(), page);
+                written = true;
+            }
+        });
+        Ok((StoreRequest::new(transfer, object.clone(), frame), written))
+    }
+}
