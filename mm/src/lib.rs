@@ -38,6 +38,7 @@ extern crate std;
 
 mod address;
 mod address_space;
+mod backing;
 mod fallible;
 mod frame;
 mod mapping;
@@ -49,6 +50,7 @@ mod page_request;
 mod page_state;
 mod page_table;
 mod pager;
+mod private;
 mod reclaim;
 mod reverse_map;
 mod settle;

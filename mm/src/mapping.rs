@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use alloc::sync::Arc;
-
+use crate::backing::Backing;
 use crate::frame::Moment;
-use crate::{Access, OutOfMemory, VirtAddr, VmObject};
+use crate::{Access, OutOfMemory, VirtAddr};
 
 /// What a mapping allows. The hardware cannot refuse reading where it allows writing or executing; `mm`
 /// refuses at the fault, so such a page is protected until its first use only.
@@ -111,8 +110,8 @@ pub(crate) struct Mapping {
     pub(crate) start: VirtAddr,
     /// Length in pages, at least 1.
     pub(crate) pages: u64,
-    pub(crate) object: Arc<VmObject>,
-    /// The object's page that `start` shows.
+    pub(crate) shows: Backing,
+    /// The page of that which `start` shows.
     pub(crate) first: u64,
     pub(crate) protection: Protection,
     /// Whether it is being unmapped: faults find nothing here any more, but the range is not free until all

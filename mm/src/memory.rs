@@ -49,6 +49,9 @@ pub struct Memory {
     /// Held by who changes a batch of pages in two steps, with a wait for all CPUs between them: so each page that is
     /// between the steps is waited for after its first.
     pub(crate) two_steps: Mutex<()>,
+    /// The frame of zeros that is shown, read-only, wherever private memory was not written yet; 0 before the first
+    /// such page.
+    zeros: AtomicU64,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
 }
@@ -121,6 +124,7 @@ impl Memory {
             counters: Counters::default(),
             forgetting: SpinLock::new("forgetting", ()),
             two_steps: Mutex::new(()),
+            zeros: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
         }
     }
@@ -161,7 +165,24 @@ impl Memory {
         }
     }
 
-    /// A number for a new mapping.
+    /// The frame of zeros, which nobody writes; `None` when there is no frame for it yet.
+    pub(crate) fn zero_page(&'static self) -> Option<u64> {
+        if let Some(zeros) = self.zero_page_if_any() {
+            return Some(zeros);
+        }
+        let frame = self.frames().try_alloc_zeroed()?;
+        match self.zeros.compare_exchange(0, frame.number(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Some(frame.into_number()),
+            Err(first) => Some(first),
+        }
+    }
+
+    /// The frame of zeros, if there is one.
+    pub(crate) fn zero_page_if_any(&self) -> Option<u64> {
+        Some(self.zeros.load(Ordering::Acquire)).filter(|&number| number != 0)
+    }
+
+    /// A number for a new mapping, or a fork.
     pub(crate) fn number_mapping(&self) -> u64 {
         self.mappings.fetch_add(1, Ordering::Relaxed)
     }

@@ -35,6 +35,7 @@ pub(crate) struct PageIndexMap {
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
     transfers: usize,
+    len: usize,
 }
 
 fn slot(index: u64, shift: u32) -> usize {
@@ -45,7 +46,7 @@ impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
     pub(crate) fn new(pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
-        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0 }
+        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0, len: 0 }
     }
 
     /// Pages that there are slots for.
@@ -65,9 +66,21 @@ impl PageIndexMap {
         let old = core::mem::replace(&mut chunk.entries[slot(index, 0)], entry);
         chunk.used += u32::from(entry != PageEntry::ABSENT);
         chunk.used -= u32::from(old != PageEntry::ABSENT);
-        if chunk.used == 0 {
+        let empty = chunk.used == 0;
+        self.len += usize::from(entry != PageEntry::ABSENT);
+        self.len -= usize::from(old != PageEntry::ABSENT);
+        if empty {
             self.give_up_room(index);
         }
+    }
+
+    /// How many pages are not absent.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Makes room for a page's entry, which is then set, or the room given up.

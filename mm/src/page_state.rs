@@ -116,9 +116,9 @@ impl fmt::Display for PageState {
     }
 }
 
-/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..8 as below, bits 12..52 the frame's
+/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..9 as below, bits 12..52 the frame's
 /// address. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct PageEntry(u64);
 
 /// The page was loaded or touched since reclaim last looked. Set by a load's end and by touches of a clean
@@ -138,6 +138,14 @@ const STORED: u64 = 1 << 6;
 /// The page was written since its last store began, or that failed: see the page tables' dirty bits for what is not
 /// noted yet. Cleared when a store begins; means nothing without `STORED`.
 const WRITTEN: u64 = 1 << 7;
+
+/// The page of a version is a copy, and CPUs that may still use the page that was shown before are waited for: bits 9..12
+/// and 52..64 are the low bits of the moment. Set when it is copied, cleared by the first touch after that moment; only
+/// where the page is `Dirty`.
+const COPIED: u64 = 1 << 8;
+
+/// How many of a moment's bits are kept with a copied page.
+pub(crate) const COPIED_BITS: u32 = 15;
 
 /// The code of a page that was dropped.
 const DROPPED: u64 = 6;
@@ -219,6 +227,23 @@ impl PageEntry {
         Self(Self::new(PageState::Dirty { frame }).0 | STORED | written)
     }
 
+    /// A dirty page that is not to be shown before this moment is over.
+    pub(crate) fn copied(self, at: Moment) -> Self {
+        let low = at.number() & ((1 << COPIED_BITS) - 1);
+        Self(self.0 | COPIED | (low & 7) << 9 | (low >> 3) << 52)
+    }
+
+    /// The low bits of that moment, `COPIED_BITS` of them.
+    pub(crate) fn copied_at(self) -> Option<u64> {
+        let low = (self.0 >> 9 & 7) | (self.0 >> 52) << 3;
+        (self.0 & 15 != DROPPED && self.0 & COPIED != 0).then_some(low)
+    }
+
+    /// The page when that moment is over.
+    pub(crate) fn settled(self) -> Self {
+        Self(self.0 & ((1 << 52) - 1) & !(COPIED | 7 << 9))
+    }
+
     /// A page that was dropped at this moment.
     pub(crate) fn dropped(at: Moment) -> Self {
         Self(DROPPED | (at.number() * PAGE_BYTES))
@@ -258,6 +283,18 @@ mod tests {
         assert_eq!(dropped.state(), PageState::Absent);
         assert_eq!(dropped.dropped_at().map(Moment::number), Some((1 << 52) - 1));
     }
+    #[test]
+    fn a_copied_page_keeps_the_low_bits_of_its_moment() {
+        let dirty = PageEntry::new(PageState::Dirty { frame: (1 << 40) - 1 });
+        for low in [0, 1, 7, 8, (1 << COPIED_BITS) - 1] {
+            let copied = dirty.copied(Moment::from_number(low + (5 << COPIED_BITS)));
+            assert_eq!((copied.copied_at(), copied.state()), (Some(low), dirty.state()));
+            assert!(copied.settled() == dirty);
+        }
+        assert_eq!(dirty.copied_at(), None);
+        assert_eq!(PageEntry::dropped(Moment::from_number((1 << 52) - 1)).copied_at(), None);
+    }
+
     #[test]
     fn a_store_that_failed_or_was_overtaken_by_a_write_makes_nothing_clean() {
         let frame = 77;

@@ -191,6 +191,11 @@ impl PageTable {
         Some(leaf_of(old))
     }
 
+    /// Whether a page shows this frame.
+    pub(crate) fn shows(&self, page: VirtAddr, frame: u64) -> bool {
+        self.leaf(page).is_some_and(|leaf| leaf_of(leaf.load(Ordering::Relaxed)).frame == frame)
+    }
+
     /// Whether the processor has written to a page since that was last forgotten.
     pub(crate) fn is_dirty(&self, page: VirtAddr) -> bool {
         self.leaf(page).is_some_and(|leaf| leaf.load(Ordering::Acquire) & DIRTY != 0)

@@ -18,46 +18,69 @@ pub(crate) struct Key {
 }
 
 /// One mapping, as the object knows it.
-pub(crate) struct Shown {
-    pages: u64,
+pub(crate) struct Shown<T> {
+    pub(crate) pages: u64,
     pub(crate) start: VirtAddr,
     pub(crate) table: Arc<Table>,
+    /// What of the object it shows, where there is more than one thing.
+    pub(crate) of: T,
+}
+
+impl<T> Shown<T> {
+    pub(crate) fn new(pages: u64, start: VirtAddr, table: Arc<Table>, of: T) -> Self {
+        Self { pages, start, table, of }
+    }
 }
 
 /// The mappings of one object, guarded by the object's lock. What is taken out is dropped by the caller
 /// after the lock.
-#[derive(Default)]
-pub(crate) struct ReverseMap {
-    by_class: OrderedMap<Key, Shown>,
+pub(crate) struct ReverseMap<T = ()> {
+    by_class: OrderedMap<Key, Shown<T>>,
     /// The size classes that have mappings, a bit each.
     classes: u64,
 }
 
+impl<T> Default for ReverseMap<T> {
+    fn default() -> Self {
+        Self { by_class: OrderedMap::default(), classes: 0 }
+    }
+}
+
 /// Memory to note one mapping.
-pub(crate) type NoteRoom = Room<Key, Shown>;
+pub(crate) type NoteRoom<T = ()> = Room<Key, Shown<T>>;
 
 fn key(first: u64, pages: u64, id: u64) -> Key {
     Key { class: pages.ilog2(), first, id }
 }
 
-impl ReverseMap {
-    pub(crate) fn room() -> Result<NoteRoom, OutOfMemory> {
+impl<T: Copy> ReverseMap<T> {
+    pub(crate) fn room() -> Result<NoteRoom<T>, OutOfMemory> {
         Room::try_new()
     }
 
-    /// Notes that mapping `id` shows the `pages` pages from `first` on at `start`.
-    pub(crate) fn insert(
+    /// Notes that mapping `id` shows pages from `first` on.
+    pub(crate) fn insert(&mut self, room: NoteRoom<T>, id: u64, first: u64, shown: Shown<T>) {
+        let key = key(first, shown.pages, id);
+        self.classes |= 1 << key.class;
+        self.by_class.insert(room, key, shown);
+    }
+
+    /// Replaces a mapping by its two parts: the first `before` pages keep the number. Says what it shows, if it is
+    /// there.
+    pub(crate) fn split(
         &mut self,
-        room: NoteRoom,
+        [room, second_room]: [NoteRoom<T>; 2],
         id: u64,
         first: u64,
         pages: u64,
-        start: VirtAddr,
-        table: Arc<Table>,
-    ) {
-        let key = key(first, pages, id);
-        self.classes |= 1 << key.class;
-        self.by_class.insert(room, key, Shown { pages, start, table });
+        before: u64,
+        second: u64,
+    ) -> Option<T> {
+        let Shown { start, table, of, .. } = self.remove(id, first, pages)?;
+        self.insert(room, id, first, Shown::new(before, start, table.clone(), of));
+        let (first, rest) = (first + before, pages - before);
+        self.insert(second_room, second, first, Shown::new(rest, start.page_add(before), table, of));
+        Some(of)
     }
 
     /// Whether a mapping is noted with these numbers.
@@ -67,7 +90,7 @@ impl ReverseMap {
 
     /// Forgets a mapping that was noted with the same numbers.
     #[must_use = "dropped after the lock"]
-    pub(crate) fn remove(&mut self, id: u64, first: u64, pages: u64) -> Option<Shown> {
+    pub(crate) fn remove(&mut self, id: u64, first: u64, pages: u64) -> Option<Shown<T>> {
         let key = key(first, pages, id);
         let shown = self.by_class.remove(&key)?;
         let lowest = Key { class: key.class, first: 0, id: 0 };
@@ -78,7 +101,7 @@ impl ReverseMap {
     }
 
     /// Tells each place where `page` may be shown.
-    pub(crate) fn for_each(&self, page: u64, mut told: impl FnMut(&Table, VirtAddr)) {
+    pub(crate) fn for_each(&self, page: u64, mut told: impl FnMut(&Shown<T>, VirtAddr)) {
         let mut classes = self.classes;
         while classes != 0 {
             let class = classes.trailing_zeros();
@@ -89,7 +112,7 @@ impl ReverseMap {
             while let Some((key, shown)) = self.by_class.at_or_after(&from).filter(|(key, _)| *key <= last) {
                 let offset = page - key.first;
                 if offset < shown.pages {
-                    told(&shown.table, shown.start.page_add(offset));
+                    told(shown, shown.start.page_add(offset));
                 }
                 // Numbers of mappings are counted up from 0.
                 from = Key { id: key.id + 1, ..key };

@@ -90,6 +90,10 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                 Attempt::NeedsFrame => None,
                 Attempt::Wait(load) => Some(load),
                 Attempt::Forgetting(moment) => {
+                    memory.forget_soon(moment);
+                    if memory.frames().is_over(moment) {
+                        continue;
+                    }
                     // Rare, and larger than what is there anyway.
                     match try_box(memory.forgotten(moment)) {
                         Ok(forgotten) => Box::into_pin(forgotten).await,

@@ -64,6 +64,14 @@ impl PhysWindow {
         unsafe { ptr::write_bytes(self.at(frame), 0, PAGE_SIZE) }
     }
 
+    /// Copies a whole frame that stays allocated meanwhile to one that the caller owns.
+    pub(crate) fn copy(&self, from: PhysAddr, to: PhysAddr) {
+        assert!(from != to);
+        // SAFETY: two frames of the pool's memory (see `new`); the caller owns one, and others may read and write the
+        // other as for `read`.
+        unsafe { ptr::copy_nonoverlapping(self.at(from), self.at(to), PAGE_SIZE) }
+    }
+
     /// Copies bytes out of a frame that stays allocated meanwhile. Threads and devices may write to it at
     /// the same time: then the bytes are some mixture, as on any machine.
     pub(crate) fn read(&self, frame: PhysAddr, offset: usize, to: &mut [u8]) {

@@ -267,3 +267,80 @@ fn a_touch_of_a_dropped_page_without_heap_is_denied() {
         assert_eq!(scene.resolve(), FaultOutcome::Resolved);
     });
 }
+
+#[test]
+fn private_memory_and_forks_without_heap_are_errors_and_leave_nothing() {
+    let machine = Machine::new(200);
+    let rights = Protection::READ_WRITE.for_user();
+    let object = VmObject::new(machine.memory, Arc::new(AtOnce), 2);
+    let space = machine.user_space();
+    let at = |index: u64| 0x40_0000 + index * PAGE;
+    let placed = |index| Placement::Fixed(address(at(index)));
+    let mut refused = 0;
+    while let Err(why) = with_heap(refused, || space.map_anonymous(2, rights, placed(0))) {
+        assert_eq!((why, space.stats().mappings), (MapError::NoMemory, 0));
+        refused += 1;
+    }
+    assert!(refused >= 4, "an object, a version, and two notes of the mapping: {refused}");
+    let mut refused = 0;
+    while let Err(why) = with_heap(refused, || space.map_private(&object, page(0), 2, rights, placed(2))) {
+        assert_eq!((why, space.stats().mappings), (MapError::NoMemory, 1));
+        assert_eq!(object.stats().mappings, 0);
+        refused += 1;
+    }
+    assert!(refused >= 5, "and a note with the object below: {refused}");
+    for index in 0..4 {
+        now(machine.write(&space, at(index), index + 1)).unwrap();
+    }
+    let free = machine.free();
+    let mut refused = 0;
+    let twin = loop {
+        let table = machine.empty_table();
+        if let Ok(twin) = with_heap(refused, || now(space.fork(table))) {
+            break twin;
+        }
+        // Nothing that was begun is in the way of a write.
+        for index in 0..4 {
+            now(machine.write(&space, at(index), index + 1)).unwrap();
+        }
+        assert_eq!((machine.free(), object.stats().mappings), (free, 1), "{refused}");
+        refused += 1;
+    };
+    assert!(refused >= 8, "{refused}");
+    for index in 0..4 {
+        assert_eq!(now(machine.read(&twin, at(index))), Ok(index + 1));
+    }
+    // A copy needs the heap for its place.
+    let fault = machine.fault(at(0), Access::Write);
+    let mut denied = 0;
+    while with_heap(denied, || now(twin.resolve(fault))) != FaultOutcome::Resolved {
+        assert_eq!(now(machine.read(&twin, at(0))), Ok(1));
+        denied += 1;
+    }
+    assert!(denied > 0);
+    drop(twin);
+    now(machine.memory.settle());
+    assert_eq!(machine.free(), free);
+}
+
+#[test]
+fn a_store_without_heap_is_an_error_and_the_page_stays_dirty() {
+    let machine = Machine::new(64);
+    let pager = machine.pager();
+    let object = VmObject::new(machine.memory, pager.clone(), 2);
+    let all = page(0)..page(2);
+    now(object.write(0, &[1])).unwrap();
+    now(object.write(PAGE, &[2])).unwrap();
+    // The requests' places and the transfer; what comes next is the pager's business.
+    for allocations in 0..2 {
+        let refused = with_heap(allocations, || now(object.store(all.clone())));
+        assert_eq!(refused.map_err(|why| why.error), Err(PageError::OutOfMemory));
+        for index in 0..2 {
+            assert!(matches!(object.state(page(index)), PageState::Dirty { .. }));
+        }
+        assert_eq!((object.stats().transfers, pager.stores()), (0, 0));
+    }
+    assert_eq!(now(object.store(all.clone())), Ok(()));
+    assert_eq!((pager.backing(page(0))[0], pager.backing(page(1))[0]), (1, 2));
+    assert_eq!(now(object.mark(all)), 2);
+}

@@ -1,50 +1,14 @@
-//! Changing what is mapped: map, unmap, protect, and the end of a space.
+//! Taking away what is mapped: unmap, protect, and the end of a space.
 
-use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::AddressSpace;
 use crate::frame::Moment;
 use crate::mapping::{Going, Mapping};
 use crate::page_table::LOOKS;
-use crate::reverse_map::ReverseMap;
-use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
+use crate::{MapError, Protection, VirtAddr};
 
 impl AddressSpace {
-    /// Maps `pages` pages of `object` from `first` on, and says where. Nothing is loaded: pages come by
-    /// faults. Never waits.
-    ///
-    /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing is mapped then.
-    pub fn map(
-        &self,
-        object: &Arc<VmObject>,
-        first: PageIndex,
-        pages: u64,
-        protection: Protection,
-        placement: Placement,
-    ) -> Result<VirtAddr, MapError> {
-        if pages == 0 {
-            return Err(MapError::Empty);
-        }
-        let first = first.as_u64();
-        self.remove_forgotten();
-        let mut mappings = self.mappings.lock();
-        let start = match placement {
-            Placement::Fixed(start) => {
-                mappings.check_free(start, pages)?;
-                start
-            }
-            Placement::Anywhere => mappings.find(pages)?,
-        };
-        let (room, shown) = (mappings.room()?, ReverseMap::room()?);
-        let id = self.memory.number_mapping();
-        object.note_mapping(shown, id, first, pages, start, &self.table)?;
-        let object = object.clone();
-        mappings.insert(room, Mapping { id, start, pages, object, first, protection, going: None });
-        Ok(start)
-    }
-
     /// Removes all mappings in `range`, or the parts of them that lie in it; where nothing is mapped,
     /// nothing happens. When it is done, no processor reaches the pages any more, and the range is free.
     ///
@@ -116,8 +80,8 @@ impl AddressSpace {
 
     /// Clears a mapping's pages and makes its object forget it. Two may do so at a time, or one after the other.
     fn take_down(&self, mapping: &Mapping) {
-        mapping.object.hide_range(mapping, mapping.end(), &self.table);
-        mapping.object.forget_mapping(mapping.id, mapping.first, mapping.pages);
+        mapping.shows.hide_range(mapping, mapping.end(), &self.table);
+        mapping.shows.forget(mapping);
     }
 
     /// Changes what may be done in `range`, all of which is mapped. When it is done, no processor can do
@@ -160,7 +124,7 @@ impl AddressSpace {
     }
 
     /// Takes rights from the pages that are shown.
-    fn restrict(&self, range: Range<VirtAddr>, protection: Protection) {
+    pub(super) fn restrict(&self, range: Range<VirtAddr>, protection: Protection) {
         let mut rest = range;
         while !rest.is_empty() {
             self.restrict_some(&mut rest, protection);
@@ -186,7 +150,7 @@ impl AddressSpace {
         while !rest.is_empty() {
             let found = self.mappings.lock().within(&rest).next().cloned();
             let Some(mapping) = found else { return };
-            let hidden = mapping.object.hide_range(&mapping, mapping.end().min(rest.end), &self.table);
+            let hidden = mapping.shows.hide_range(&mapping, mapping.end().min(rest.end), &self.table);
             // Another has split it meanwhile, or unmapped it: then it is looked for again, or cleared already.
             if hidden || mapping.going.is_some() {
                 rest.start = mapping.end();

@@ -2,15 +2,15 @@
 //!
 //! What can meet what is in the tables of `address_space`, `vm_object` and `page_request`.
 
-use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 
 use super::AddressSpace;
 use crate::address::PAGE_BYTES;
+use crate::backing::Backing;
 use crate::memory::Counters;
 use crate::settle::{Attempt, Touch, Waited, settle};
-use crate::{Frame, PageError, PageIndex, Protection, VirtAddr, VmObject};
+use crate::{Frame, PageError, PageIndex, Protection, VirtAddr};
 
 /// What an access wants to do with memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +92,7 @@ impl fmt::Display for Denial {
 /// What a peek found: everything that the rest of a fault needs.
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) object: Arc<VmObject>,
+    pub(super) shows: Backing,
     pub(super) index: u64,
     page: VirtAddr,
     protection: Protection,
@@ -147,7 +147,7 @@ impl AddressSpace {
 
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.
     pub(super) fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
-        view.object.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
+        view.shows.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
             let mut tables = self.table.tables.lock();
             if self.table.generation() != view.generation {
                 return Attempt::Again;
@@ -177,7 +177,7 @@ impl AddressSpace {
         }
         let page = address.page_start();
         Ok(View {
-            object: mapping.object.clone(),
+            shows: mapping.shows.clone(),
             index: mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES,
             page,
             protection: mapping.protection,

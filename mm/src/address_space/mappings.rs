@@ -7,7 +7,6 @@ use crate::address::PAGE_BYTES;
 use crate::frame::{FramePool, Moment};
 use crate::mapping::{Going, Mapping};
 use crate::ordered_map::{OrderedMap, Room};
-use crate::reverse_map::ReverseMap;
 use crate::{MapError, OutOfMemory, Protection, VirtAddr};
 
 /// What the address space's lock guards.
@@ -76,6 +75,11 @@ impl Mappings {
             let end = mapping.end();
             next = self.next(end).map(|next| next.start).filter(|start| *start < range.end);
         }
+    }
+
+    /// All mappings, by start.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Mapping> {
+        core::iter::successors(self.next(self.range.start), |mapping| self.next(mapping.end()))
     }
 
     /// The first mapping at or after `address`.
@@ -166,9 +170,9 @@ impl Mappings {
         let across = |mapping: &&Mapping| mapping.start < address && mapping.going.is_none();
         let Some(mapping) = self.at(address).filter(across) else { return Ok(()) };
         let (start, mut second) = (mapping.start, mapping.clone());
-        let (room, shown) = (self.room()?, [ReverseMap::room()?, ReverseMap::room()?]);
+        let (room, rooms) = (self.room()?, [second.shows.rooms()?, second.shows.rooms()?]);
         let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
-        second.object.split_mapping(shown, second.id, second.first, second.pages, before, id);
+        second.shows.split(rooms, &second, before, id);
         second.id = id;
         second.start = address;
         second.first += before;

@@ -177,7 +177,7 @@ fn hiding_pages_of_a_mapping_that_was_split_begins_again() {
     let whole = space.mappings.lock().within(&all).next().cloned().expect("one");
     let split = space.mappings.lock().split(BASE.page_add(3), space.memory.number_mapping());
     split.expect("there is memory");
-    assert!(!whole.object.hide_range(&whole, whole.end(), &space.table));
+    assert!(!whole.shows.hide_range(&whole, whole.end(), &space.table));
     assert_eq!(space.stats().resident_pages, 8);
     space.hide_all(BASE..BASE.page_add(6));
     assert_eq!(space.stats().resident_pages, 2);

@@ -14,6 +14,7 @@
 
 use super::pool::Guarded;
 use super::{Frame, FramePool};
+use crate::page_state::COPIED_BITS;
 
 /// Frames that are freed before the lock is given up for a moment.
 const BATCH: usize = 64;
@@ -67,6 +68,14 @@ impl FramePool {
     /// This moment. The caller has taken away before it what is to be forgotten.
     pub(crate) fn moment(&self) -> Moment {
         Moment(self.lists.lock().waits.begun + 1)
+    }
+
+    /// The latest moment so far whose low bits are these; see `PageEntry::copied`. Where it is not the one that was
+    /// meant, it is a later one: then whoever asks waits without need.
+    pub(crate) fn recent(&self, low: u64) -> Moment {
+        let now = self.moment().0;
+        let back = now.wrapping_sub(low) & ((1 << COPIED_BITS) - 1);
+        Moment(now.saturating_sub(back))
     }
 
     /// How many waits there were.

@@ -19,11 +19,11 @@ proptest! {
         let memory = arena::memory(8);
         let tables = PageTable::new_user(memory, crate::PhysAddr::new(0)).expect("room");
         let table = Arc::new(Table::new(tables));
-        let mut map = ReverseMap::default();
+        let mut map = ReverseMap::<()>::default();
         let at = |id: usize| VirtAddr::truncated(id as u64 * 1000 * 4096);
         for (id, &(first, pages)) in mappings.iter().enumerate() {
-            let room = ReverseMap::room().expect("there is memory");
-            map.insert(room, id as u64, first, pages, at(id), table.clone());
+            let room = ReverseMap::<()>::room().expect("there is memory");
+            map.insert(room, id as u64, first, Shown::new(pages, at(id), table.clone(), ()));
         }
         let mut left = Vec::new();
         for (id, &(first, pages)) in mappings.iter().enumerate() {

@@ -87,16 +87,14 @@ impl VmObject {
             }
             let mut written = false;
             if entry.is_stored() {
-                inner.mappings.for_each(index, |table, page| {
-                    written |= table.tables.lock().is_dirty(page);
-                });
+                self.for_each_shown(&inner, index, |tables, page| written |= tables.is_dirty(page));
             }
             if written {
                 continue;
             }
-            inner.mappings.for_each(index, |table, page| {
-                if let Some(leaf) = table.tables.lock().begin_clean(page) {
-                    self.memory.hardware().invalidate(table.root(), page);
+            self.for_each_shown(&inner, index, |tables, page| {
+                if let Some(leaf) = tables.begin_clean(page) {
+                    self.memory.hardware().invalidate(tables.root(), page);
                     written |= leaf.dirty;
                 }
             });
@@ -121,9 +119,7 @@ impl VmObject {
             return false;
         }
         let mut written = false;
-        inner.mappings.for_each(index, |table, page| {
-            written |= table.tables.lock().take_dirty(page);
-        });
+        self.for_each_shown(&inner, index, |tables, page| written |= tables.take_dirty(page));
         if written {
             inner.pages.set(index, entry.written());
             return false;

@@ -66,6 +66,16 @@ struct Inner {
     mappings: ReverseMap,
 }
 
+/// What came of a touch, before the pager is called.
+pub(crate) enum Touched {
+    Tried(Attempt),
+    /// The page is being loaded from now on.
+    Begun(Shared<Transfer>),
+}
+
+/// A page has to be loaded.
+struct NotThere;
+
 /// Numbers of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObjectStats {
@@ -172,68 +182,99 @@ impl VmObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        let counters = &self.memory.counters;
-        let load = {
-            let mut inner = self.inner.lock();
-            let entry = inner.pages.get(index);
-            if let Some(moment) = entry.dropped_at()
-                && !self.memory.frames().is_over(moment)
-            {
-                return Attempt::Forgetting(moment);
-            }
-            match (entry.state(), &self.pager) {
-                (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
-                    let done = commit(frame, write || !entry.is_between(), spare);
-                    if write && matches!(done, Attempt::Done) {
-                        inner.pages.set(index, entry.written());
-                    }
-                    return done;
-                }
-                (PageState::Loaded { frame }, _) => {
-                    let done = commit(frame, write, spare);
-                    if write && matches!(done, Attempt::Done) {
-                        inner.make_dirty(self.memory, index, frame);
-                    } else if !entry.referenced() {
-                        inner.pages.set(index, entry.with_referenced(true));
-                    }
-                    return done;
-                }
-                (PageState::Loading | PageState::LoadingInvalidated, _) => {
-                    Counters::count(&counters.loads_shared);
-                    return Attempt::Wait(inner.pages.transfer(index).expect("it is being loaded").clone());
-                }
-                (PageState::WritingBackDiscarded { .. }, _) => {
-                    return Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone());
-                }
-                _ if !self.memory.hardware().heap_has_room() => return Attempt::heap_is_full(spare),
-                (PageState::Absent | PageState::Failed, None) => {
-                    if inner.pages.make_room(index).is_err() {
-                        return Attempt::heap_is_full(spare);
-                    }
-                    let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
-                        inner.pages.give_up_room(index);
-                        return Attempt::NeedsFrame;
-                    };
-                    frame.zero();
-                    let frame = frame.into_number();
-                    inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
-                    inner.resident += 1;
-                    Counters::count(&counters.zero_fills);
-                    return commit(frame, true, spare);
-                }
-                (PageState::Absent | PageState::Failed, Some(_)) => {
-                    match inner.begin_load(self.memory, index) {
-                        Ok(load) => load,
-                        Err(OutOfMemory) => return Attempt::heap_is_full(spare),
-                    }
-                }
-            }
+        let touched = self.touch_or_begin(index, write, spare, commit);
+        self.hand_over(touched)
+    }
+
+    /// The rest of a touch, with no lock held: a load that was begun is the pager's from here on.
+    pub(crate) fn hand_over(self: &Arc<Self>, touched: Touched) -> Attempt {
+        let load = match touched {
+            Touched::Tried(attempt) => return attempt,
+            Touched::Begun(load) => load,
         };
-        Counters::count(&counters.loads_started);
+        Counters::count(&self.memory.counters.loads_started);
         if let Some(pager) = &self.pager {
             pager.load(PageRequest::new(load.clone(), Arc::downgrade(self)));
         }
         Attempt::Wait(load)
+    }
+
+    /// The part of a touch that may be done with the lock of private memory held, which is shown over this object.
+    pub(crate) fn touch_or_begin(
+        &self,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Touched {
+        let mut inner = self.inner.lock();
+        Touched::Tried(match self.try_touch(&mut inner, index, write, spare, commit) {
+            Ok(attempt) => attempt,
+            Err(NotThere) => match inner.begin_load(self.memory, index) {
+                Ok(load) => return Touched::Begun(load),
+                Err(OutOfMemory) => Attempt::heap_is_full(spare),
+            },
+        })
+    }
+
+    /// Uses a page that is there or can be made, or says what to wait for.
+    fn try_touch(
+        &self,
+        inner: &mut Inner,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Result<Attempt, NotThere> {
+        let counters = &self.memory.counters;
+        let entry = inner.pages.get(index);
+        if let Some(moment) = entry.dropped_at()
+            && !self.memory.frames().is_over(moment)
+        {
+            return Ok(Attempt::Forgetting(moment));
+        }
+        Ok(match (entry.state(), &self.pager) {
+            (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
+                let done = commit(frame, write || !entry.is_between(), spare);
+                if write && matches!(done, Attempt::Done) {
+                    inner.pages.set(index, entry.written());
+                }
+                done
+            }
+            (PageState::Loaded { frame }, _) => {
+                let done = commit(frame, write, spare);
+                if write && matches!(done, Attempt::Done) {
+                    inner.make_dirty(self.memory, index, frame);
+                } else if !entry.referenced() {
+                    inner.pages.set(index, entry.with_referenced(true));
+                }
+                done
+            }
+            (PageState::Loading | PageState::LoadingInvalidated, _) => {
+                Counters::count(&counters.loads_shared);
+                Attempt::Wait(inner.pages.transfer(index).expect("it is being loaded").clone())
+            }
+            (PageState::WritingBackDiscarded { .. }, _) => {
+                Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone())
+            }
+            _ if !self.memory.hardware().heap_has_room() => Attempt::heap_is_full(spare),
+            (PageState::Absent | PageState::Failed, None) => {
+                if inner.pages.make_room(index).is_err() {
+                    return Ok(Attempt::heap_is_full(spare));
+                }
+                let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+                    inner.pages.give_up_room(index);
+                    return Ok(Attempt::NeedsFrame);
+                };
+                frame.zero();
+                let frame = frame.into_number();
+                inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
+                inner.resident += 1;
+                Counters::count(&counters.zero_fills);
+                commit(frame, true, spare)
+            }
+            (PageState::Absent | PageState::Failed, Some(_)) => return Err(NotThere),
+        })
     }
 
     /// Enters what a load brought; the answer is for those who wait.

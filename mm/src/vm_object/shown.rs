@@ -1,6 +1,5 @@
 //! Where an object's pages are shown: noting and forgetting mappings, taking pages out of page tables.
 
-use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::{Inner, VmObject};
@@ -11,7 +10,7 @@ use crate::page_state::{PageEntry, PageState};
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, Shown};
 use crate::table::Table;
-use crate::{MapError, VirtAddr};
+use crate::{MapError, PageTable, VirtAddr};
 
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,20 +22,18 @@ pub(crate) enum Eviction {
 }
 
 impl VmObject {
-    /// Notes that a mapping shows `pages` pages from `first` on at `start`.
+    /// Notes that a mapping shows pages from `first` on.
     pub(crate) fn note_mapping(
         &self,
         room: NoteRoom,
         id: u64,
         first: u64,
-        pages: u64,
-        start: VirtAddr,
-        table: &Arc<Table>,
+        shown: Shown<()>,
     ) -> Result<(), MapError> {
-        if first.checked_add(pages).is_none_or(|end| end > self.pages) {
+        if first.checked_add(shown.pages).is_none_or(|end| end > self.pages) {
             return Err(MapError::BeyondObject);
         }
-        self.inner.lock().mappings.insert(room, id, first, pages, start, table.clone());
+        self.inner.lock().mappings.insert(room, id, first, shown);
         Ok(())
     }
 
@@ -49,38 +46,22 @@ impl VmObject {
     /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.
     pub(crate) fn split_mapping(
         &self,
-        [room, second_room]: [NoteRoom; 2],
+        rooms: [NoteRoom; 2],
         id: u64,
         first: u64,
         pages: u64,
         pages_before: u64,
         second: u64,
     ) {
-        let mut inner = self.inner.lock();
-        let Some(Shown { start, table, .. }) = inner.mappings.remove(id, first, pages) else { return };
-        inner.mappings.insert(room, id, first, pages_before, start, table.clone());
-        let start = start.page_add(pages_before);
-        let pages = pages - pages_before;
-        inner.mappings.insert(second_room, second, first + pages_before, pages, start, table);
+        self.inner.lock().mappings.split(rooms, id, first, pages, pages_before, second);
     }
 
-    /// Takes the pages of a mapping that lie before `end` out of its page table; this CPU forgets them. The caller
-    /// has seen to it that no fault enters them again.
+    /// Takes pages of a mapping out of its page table, as many as is done without giving up the locks; this CPU
+    /// forgets them. What is done is taken off the front of `rest`. The caller has seen to it that no fault enters them
+    /// again.
     ///
     /// False if the mapping is not one of this object, or not any more: then nothing is taken out, because the
     /// range may show something else already.
-    pub(crate) fn hide_range(&self, mapping: &Mapping, end: VirtAddr, table: &Table) -> bool {
-        let mut rest = mapping.start..end;
-        while !rest.is_empty() {
-            if !self.hide_some(mapping, &mut rest, table) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The part of `hide_range` that is done without giving up the locks. What is done is taken off the front of
-    /// `rest`.
     pub(crate) fn hide_some(&self, mapping: &Mapping, rest: &mut Range<VirtAddr>, table: &Table) -> bool {
         let mut inner = self.inner.lock();
         if !inner.mappings.contains(mapping.id, mapping.first, mapping.pages) {
@@ -103,13 +84,30 @@ impl VmObject {
     /// was written.
     pub(super) fn hide(&self, inner: &Inner, index: u64) -> bool {
         let mut written = false;
-        inner.mappings.for_each(index, |table, page| {
-            if let Some(leaf) = table.tables.lock().unmap(page) {
+        self.for_each_shown(inner, index, |tables, page| {
+            if let Some(leaf) = tables.unmap(page) {
                 written |= leaf.dirty;
-                self.memory.hardware().invalidate(table.root(), page);
+                self.memory.hardware().invalidate(tables.root(), page);
             }
         });
         written
+    }
+
+    /// Tells each page that shows a page of the object now, with its tables. A mapping of private memory over this
+    /// object may show something else there.
+    pub(super) fn for_each_shown(
+        &self,
+        inner: &Inner,
+        index: u64,
+        mut told: impl FnMut(&mut PageTable, VirtAddr),
+    ) {
+        let Some(frame) = inner.pages.get(index).state().frame() else { return };
+        inner.mappings.for_each(index, |mapping, page| {
+            let mut tables = mapping.table.tables.lock();
+            if tables.shows(page, frame) {
+                told(&mut tables, page);
+            }
+        });
     }
 
     /// A page table says that a page was written.
@@ -133,8 +131,8 @@ impl VmObject {
             return Eviction::Kept;
         }
         let (mut used, mut written) = (entry.referenced(), false);
-        inner.mappings.for_each(index, |table, page| {
-            if let Some(leaf) = table.tables.lock().take_accessed(page) {
+        self.for_each_shown(&inner, index, |tables, page| {
+            if let Some(leaf) = tables.take_accessed(page) {
                 used |= leaf.accessed;
                 written |= leaf.dirty;
             }

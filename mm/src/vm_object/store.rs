@@ -105,7 +105,7 @@ impl VmObject {
                     if batch.requests.try_reserve(1).is_err() {
                         return self.stop(batch, index);
                     }
-                    match inner.begin_store(self, index, frame) {
+                    match self.begin_store(&mut inner, index, frame) {
                         Ok((request, written)) => {
                             batch.requests.push(request);
                             batch.written |= written;
@@ -125,6 +125,25 @@ impl VmObject {
             rest.start = index + 1;
         }
         if batch.requests.is_empty() { Next::Done } else { Next::Store(batch) }
+    }
+
+    /// A dirty page is being stored from now on. Says whether a page table has noted a write.
+    fn begin_store(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        index: u64,
+        frame: u64,
+    ) -> Result<(StoreRequest, bool), OutOfMemory> {
+        let transfer = Transfer::new(self.memory, index)?;
+        inner.pages.begin_transfer(transfer.clone(), PageEntry::begin_store(frame))?;
+        let mut written = false;
+        self.for_each_shown(inner, index, |tables, page| {
+            if tables.take_dirty(page) {
+                self.memory.hardware().invalidate(tables.root(), page);
+                written = true;
+            }
+        });
+        Ok((StoreRequest::new(transfer, self.clone(), frame), written))
     }
 
     /// The heap is full. What was begun goes on, and may free something.
@@ -157,26 +176,5 @@ impl VmObject {
         self.settle_dropped(index..index + 1);
         // Nobody misses what was forgotten.
         Ok(())
-    }
-}
-
-impl Inner {
-    /// A dirty page is being stored from now on. Says whether a page table has noted a write.
-    fn begin_store(
-        &mut self,
-        object: &Arc<VmObject>,
-        index: u64,
-        frame: u64,
-    ) -> Result<(StoreRequest, bool), OutOfMemory> {
-        let transfer = Transfer::new(object.memory, index)?;
-        self.pages.begin_transfer(transfer.clone(), PageEntry::begin_store(frame))?;
-        let mut written = false;
-        self.mappings.for_each(index, |table, page| {
-            if table.tables.lock().take_dirty(page) {
-                object.memory.hardware().invalidate(table.root(), page);
-                written = true;
-            }
-        });
-        Ok((StoreRequest::new(transfer, object.clone(), frame), written))
     }
 }

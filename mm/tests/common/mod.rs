@@ -147,9 +147,13 @@ impl Machine {
         AddressSpace::new(self.memory, table, address(KERNEL_RANGE.start)..address(KERNEL_RANGE.end))
     }
 
+    /// Tables for a user space.
+    pub fn empty_table(&self) -> PageTable {
+        PageTable::new_user(self.memory, self.kernel_root).expect("room for a root")
+    }
+
     pub fn user_space(&self) -> Arc<AddressSpace> {
-        let table = PageTable::new_user(self.memory, self.kernel_root).expect("room for a root");
-        AddressSpace::new(self.memory, table, address(USER_RANGE.start)..address(USER_RANGE.end))
+        AddressSpace::new(self.memory, self.empty_table(), address(USER_RANGE.start)..address(USER_RANGE.end))
     }
 
     /// A pager whose page n is full of the 64-bit word n + 1000.

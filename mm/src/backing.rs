@@ -1,0 +1,120 @@
+//! What a mapping shows: an object that it shares, or a version of private memory.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use crate::mapping::Mapping;
+use crate::private::{PrivateObject, VersionId};
+use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
+use crate::settle::Attempt;
+use crate::table::Table;
+use crate::{Frame, MapError, OutOfMemory, VirtAddr, VmObject};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Backing {
+    Shared(Arc<VmObject>),
+    Private(Arc<PrivateObject>, VersionId),
+}
+
+/// Memory to note one mapping wherever it has to be.
+pub(crate) enum Rooms {
+    Shared(NoteRoom),
+    Private(NoteRoom<VersionId>, Option<NoteRoom>),
+}
+
+impl Backing {
+    pub(crate) fn rooms(&self) -> Result<Rooms, OutOfMemory> {
+        Ok(match self {
+            Backing::Shared(_) => Rooms::Shared(ReverseMap::room()?),
+            Backing::Private(object, _) => {
+                let below = object.base().map(|_| ReverseMap::room()).transpose()?;
+                Rooms::Private(ReverseMap::room()?, below)
+            }
+        })
+    }
+
+    /// Notes a mapping of it, which is not entered in its space yet.
+    pub(crate) fn note(&self, rooms: Rooms, mapping: &Mapping, table: &Arc<Table>) -> Result<(), MapError> {
+        let Mapping { id, start, pages, first, .. } = *mapping;
+        let below = Shown::new(pages, start, table.clone(), ());
+        match (self, rooms) {
+            (Backing::Shared(object), Rooms::Shared(room)) => object.note_mapping(room, id, first, below),
+            (Backing::Private(object, version), Rooms::Private(room, room_below)) => {
+                let shown = Shown::new(pages, start, table.clone(), *version);
+                object.note_mapping(room, id, first, shown)?;
+                match (object.base(), room_below) {
+                    (Some(base), Some(room)) => base.object.note_mapping(room, id, base.first + first, below),
+                    _ => Ok(()),
+                }
+            }
+            _ => unreachable!("the room is for this"),
+        }
+    }
+
+    /// Forgets a mapping whose pages are no longer shown.
+    pub(crate) fn forget(&self, mapping: &Mapping) {
+        let Mapping { id, pages, first, .. } = *mapping;
+        match self {
+            Backing::Shared(object) => object.forget_mapping(id, first, pages),
+            Backing::Private(object, _) => {
+                if let Some(base) = object.base() {
+                    base.object.forget_mapping(id, base.first + first, pages);
+                }
+                object.forget_mapping(id, first, pages);
+            }
+        }
+    }
+
+    /// Replaces a mapping by its two parts: the first `before` pages keep the number.
+    pub(crate) fn split(&self, rooms: [Rooms; 2], mapping: &Mapping, before: u64, second: u64) {
+        let Mapping { id, pages, first, .. } = *mapping;
+        match (self, rooms) {
+            (Backing::Shared(object), [Rooms::Shared(one), Rooms::Shared(two)]) => {
+                object.split_mapping([one, two], id, first, pages, before, second);
+            }
+            (
+                Backing::Private(object, _),
+                [Rooms::Private(one, one_below), Rooms::Private(two, two_below)],
+            ) => {
+                if let (Some(base), Some(one), Some(two)) = (object.base(), one_below, two_below) {
+                    base.object.split_mapping([one, two], id, base.first + first, pages, before, second);
+                }
+                object.split_mapping([one, two], id, first, pages, before, second);
+            }
+            _ => unreachable!("the rooms are for this"),
+        }
+    }
+
+    /// Takes the pages of a mapping that lie before `end` out of its page table; see [`VmObject::hide_some`].
+    pub(crate) fn hide_range(&self, mapping: &Mapping, end: VirtAddr, table: &Table) -> bool {
+        let mut rest = mapping.start..end;
+        while !rest.is_empty() {
+            if !self.hide_some(mapping, &mut rest, table) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The part of `hide_range` that is done without giving up the locks.
+    pub(crate) fn hide_some(&self, mapping: &Mapping, rest: &mut Range<VirtAddr>, table: &Table) -> bool {
+        match self {
+            Backing::Shared(object) => object.hide_some(mapping, rest, table),
+            Backing::Private(object, _) => object.hide_some(mapping, rest, table),
+        }
+    }
+
+    /// Looks whether a page is there; see [`VmObject::touch`].
+    pub(crate) fn touch(
+        &self,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        match self {
+            Backing::Shared(object) => object.touch(index, write, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, spare, commit),
+        }
+    }
+}

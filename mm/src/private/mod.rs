@@ -1,0 +1,144 @@
+//! Private memory: what an address space changes for itself, over zeros or over another object's pages, and forks.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | fault, fault on one page of a version | the second finds what the first has made |
+//! | fault, fork | one comes before the other, by the object's lock. A page that is found in the past is shown read-only, whoever looks |
+//! | write, fork by another CPU of the same space | a page of the past is copied, or taken, when no CPU can write to it any more: until then the fault waits |
+//! | copy, reads by other CPUs of the same space | the old page is taken out of the tables, and the new one is shown when no CPU remembers the old one: no thread sees an older page than another |
+//! | write, write of two versions to one page | the first copies, the second finds that nobody else sees the old page and takes it |
+//! | end of a version, fault in its twin | the past is merged with the twin under the lock, in steps each of which leaves every page where it is found |
+//! | change, load or eviction of a page of the object below | under that object's lock, which is taken after this one's; its mappings are noted there, too |
+//! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
+
+mod shown;
+#[cfg(test)]
+mod tests;
+mod touch;
+mod versions;
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use executor::lock::SpinLock;
+
+use crate::fallible::room_for_arc;
+use crate::frame::Moment;
+use crate::page_state::PageEntry;
+use crate::reverse_map::ReverseMap;
+use crate::{Frame, Memory, OutOfMemory, VmObject};
+
+pub(crate) use versions::VersionId;
+use versions::Versions;
+
+/// Pages to merge before the lock is given up for a moment.
+const BATCH: usize = 64;
+
+/// Private memory of one mapping, and of all its forks.
+pub(crate) struct PrivateObject {
+    memory: &'static Memory,
+    pages: u64,
+    /// What it shows until it is written: an object from a page on, or zeros.
+    base: Option<Base>,
+    inner: SpinLock<Inner>,
+}
+
+pub(crate) struct Base {
+    pub(crate) object: Arc<VmObject>,
+    pub(crate) first: u64,
+}
+
+/// What the object's lock guards.
+struct Inner {
+    versions: Versions,
+    mappings: ReverseMap<VersionId>,
+}
+
+impl PrivateObject {
+    /// Private memory of `pages` pages with one version, which is nobody's yet.
+    pub(crate) fn try_new(
+        memory: &'static Memory,
+        base: Option<Base>,
+        pages: u64,
+    ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
+        let (versions, first) = Versions::try_new(pages)?;
+        room_for_arc::<Self>()?;
+        let inner = SpinLock::new("private object", Inner { versions, mappings: ReverseMap::default() });
+        Ok((Arc::new(Self { memory, pages, base, inner }), first))
+    }
+
+    pub(crate) fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// A twin of a version, for the space that is forked off; see [`Versions::fork`].
+    pub(crate) fn fork(&self, version: VersionId, number: u64) -> Result<VersionId, OutOfMemory> {
+        self.inner.lock().versions.fork(version, number)
+    }
+
+    /// No page table has shown what the version had at its fork as writable since this moment.
+    pub(crate) fn settle(&self, version: VersionId, number: u64, at: Moment) {
+        self.inner.lock().versions.settle(version, number, at);
+    }
+
+    /// Ends a version that no mapping shows: a fork that could not be done.
+    pub(crate) fn end_unused(&self, version: VersionId) {
+        let ended = self.inner.lock().versions.end_unused(version);
+        if let Some(ended) = ended {
+            self.end(ended);
+        }
+    }
+
+    /// Frees what a version had that nobody shows any more, and merges what is left.
+    fn end(&self, ended: versions::Ended) {
+        let (mut at, mut last) = (0, None);
+        while let Some((index, entry)) = ended.pages.next_used(at..u64::MAX) {
+            last = last.max(self.give_up(entry));
+            at = index + 1;
+        }
+        if let Some(past) = ended.past {
+            last = last.max(self.merge(past));
+        }
+        if let Some(last) = last {
+            self.memory.forget_soon(last);
+        }
+    }
+
+    /// Merges a past with its only child, if it is settled. Without memory for it, that is left for another time.
+    fn merge(&self, past: u32) -> Option<Moment> {
+        let mut last = None;
+        loop {
+            let mut inner = self.inner.lock();
+            let versions = &mut inner.versions;
+            let is_over = |moment| self.memory.frames().is_over(moment);
+            let Some(child) = versions.only_child(past, is_over) else { return last };
+            let unseen = |entry| last = last.max(self.give_up(entry));
+            match versions.merge(past, child, BATCH, unseen) {
+                Ok(false) => {}
+                Ok(true) | Err(OutOfMemory) => return last,
+            }
+        }
+    }
+
+    /// A CPU may still remember the page.
+    fn give_up(&self, entry: PageEntry) -> Option<Moment> {
+        let frame = Frame::from_number(self.memory.frames(), entry.state().frame()?);
+        Some(self.memory.frames().quarantine(frame))
+    }
+}
+
+impl Drop for PrivateObject {
+    /// Only one that was never mapped has pages yet, or versions.
+    fn drop(&mut self) {
+        let frames = self.memory.frames();
+        self.inner.get_mut().versions.drain(|entry| {
+            drop(entry.state().frame().map(|frame| Frame::from_number(frames, frame)));
+        });
+    }
+}
+
+impl fmt::Debug for PrivateObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateObject({} pages)", self.pages)
+    }
+}

@@ -1,0 +1,89 @@
+//! Where private memory is shown: noting and forgetting mappings, taking pages out of page tables.
+
+use core::ops::Range;
+
+use super::{Inner, PrivateObject, VersionId};
+use crate::mapping::Mapping;
+use crate::page_table::LOOKS;
+use crate::reverse_map::{NoteRoom, Shown};
+use crate::table::Table;
+use crate::{MapError, VirtAddr};
+
+impl PrivateObject {
+    /// Notes that a mapping shows a version, from page `first` on.
+    pub(crate) fn note_mapping(
+        &self,
+        room: NoteRoom<VersionId>,
+        id: u64,
+        first: u64,
+        shown: Shown<VersionId>,
+    ) -> Result<(), MapError> {
+        if first.checked_add(shown.pages).is_none_or(|end| end > self.pages) {
+            return Err(MapError::BeyondObject);
+        }
+        let mut inner = self.inner.lock();
+        inner.versions.add_user(shown.of);
+        inner.mappings.insert(room, id, first, shown);
+        Ok(())
+    }
+
+    /// Forgets a mapping whose pages are no longer shown. What only it had is freed.
+    pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
+        let (shown, ended) = {
+            let mut inner = self.inner.lock();
+            let Some(shown) = inner.mappings.remove(id, first, pages) else { return };
+            let ended = inner.versions.remove_user(shown.of);
+            (shown, ended)
+        };
+        drop(shown);
+        if let Some(ended) = ended {
+            self.end(ended);
+        }
+    }
+
+    /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.
+    pub(crate) fn split_mapping(
+        &self,
+        rooms: [NoteRoom<VersionId>; 2],
+        id: u64,
+        first: u64,
+        pages: u64,
+        pages_before: u64,
+        second: u64,
+    ) {
+        let mut inner = self.inner.lock();
+        if let Some(version) = inner.mappings.split(rooms, id, first, pages, pages_before, second) {
+            inner.versions.add_user(version);
+        }
+    }
+
+    /// Takes pages of a mapping out of its page table; as `VmObject::hide_some`.
+    pub(crate) fn hide_some(&self, mapping: &Mapping, rest: &mut Range<VirtAddr>, table: &Table) -> bool {
+        let inner = self.inner.lock();
+        if !inner.mappings.contains(mapping.id, mapping.first, mapping.pages) {
+            return false;
+        }
+        let mut tables = table.tables.lock();
+        let mut looks = LOOKS;
+        while let Some(page) = tables.next_present(rest, &mut looks) {
+            tables.unmap(page);
+            self.memory.hardware().invalidate(table.root(), page);
+        }
+        true
+    }
+
+    /// Takes a frame out of the page tables that show it as a page of a version; this CPU forgets it. True if any
+    /// did.
+    pub(super) fn hide(&self, inner: &Inner, version: VersionId, index: u64, frame: u64) -> bool {
+        let mut shown = false;
+        inner.mappings.for_each(index, |mapping, page| {
+            let mut tables = mapping.table.tables.lock();
+            if mapping.of == version && tables.shows(page, frame) {
+                tables.unmap(page);
+                self.memory.hardware().invalidate(mapping.table.root(), page);
+                shown = true;
+            }
+        });
+        shown
+    }
+}

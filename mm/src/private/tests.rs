@@ -1,0 +1,130 @@
+//! Steps of a fork and of a merge that from outside are too short to aim at.
+
+use alloc::sync::Arc;
+
+use super::{PrivateObject, VersionId};
+use crate::Memory;
+use crate::settle::Attempt;
+use crate::window::arena;
+
+const PAGES: u64 = 300;
+
+struct Scene {
+    memory: &'static Memory,
+    object: Arc<PrivateObject>,
+    version: VersionId,
+}
+
+fn scene() -> Scene {
+    let memory = arena::memory(1000);
+    let (object, version) = PrivateObject::try_new(memory, None, PAGES).expect("there is memory");
+    object.inner.lock().versions.add_user(version);
+    Scene { memory, object, version }
+}
+
+impl Scene {
+    /// Writes the page, and says which frame it has.
+    fn write(&self, version: VersionId, index: u64) -> Result<u64, Attempt> {
+        let mut found = 0;
+        let attempt = self.object.touch(version, index, true, &mut None, |frame, writable, _| {
+            assert!(writable);
+            found = frame;
+            Attempt::Done
+        });
+        if matches!(attempt, Attempt::Done) { Ok(found) } else { Err(attempt) }
+    }
+
+    fn fork(&self, number: u64) -> VersionId {
+        let twin = self.object.fork(self.version, number).expect("there is memory");
+        self.object.inner.lock().versions.add_user(twin);
+        twin
+    }
+
+    fn settle(&self, number: u64) {
+        let moment = self.memory.frames().moment();
+        self.object.settle(self.version, number, moment);
+        self.memory.forget_soon(moment);
+        assert!(self.memory.frames().is_over(moment));
+    }
+
+    fn end(&self, version: VersionId) {
+        let ended = self.object.inner.lock().versions.remove_user(version);
+        self.object.end(ended.expect("it was the only user"));
+    }
+
+    fn versions(&self) -> usize {
+        self.object.inner.lock().versions.count()
+    }
+}
+
+#[test]
+fn nobody_writes_to_the_past_before_a_fork_is_settled() {
+    let scene = scene();
+    scene.write(scene.version, 0).ok().expect("there is memory");
+    let twin = scene.fork(1);
+    for version in [scene.version, twin] {
+        assert!(matches!(scene.write(version, 0), Err(Attempt::Forgetting(_))));
+        assert!(scene.write(version, 1).is_ok(), "nobody had this page");
+    }
+    scene.settle(1);
+    for version in [scene.version, twin] {
+        assert!(scene.write(version, 0).is_ok());
+    }
+}
+
+#[test]
+fn the_same_fork_makes_one_twin_and_the_next_another() {
+    let scene = scene();
+    let twin = scene.object.fork(scene.version, 1).expect("there is memory");
+    assert_eq!(scene.object.fork(scene.version, 1).expect("there is memory"), twin);
+    assert_eq!(scene.versions(), 3);
+    assert_ne!(scene.object.fork(scene.version, 2).expect("there is memory"), twin);
+    assert_eq!(scene.versions(), 5);
+}
+
+#[test]
+fn a_past_is_merged_with_what_is_left_whichever_has_more() {
+    for (before, after) in [(200, 3), (3, 200), (150, 150), (0, 100), (100, 0)] {
+        let scene = scene();
+        let free = scene.memory.frames().stats().free;
+        for index in 0..before {
+            scene.write(scene.version, index).ok().expect("there is memory");
+        }
+        let twin = scene.fork(1);
+        scene.settle(1);
+        // Some of what was there, and some more.
+        let mut frames = [0; PAGES as usize];
+        for index in PAGES - after..PAGES {
+            frames[index as usize] = scene.write(scene.version, index).ok().expect("there is memory");
+        }
+        for index in 0..after.min(before) {
+            frames[index as usize] = scene.write(scene.version, index).ok().expect("there is memory");
+        }
+        scene.end(twin);
+        assert_eq!(scene.versions(), 1, "{before} before, {after} after");
+        let seen = free - scene.memory.frames().stats().free;
+        let expected = (0..PAGES).filter(|&index| index < before || index >= PAGES - after).count();
+        assert_eq!(seen, expected, "{before} before, {after} after");
+        for (index, &frame) in frames.iter().enumerate().filter(|(_, frame)| **frame != 0) {
+            assert_eq!(scene.write(scene.version, index as u64).ok(), Some(frame), "its own page stays");
+        }
+        scene.end(scene.version);
+        assert_eq!(scene.memory.frames().stats().free, free);
+    }
+}
+
+#[test]
+fn a_past_that_is_not_settled_is_merged_later() {
+    let scene = scene();
+    scene.write(scene.version, 0).ok().expect("there is memory");
+    let twin = scene.fork(1);
+    scene.end(twin);
+    assert_eq!(scene.versions(), 2);
+    assert!(matches!(scene.write(scene.version, 0), Err(Attempt::Forgetting(_))), "the past is as it was");
+    scene.settle(1);
+    // The next fork waits for what is in that past as well, which is the version's alone.
+    let twin = scene.fork(2);
+    assert!(matches!(scene.write(twin, 0), Err(Attempt::Forgetting(_))));
+    scene.settle(2);
+    assert!(scene.write(twin, 0).is_ok());
+}

@@ -1,0 +1,136 @@
+//! Touching a page of private memory: finding it, and making a version's own.
+
+use super::versions::{Found, Settled, VersionId};
+use super::{Inner, PrivateObject};
+use crate::frame::address_of;
+use crate::page_state::{PageEntry, PageState};
+use crate::settle::Attempt;
+use crate::{Frame, OutOfMemory};
+
+impl PrivateObject {
+    /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
+    /// within this one's where a page of the object below is shown or copied.
+    pub(crate) fn touch(
+        &self,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let mut inner = self.inner.lock();
+        match inner.versions.find(version, index) {
+            None => Attempt::Again,
+            Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
+            Some(Found::Past(_, entry)) if !write => match entry.state().frame() {
+                Some(frame) => commit(frame, false, spare),
+                None => Attempt::Again,
+            },
+            Some(Found::Past(past, entry)) => {
+                match inner.versions.settled(past) {
+                    Settled::At(moment) if self.memory.frames().is_over(moment) => {}
+                    Settled::At(moment) => return Attempt::Forgetting(moment),
+                    // It is being done in a poll, which is over when all CPUs were waited for.
+                    Settled::NotYet => return Attempt::Forgetting(self.memory.frames().moment()),
+                }
+                if inner.versions.is_seen_by_others(version, past, index) {
+                    let frame = entry.state().frame();
+                    return self.copy(&mut inner, version, index, frame, spare, commit);
+                }
+                if inner.make_room(version, index).is_err() {
+                    return Attempt::heap_is_full(spare);
+                }
+                inner.versions.take(version, past, index);
+                self.use_own(&mut inner, version, index, entry, spare, commit)
+            }
+            Some(Found::Nothing) => match &self.base {
+                Some(base) => {
+                    let below = base.first + index;
+                    let touched = base.object.touch_or_begin(below, false, spare, |frame, _, spare| {
+                        if write {
+                            self.copy(&mut inner, version, index, Some(frame), spare, commit)
+                        } else {
+                            commit(frame, false, spare)
+                        }
+                    });
+                    drop(inner);
+                    base.object.hand_over(touched)
+                }
+                None if write => self.copy(&mut inner, version, index, None, spare, commit),
+                None => match self.memory.zero_page() {
+                    Some(zero) => commit(zero, false, spare),
+                    None => Attempt::NeedsFrame,
+                },
+            },
+        }
+    }
+
+    /// Uses a page that the version has.
+    fn use_own(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        entry: PageEntry,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        if let Some(low) = entry.copied_at() {
+            let moment = self.memory.frames().recent(low);
+            if !self.memory.frames().is_over(moment) {
+                return Attempt::Forgetting(moment);
+            }
+            if let Some(pages) = inner.versions.own(version) {
+                pages.set(index, entry.settled());
+            }
+        }
+        match entry.state().frame() {
+            Some(frame) => commit(frame, true, spare),
+            None => Attempt::Again,
+        }
+    }
+
+    /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
+    fn copy(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        source: Option<u64>,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        if !self.memory.hardware().heap_has_room() || inner.make_room(version, index).is_err() {
+            return Attempt::heap_is_full(spare);
+        }
+        let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+            inner.give_up_room(version, index);
+            return Attempt::NeedsFrame;
+        };
+        match source {
+            Some(source) => self.memory.frames().window().copy(address_of(source), frame.address()),
+            None => frame.zero(),
+        }
+        let frame = frame.into_number();
+        let old = source.or(self.memory.zero_page_if_any());
+        let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
+        let entry = PageEntry::new(PageState::Dirty { frame });
+        let moment = self.memory.frames().moment();
+        if let Some(pages) = inner.versions.own(version) {
+            pages.set(index, if shown { entry.copied(moment) } else { entry });
+        }
+        if shown { Attempt::Forgetting(moment) } else { commit(frame, true, spare) }
+    }
+}
+
+impl Inner {
+    fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
+        self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
+    }
+
+    fn give_up_room(&mut self, version: VersionId, index: u64) {
+        if let Some(pages) = self.versions.own(version) {
+            pages.give_up_room(index);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The versions of private memory: a binary tree, whose leaves are what address spaces have now, and whose inner nodes
+//! are what they had when one of them was forked.
+//!
+//! ```text
+//!   before      fork of a       a writes     b ends
+//!
+//!     a           past           past           a
+//!                /    \         /    \
+//!               a      b       a*     b
+//! ```
+//!
+//! A page belongs to the nearest version on the way up that has it. At a fork what the version has goes to a new node
+//! above it, which nobody changes any more; the version itself keeps its number and begins anew with nothing, beside a
+//! twin. So a fork costs the same whatever there is. A past with one descendant left is merged with it, the smaller set
+//! of pages into the larger: so the tree is as deep as the number of those who live, not of those who ever lived.
+//! Nothing here recurses, and what may run out of memory does so before anything is changed.
+
+use alloc::vec::Vec;
+
+use crate::OutOfMemory;
+use crate::frame::Moment;
+use crate::page_index_map::PageIndexMap;
+use crate::page_state::PageEntry;
+
+/// Looks at versions before it is taken for granted that somebody still sees a page.
+const LOOKS: usize = 64;
+
+/// Names a version for good: places are used again, numbers are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct VersionId {
+    place: u32,
+    number: u32,
+}
+
+/// Since when no CPU may write to the pages of the past.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Settled {
+    /// Whoever forks is just taking the rights away.
+    NotYet,
+    /// When this moment is over.
+    At(Moment),
+}
+
+struct Version {
+    number: u32,
+    pages: PageIndexMap,
+    parent: Option<u32>,
+    /// A version of the past has two, or one where there was no memory to merge them.
+    children: [Option<u32>; 2],
+    /// Mappings that show it; none show the past.
+    users: usize,
+    settled: Settled,
+    /// The latest fork's number, and the twin that it made.
+    twin: Option<(u64, VersionId)>,
+}
+
+/// Where a page of a version was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// The version has it.
+    Own(PageEntry),
+    /// The past has it, at this place.
+    Past(u32, PageEntry),
+    Nothing,
+}
+
+/// All versions of one private object.
+pub(crate) struct Versions {
+    versions: Vec<Option<Version>>,
+    pages: u64,
+    numbers: u32,
+}
+
+impl Versions {
+    /// One version without users, of so many pages.
+    pub(crate) fn try_new(pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
+        let mut versions = Self { versions: Vec::new(), pages, numbers: 0 };
+        versions.reserve(1)?;
+        let first = versions.add(None);
+        Ok((versions, first))
+    }
+
+    fn reserve(&mut self, places: usize) -> Result<(), OutOfMemory> {
+        let free = self.versions.iter().filter(|place| place.is_none()).take(places).count();
+        self.versions.try_reserve(places - free).map_err(|_| OutOfMemory)
+    }
+
+    /// There is room.
+    fn add(&mut self, parent: Option<u32>) -> VersionId {
+        let number = self.numbers;
+        self.numbers = number.wrapping_add(1);
+        let version = Version {
+            number,
+            pages: PageIndexMap::new(self.pages),
+            parent,
+            children: [None; 2],
+            users: 0,
+            settled: Settled::NotYet,
+            twin: None,
+        };
+        let place = self.versions.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.versions.push(None);
+            self.versions.len() - 1
+        });
+        self.versions[place] = Some(version);
+        VersionId { place: place as u32, number }
+    }
+
+    fn at(&self, place: u32) -> &Version {
+        self.versions[place as usize].as_ref().expect("links lead to versions")
+    }
+
+    fn at_mut(&mut self, place: u32) -> &mut Version {
+        self.versions[place as usize].as_mut().expect("links lead to versions")
+    }
+
+    fn is(&self, id: VersionId) -> bool {
+        let version = self.versions.get(id.place as usize).and_then(Option::as_ref);
+        version.is_some_and(|version| version.number == id.number)
+    }
+
+    /// How many versions there are, the past included.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.versions.iter().flatten().count()
+    }
+
+    /// Where a page comes from; `None` when the version is gone.
+    pub(crate) fn find(&self, id: VersionId, index: u64) -> Option<Found> {
+        if !self.is(id) {
+            return None;
+        }
+        let mut place = id.place;
+        loop {
+            let version = self.at(place);
+            let entry = version.pages.get(index);
+            if entry != PageEntry::ABSENT {
+                return Some(if place == id.place { Found::Own(entry) } else { Found::Past(place, entry) });
+            }
+            match version.parent {
+                Some(parent) => place = parent,
+                None => return Some(Found::Nothing),
+            }
+        }
+    }
+
+    /// Since when no CPU may write to the pages that a past has.
+    pub(crate) fn settled(&self, place: u32) -> Settled {
+        self.at(place).settled
+    }
+
+    /// Whether somebody else than a version sees a page that a past above it has. May say so where nobody does.
+    pub(crate) fn is_seen_by_others(&self, id: VersionId, past: u32, index: u64) -> bool {
+        let mut looks = LOOKS;
+        let mut below = id.place;
+        while below != past {
+            let above = self.at(below).parent.expect("the past is above");
+            let other = self.at(above).children.into_iter().flatten().find(|&child| child != below);
+            if other.is_some_and(|other| self.is_seen_from(other, index, &mut looks)) {
+                return true;
+            }
+            below = above;
+        }
+        false
+    }
+
+    /// Whether a version at or below `top` sees what is above `top`: in order, each before its children, and not below
+    /// those that have a page of their own.
+    fn is_seen_from(&self, top: u32, index: u64, looks: &mut usize) -> bool {
+        let mut place = top;
+        loop {
+            let Some(left) = looks.checked_sub(1) else { return true };
+            *looks = left;
+            let version = self.at(place);
+            if version.pages.get(index) == PageEntry::ABSENT {
+                match version.children.into_iter().flatten().next() {
+                    None => return true,
+                    Some(child) => {
+                        place = child;
+                        continue;
+                    }
+                }
+            }
+            // The next one that is not below this.
+            loop {
+                if place == top {
+                    return false;
+                }
+                let parent = self.at(place).parent.expect("it is below the top");
+                match self.at(parent).children {
+                    [Some(first), Some(second)] if first == place => {
+                        place = second;
+                        break;
+                    }
+                    _ => place = parent,
+                }
+            }
+        }
+    }
+
+    /// The pages that a version itself has, to be changed.
+    pub(crate) fn own(&mut self, id: VersionId) -> Option<&mut PageIndexMap> {
+        self.is(id).then(|| &mut self.at_mut(id.place).pages)
+    }
+
+    /// Gives a version a page that only it sees, out of the past above it. There is room for it.
+    pub(crate) fn take(&mut self, id: VersionId, past: u32, index: u64) {
+        let pages = &mut self.at_mut(past).pages;
+        let entry = pages.get(index);
+        pages.set(index, PageEntry::ABSENT);
+        self.at_mut(id.place).pages.set(index, entry);
+    }
+
+    /// A mapping more shows a version.
+    pub(crate) fn add_user(&mut self, id: VersionId) {
+        debug_assert!(self.is(id), "mappings keep their version");
+        self.at_mut(id.place).users += 1;
+    }
+
+    /// Makes a twin of a version, which sees what that has now, and goes its own way; the same twin for each call with
+    /// the same number, as a space may show a version in several pieces.
+    pub(crate) fn fork(&mut self, id: VersionId, number: u64) -> Result<VersionId, OutOfMemory> {
+        debug_assert!(self.is(id), "mappings keep their version");
+        if let Some((of, twin)) = self.at(id.place).twin
+            && of == number
+        {
+            return Ok(twin);
+        }
+        self.reserve(2)?;
+        let parent = self.at(id.place).parent;
+        let past = self.add(parent);
+        let twin = self.add(Some(past.place));
+        let fresh = PageIndexMap::new(self.pages);
+        let version = self.at_mut(id.place);
+        version.twin = Some((number, twin));
+        version.parent = Some(past.place);
+        let pages = core::mem::replace(&mut version.pages, fresh);
+        let above = self.at_mut(past.place);
+        above.pages = pages;
+        above.children = [Some(id.place), Some(twin.place)];
+        if let Some(parent) = parent {
+            self.relink(parent, id.place, Some(past.place));
+        }
+        self.settle_from(past.place, Settled::NotYet);
+        Ok(twin)
+    }
+
+    /// Notes since when no CPU may write any more to what a version had when it was forked.
+    pub(crate) fn settle(&mut self, id: VersionId, number: u64, at: Moment) {
+        let version = self.at(id.place);
+        let forked = version.twin.is_some_and(|(of, _)| of == number);
+        if let Some(past) = version.parent.filter(|_| forked) {
+            self.settle_from(past, Settled::At(at));
+        }
+    }
+
+    /// Settles a past, and those above it that are half merged with it: they may have pages of its.
+    fn settle_from(&mut self, past: u32, settled: Settled) {
+        let mut place = past;
+        loop {
+            self.at_mut(place).settled = settled;
+            match self.at(place).parent {
+                Some(parent) if self.at(parent).children.contains(&None) => place = parent,
+                _ => return,
+            }
+        }
+    }
+
+    fn relink(&mut self, parent: u32, child: u32, by: Option<u32>) {
+        let children = &mut self.at_mut(parent).children;
+        if let Some(link) = children.iter_mut().find(|link| **link == Some(child)) {
+            *link = by;
+        }
+    }
+
+    /// A mapping less shows a version. When it was the last, the version ends, and what it had is the caller's.
+    #[must_use = "its frames are to be freed"]
+    pub(crate) fn remove_user(&mut self, id: VersionId) -> Option<Ended> {
+        self.at_mut(id.place).users -= 1;
+        self.end_unused(id)
+    }
+
+    /// Ends a version that has no users.
+    #[must_use = "its frames are to be freed"]
+    pub(crate) fn end_unused(&mut self, id: VersionId) -> Option<Ended> {
+        if self.at(id.place).users > 0 {
+            return None;
+        }
+        let version = self.versions[id.place as usize].take().expect("it was just there");
+        if let Some(parent) = version.parent {
+            self.relink(parent, id.place, None);
+        }
+        Some(Ended { pages: version.pages, past: version.parent })
+    }
+
+    /// A past that has one child left, and is settled before `is_over`, may be merged with it: the child's place.
+    pub(crate) fn only_child(&self, past: u32, is_over: impl Fn(Moment) -> bool) -> Option<u32> {
+        let version = self.versions.get(past as usize)?.as_ref()?;
+        let over = matches!(version.settled, Settled::At(moment) if is_over(moment));
+        match version.children {
+            [Some(child), None] | [None, Some(child)] if over => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Merges a past with its only child: moves up to `most` pages from the smaller to the larger of the two, and gives
+    /// those that nobody sees any more to `unseen`. True when all are moved and the past is gone.
+    ///
+    /// # Errors
+    /// When there is no memory for the index; each page is where it was, or where it belongs.
+    pub(crate) fn merge(
+        &mut self,
+        past: u32,
+        child: u32,
+        most: usize,
+        mut unseen: impl FnMut(PageEntry),
+    ) -> Result<bool, OutOfMemory> {
+        let mut above = self.versions[past as usize].take().expect("links lead to versions");
+        let mut below = self.versions[child as usize].take().expect("links lead to versions");
+        let up = below.pages.len() < above.pages.len();
+        let (from, to) =
+            if up { (&mut below.pages, &mut above.pages) } else { (&mut above.pages, &mut below.pages) };
+        let mut result = Ok(from.is_empty());
+        for _ in 0..most {
+            let Some((index, entry)) = from.next_used(0..u64::MAX) else { break };
+            let other = to.get(index);
+            if up || other == PageEntry::ABSENT {
+                if let Err(error) = to.make_room(index) {
+                    result = Err(error);
+                    break;
+                }
+                to.set(index, entry);
+                if other != PageEntry::ABSENT {
+                    unseen(other);
+                }
+            } else {
+                unseen(entry);
+            }
+            from.set(index, PageEntry::ABSENT);
+            result = Ok(from.is_empty());
+        }
+        if result == Ok(true) {
+            if up {
+                core::mem::swap(&mut above.pages, &mut below.pages);
+            }
+            below.parent = above.parent;
+            if let Some(parent) = below.parent {
+                self.relink(parent, past, Some(child));
+            }
+        } else {
+            self.versions[past as usize] = Some(above);
+        }
+        self.versions[child as usize] = Some(below);
+        result
+    }
+
+    /// All pages that any version has, for the end of the object.
+    pub(crate) fn drain(&mut self, mut given: impl FnMut(PageEntry)) {
+        for version in self.versions.drain(..).flatten() {
+            let mut at = 0;
+            while let Some((index, entry)) = version.pages.next_used(at..u64::MAX) {
+                given(entry);
+                at = index + 1;
+            }
+        }
+    }
+}
+
+/// A version that nobody shows any more.
+pub(crate) struct Ended {
+    /// What it had of its own.
+    pub(crate) pages: PageIndexMap,
+    /// What was above it.
+    pub(crate) past: Option<u32>,
+}
