@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "tasks are reached through pointers that wakers carry")]
 
 use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
-use core::task::{Context, Waker};
+use core::task::Waker;
 
 use super::Class;
 use super::state::{State, Wake, WakeAndDrop};
@@ -15,7 +15,7 @@ use crate::steal::{self, SLEEPERS};
 /// What the run loop does with a future whose type it does not know.
 pub(crate) struct Vtable {
     /// Polls; true if done: then the output stands where the future was.
-    pub(crate) poll: unsafe fn(*mut Header, &mut Context<'_>) -> bool,
+    pub(crate) poll: unsafe fn(*mut Header) -> bool,
     pub(crate) drop_future: unsafe fn(*mut Header),
     /// Moves the output to where the second pointer says.
     pub(crate) take_output: unsafe fn(*mut Header, *mut ()),
