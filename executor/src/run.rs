@@ -10,7 +10,6 @@
 #![allow(unsafe_code, reason = "polls tasks through their headers, and owns the CPU's run queue")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::{mem, ptr};
 
 use crate::cpu::CpuLocal;
 use crate::idle::{Idled, end_watch, idle};
@@ -18,7 +17,7 @@ use crate::idle::{Idled, end_watch, idle};
 use crate::platform::Platform;
 #[cfg(target_os = "none")]
 use crate::platform::platform;
-use crate::run_queue::{Fifo, HAND, Ready, Round};
+use crate::run_queue::{HAND, Ready, Round};
 use crate::steal::{BALANCE_NS, balance, steal};
 use crate::task::end::reap;
 use crate::task::header::Header;
@@ -98,38 +97,32 @@ impl RunLoop {
     }
 
     /// Does what else is due between two polls, then polls one thread or up to `most` tasks (and not more than a
-    /// hand takes); and so on while something is ready, until `enough` says so of the number of polls.
+    /// hand takes); and so on while something is ready, until `enough`, which must not panic, says so of the number of
+    /// polls.
     #[inline]
     pub(crate) fn poll_until(&mut self, most: usize, mut enough: impl FnMut(usize) -> bool) -> Until {
         let cpu = self.cpu;
-        let mut alone = Alone { cpu, task: ptr::null_mut() };
         loop {
             if self.is_interrupted(cpu) {
                 self.attend();
             }
             // SAFETY: no poll is under way on this CPU, so this is its run loop, and its hand is empty.
-            let task = match unsafe { cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) } {
-                Ready::Nothing if alone.task.is_null() => return Until::NothingReady,
-                Ready::Nothing => mem::replace(&mut alone.task, ptr::null_mut()),
-                Ready::One(task) if alone.task.is_null() => task,
-                Ready::One(chain) | Ready::More(chain) => {
+            let is_enough = match unsafe { cpu.ready.look(&cpu.woken_tasks, &cpu.woken_threads) } {
+                Ready::Nothing => return Until::NothingReady,
+                // SAFETY: as above; the task was just taken out of where it stood.
+                Ready::One(task) => unsafe { self.poll_alone(cpu, task, &mut enough) },
+                Ready::More(chain) => {
                     // SAFETY: as above; the chain was just taken.
-                    let polls = unsafe { self.poll_round(alone.queue_behind(chain), most) };
+                    let polls = unsafe { self.poll_round(chain, most) };
                     if polls == 0 {
                         // A thief was quicker.
                         return Until::NothingReady;
                     }
                     add(&cpu.polls, polls as u64);
-                    if enough(polls) {
-                        return Until::Enough;
-                    }
-                    continue;
+                    enough(polls)
                 }
             };
-            // SAFETY: as above; the task was just taken out of where it stood.
-            alone.task = unsafe { self.poll_alone(cpu, task) };
-            add(&cpu.polls, 1);
-            if enough(1) {
+            if is_enough {
                 return Until::Enough;
             }
         }
@@ -156,23 +149,33 @@ impl RunLoop {
         self.look_at_clock();
     }
 
-    /// Polls the only task that is ready. It is returned if it is ready again at once, else null.
+    /// Polls the only task that is ready, and again while it is ready again at once: it needs no queue while no other
+    /// is. True if `enough` said so.
     ///
     /// # Safety
     /// As for [`poll_task`](RunLoop::poll_task).
     #[inline(always)]
-    unsafe fn poll_alone(&mut self, cpu: &'static CpuLocal, task: *mut Header) -> *mut Header {
-        // SAFETY: the caller's promise.
-        let after = unsafe { self.poll_task(cpu, task, None) };
-        if !after.is_ready() {
-            return ptr::null_mut();
+    unsafe fn poll_alone(
+        &mut self,
+        cpu: &'static CpuLocal,
+        task: *mut Header,
+        enough: &mut impl FnMut(usize) -> bool,
+    ) -> bool {
+        loop {
+            // SAFETY: the caller's promise; or it is scheduled again, and in no queue.
+            let after = unsafe { self.poll_task(cpu, task, None) };
+            add(&cpu.polls, 1);
+            let is_enough = enough(1);
+            if !after.is_ready() {
+                return is_enough;
+            }
+            let others = cpu.ready.has_others(&cpu.woken_tasks, &cpu.woken_threads);
+            if is_enough || others || !after.is_plain() || self.is_interrupted(cpu) {
+                // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
+                unsafe { self.queue_alone(task) };
+                return is_enough;
+            }
         }
-        if !after.is_plain() {
-            // SAFETY: SCHEDULED was set while RUNNING, so nobody else pushes.
-            unsafe { self.queue_alone(task) };
-            return ptr::null_mut();
-        }
-        task
     }
 
     /// # Safety
@@ -189,6 +192,7 @@ impl RunLoop {
     ///
     /// # Safety
     /// As for [`RunQueue::deal`](crate::run_queue::RunQueue::deal).
+    #[inline(never)]
     unsafe fn poll_round(&mut self, chain: *mut Header, most: usize) -> usize {
         let cpu = self.cpu;
         // SAFETY: the caller's promise.
@@ -229,7 +233,7 @@ impl RunLoop {
         }
     }
 
-    /// Queues again what is a thread, pinned or nice.
+    /// Queues again what may be a thread, pinned or nice.
     ///
     /// # Safety
     /// It is scheduled, and in no queue.
@@ -266,41 +270,6 @@ impl RunLoop {
         }
         // SAFETY: as above.
         unsafe { round.again.push_back(task) };
-    }
-}
-
-/// The only task that was ready on this CPU, and is again: it needs no queue while no other is.
-struct Alone {
-    cpu: &'static CpuLocal,
-    task: *mut Header,
-}
-
-impl Alone {
-    /// If there is a task, it is queued behind those of the chain, else nothing happens. Returns what is left of the
-    /// chain.
-    #[inline]
-    fn queue_behind(&mut self, chain: *mut Header) -> *mut Header {
-        if self.task.is_null() { chain } else { self.queue(chain) }
-    }
-
-    #[cold]
-    fn queue(&mut self, chain: *mut Header) -> *mut Header {
-        let cpu = self.cpu;
-        let mut alone = Fifo::new();
-        // SAFETY: between polls. The task is scheduled and in no queue.
-        unsafe {
-            alone.push_back_plain(mem::replace(&mut self.task, ptr::null_mut()));
-            cpu.ready.append(chain, &cpu.woken_tasks, &cpu.woken_threads, &mut alone);
-        }
-        ptr::null_mut()
-    }
-}
-
-/// Whoever ends the run loop leaves it where others find it.
-impl Drop for Alone {
-    #[inline]
-    fn drop(&mut self) {
-        self.queue_behind(ptr::null_mut());
     }
 }
 

@@ -131,6 +131,7 @@ fn is_watched(cpu: &CpuLocal) -> bool {
 /// At the beginning of a poll: another CPU sleeps that could do what is left here, or what this one was roused for and
 /// does not do, as it has work of its own.
 #[cold]
+#[inline(never)]
 pub(crate) fn offer(cpu: &'static CpuLocal) {
     let owes_look = cpu.owes_look.load(Ordering::Relaxed);
     cpu.owes_look.store(false, Ordering::Relaxed);

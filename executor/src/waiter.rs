@@ -6,6 +6,7 @@
 
 use core::cell::Cell;
 use core::marker::PhantomPinned;
+use core::mem::{ManuallyDrop, forget};
 use core::task::Waker;
 
 use crate::atomic::{AtomicU8, Ordering, const_unless_loom};
@@ -29,7 +30,8 @@ pub(crate) enum Stage {
 /// waiter that it knows to be idle.
 pub(crate) struct Waiter {
     links: Links<Waiter>,
-    waker: Cell<Option<Waker>>,
+    /// None while it is idle, but for one that is about to join: so nothing has to be dropped with it.
+    waker: Cell<ManuallyDrop<Option<Waker>>>,
     /// Changed under the lock; read by the owner also outside it. Idle seen so is certain: only the owner makes
     /// it anything else. Given or Released seen so is certain too, and carries what the giver wrote before.
     stage: AtomicU8,
@@ -59,7 +61,7 @@ impl Waiter {
         pub(crate) fn new(need: u32) -> Self {
             Waiter {
                 links: Links::new(),
-                waker: Cell::new(None),
+                waker: Cell::new(ManuallyDrop::new(None)),
                 stage: AtomicU8::new(Stage::Idle as u8),
                 need: Cell::new(need),
                 _pinned: PhantomPinned,
@@ -97,10 +99,21 @@ impl Waiter {
         unsafe { waiters.push_back(self) };
     }
 
-    /// Leaves a waker in an idle waiter, which is its owner's alone: so before the lock. Gives back what was there.
+    /// Leaves a waker in an idle waiter, which is its owner's alone: so before the lock.
     #[inline]
-    pub(crate) fn prepare(&self, waker: Option<Waker>) -> Option<Waker> {
-        self.waker.replace(waker)
+    pub(crate) fn prepare(&self, waker: Waker) {
+        // Nothing was there.
+        forget(self.replace(Some(waker)));
+    }
+
+    /// Takes it out again, if the waiter does not join.
+    pub(crate) fn take_back(&self) -> Option<Waker> {
+        self.replace(None)
+    }
+
+    #[inline]
+    fn replace(&self, waker: Option<Waker>) -> Option<Waker> {
+        ManuallyDrop::into_inner(self.waker.replace(ManuallyDrop::new(waker)))
     }
 
     /// Joins the queue at its end, or renews the waker of one that is in it. Gives the old waker back, to be
@@ -114,7 +127,7 @@ impl Waiter {
             // SAFETY: it was not queued, so it is in no list; the caller's promise covers the rest.
             unsafe { self.join_prepared(waiters) };
         }
-        self.waker.replace(Some(waker))
+        self.replace(Some(waker))
     }
 
     /// Leaves the queue if it is in it, and says where it stood. Gives the waker back, to be dropped outside.
@@ -128,7 +141,7 @@ impl Waiter {
             // SAFETY: it is queued.
             unsafe { waiters.remove(self) };
         }
-        (stage, self.waker.take())
+        (stage, self.replace(None))
     }
 }
 
@@ -137,7 +150,7 @@ pub(crate) fn give_first(waiters: &mut Waiters, stage: Stage) -> Option<Waker> {
     let first = waiters.pop_front()?;
     // SAFETY: it was in the list, so alive until the lock is released.
     unsafe {
-        let waker = (*first).waker.take();
+        let waker = (*first).replace(None);
         // From here on the owner may take it back without the lock.
         (*first).set_stage(stage);
         waker

@@ -4,7 +4,7 @@
 //! own: under callgrind for the instructions, and by itself for the time. An operation's instructions are
 //! (those of 2 n operations - those of n) / n, so set-up cancels out; they hardly change between runs of the same
 //! build. Its time is the shortest of several runs of 2 n operations. The run fails where ours needs more
-//! instructions, or a task more memory, than its limit.
+//! instructions, or a task more memory, than its limit; times have none. `.ci/run` runs it for ours alone.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -70,7 +70,8 @@ impl Workload {
         Workload::Memory,
     ];
 
-    /// Its name, how many operations n are, and how many instructions one of ours may need.
+    /// Its name, how many operations n are, and how many instructions one of ours may need: the only place where the
+    /// limits stand.
     fn facts(self) -> (&'static str, usize, u64) {
         match self {
             Workload::SpawnSeq => ("spawn_seq", 10_000, 450),
@@ -196,6 +197,9 @@ fn main() -> ExitCode {
 
 fn figures(words: &[String], keep: Option<PathBuf>) -> Result<Table, String> {
     let chosen: Vec<(usize, Case)> = cases().enumerate().filter(|(_, case)| case.is_chosen(words)).collect();
+    if chosen.is_empty() {
+        return Err(format!("nothing is called {}", words.join(" ")));
+    }
     let mut table = Table::default();
     for (number, case) in &chosen {
         let figure = match case.what {

@@ -97,7 +97,9 @@ impl fmt::Display for Table {
             writeln!(f, "|")?;
         }
         for workload in self.too_much() {
-            writeln!(f, "\n{}: ours is above its limit.", workload.name())?;
+            let (name, _, limit) = workload.facts();
+            let ours = self.figures[workload as usize][Who::Ours as usize];
+            writeln!(f, "\n{name}: ours takes {ours}, above its limit of {limit}.")?;
         }
         Ok(())
     }

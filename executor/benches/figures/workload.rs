@@ -221,18 +221,22 @@ impl Future for PendingTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(slot) = self.slot.take() {
-            leave(&slot, context.waker());
+        if self.slot.is_some() {
+            self.give_away(context.waker().clone());
         }
         Poll::Pending
     }
 }
 
-/// Once only, so it is not to burden each poll.
-#[cold]
-fn leave(slot: &WakerSlot, waker: &Waker) {
-    if let Ok(mut slot) = slot.lock() {
-        *slot = Some(waker.clone());
+impl PendingTask {
+    /// Once only, so it is not to burden each poll.
+    #[cold]
+    fn give_away(&mut self, waker: Waker) {
+        if let Some(slot) = self.slot.take()
+            && let Ok(mut slot) = slot.lock()
+        {
+            *slot = Some(waker);
+        }
     }
 }
 

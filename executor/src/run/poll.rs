@@ -3,7 +3,6 @@
 
 use core::ptr;
 use core::sync::atomic::Ordering;
-use core::task::Context;
 
 use super::{RunLoop, now_on};
 use crate::atomic::fence_after_update;
@@ -15,7 +14,7 @@ use crate::steal::{SLEEPERS, offer};
 use crate::task::end::{Ended, finish};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, Start};
-use crate::task::{Class, TaskRef, waker};
+use crate::task::{Class, TaskRef};
 
 impl RunLoop {
     /// Polls a task or thread, in a round if there are others.
@@ -48,10 +47,7 @@ impl RunLoop {
             return unsafe { self.poll_special(task, start, current) };
         }
         // SAFETY: RUNNING, so the stage is ours and holds the future.
-        let done = unsafe {
-            let waker = waker::borrowed(task);
-            (header.vtable.poll)(task, &mut Context::from_waker(&waker))
-        };
+        let done = unsafe { (header.vtable.poll)(task) };
         // SAFETY: the poll is over.
         unsafe { self.end_poll(task, done, false, current, || cpu.notable_poll_ns.load(Ordering::Relaxed)) }
     }
@@ -124,8 +120,7 @@ unsafe fn begin_special(task: *mut Header, cancelled: bool) -> bool {
             ((*task).vtable.drop_future)(task);
             return true;
         }
-        let waker = waker::borrowed(task);
-        ((*task).vtable.poll)(task, &mut Context::from_waker(&waker))
+        ((*task).vtable.poll)(task)
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) const HAND: usize = 1;
 /// What a run loop finds.
 pub(crate) enum Ready {
     Nothing,
-    /// One task, which is a chain, too. It was taken out.
+    /// One task. It was taken out.
     One(*mut Header),
     /// Several, or a thread. The chain, which may be null, was taken out, and is to be dealt.
     More(*mut Header),
@@ -164,6 +164,12 @@ impl RunQueue {
         // SAFETY: the tasks of the chain live, and their links are ours.
         let is_alone = unsafe { (*chain).link.load(Ordering::Relaxed) }.is_null();
         if is_alone { Ready::One(chain) } else { Ready::More(chain) }
+    }
+
+    /// Whether there is something ready, for a run loop that has taken a task out by [`look`](RunQueue::look).
+    #[inline(always)]
+    pub(crate) fn has_others(&self, woken_tasks: &Stack, woken_threads: &Stack) -> bool {
+        self.queued.load(Ordering::Relaxed) != 0 || !woken_threads.is_empty() || !woken_tasks.is_empty()
     }
 
     /// Takes what was woken, then the next of the round: either up to [`HAND`] + 1 tasks, or one thread. The first

@@ -11,7 +11,7 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use crate::atomic::{AtomicU32, Ordering, const_unless_loom};
 use crate::list::List;
@@ -72,10 +72,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`TryLockError`] if it is not.
     #[inline]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
-        match self.word.compare_exchange(UNLOCKED, LOCKED, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(MutexGuard { mutex: self }),
-            Err(_) => Err(TryLockError),
-        }
+        if self.take() { Ok(MutexGuard { mutex: self }) } else { Err(TryLockError) }
     }
 
     /// The value, for the mutex's only owner.
@@ -83,14 +80,20 @@ impl<T: ?Sized> Mutex<T> {
         self.value.get_mut()
     }
 
-    /// Takes the lock, or joins the queue, or renews the waker there.
+    /// Takes the lock if it is free.
+    #[inline(always)]
+    fn take(&self) -> bool {
+        self.word.compare_exchange(UNLOCKED, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes the lock, or joins the queue, or renews the waker there: true if it has the lock.
     #[cold]
     #[inline(never)]
-    fn lock_or_join(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
+    fn lock_or_join(&self, waiter: &Waiter, waker: Waker) -> bool {
         if waiter.stage() != Stage::Idle {
-            return self.renew(waiter, context);
+            return self.renew(waiter, waker);
         }
-        waiter.prepare(Some(context.waker().clone()));
+        waiter.prepare(waker);
         let mut waiters = self.waiters.lock();
         // While somebody waits the word stays CONTENDED, so this only ever locks for a newcomer.
         if self.word.swap(CONTENDED, Ordering::Acquire) == UNLOCKED {
@@ -98,7 +101,7 @@ impl<T: ?Sized> Mutex<T> {
                 self.word.store(LOCKED, Ordering::Relaxed);
             }
             drop(waiters);
-            waiter.prepare(None);
+            drop(waiter.take_back());
             return true;
         }
         // SAFETY: `Lock` pins its waiter, which knows this queue only and leaves it in `drop`.
@@ -110,8 +113,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Another poll of one that has joined: true if it has the lock by now.
     #[cold]
     #[inline(never)]
-    fn renew(&self, waiter: &Waiter, context: &Context<'_>) -> bool {
-        let waker = context.waker().clone();
+    fn renew(&self, waiter: &Waiter, waker: Waker) -> bool {
         let mut waiters = self.waiters.lock();
         if waiter.stage() == Stage::Given {
             waiter.reset();
@@ -191,8 +193,8 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
             this.waiter.reset();
             return Poll::Ready(MutexGuard { mutex });
         }
-        let free = mutex.word.compare_exchange(UNLOCKED, LOCKED, Ordering::Acquire, Ordering::Relaxed);
-        if free.is_ok() || mutex.lock_or_join(&this.waiter, context) {
+        // The waker goes by value: where the compiler knows whose it is, no context is made then.
+        if mutex.take() || mutex.lock_or_join(&this.waiter, context.waker().clone()) {
             return Poll::Ready(MutexGuard { mutex });
         }
         Poll::Pending

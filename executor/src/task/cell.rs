@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 
 use super::header::{Header, Vtable};
+use super::waker;
 use crate::cpu::CpuLocal;
 
 #[repr(C)]
@@ -76,10 +77,13 @@ unsafe fn stage<F: Future>(task: *mut Header) -> *mut Stage<F> {
     unsafe { UnsafeCell::raw_get(&raw const (*task.cast::<Cell<F>>()).stage) }
 }
 
-unsafe fn poll<F: Future>(task: *mut Header, context: &mut Context<'_>) -> bool {
+unsafe fn poll<F: Future>(task: *mut Header) -> bool {
     // SAFETY: the task is RUNNING here, so the stage is ours and holds the future, which never moves.
     let future = unsafe { Pin::new_unchecked(&mut *(*stage::<F>(task)).future) };
-    let Poll::Ready(output) = future.poll(context) else {
+    // Made here, where the compiler sees whose waker it is: then what the future does with it needs no call.
+    // SAFETY: the executor's reference keeps the task during the poll.
+    let waker = unsafe { waker::borrowed(task) };
+    let Poll::Ready(output) = future.poll(&mut Context::from_waker(&waker)) else {
         return false;
     };
     // SAFETY: as above; the future is dropped in place, then the output written where it was.

@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "tasks are reached through pointers that wakers carry")]
 
 use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
-use core::task::{Context, Waker};
+use core::task::Waker;
 
 use super::Class;
-use super::state::{State, Wake, WakeAndDrop};
+use super::state::State;
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell, fence_after_update};
 use crate::cpu::CpuLocal;
 use crate::hooks;
@@ -15,7 +15,7 @@ use crate::steal::{self, SLEEPERS};
 /// What the run loop does with a future whose type it does not know.
 pub(crate) struct Vtable {
     /// Polls; true if done: then the output stands where the future was.
-    pub(crate) poll: unsafe fn(*mut Header, &mut Context<'_>) -> bool,
+    pub(crate) poll: unsafe fn(*mut Header) -> bool,
     pub(crate) drop_future: unsafe fn(*mut Header),
     /// Moves the output to where the second pointer says.
     pub(crate) take_output: unsafe fn(*mut Header, *mut ()),
@@ -137,28 +137,23 @@ impl Header {
     }
 }
 
-/// Pushes a task that somebody just turned from idle to scheduled.
+/// Pushes a task that somebody just turned from idle to scheduled, and that is neither a thread nor hooked.
 ///
 /// # Safety
-/// The caller got [`Wake::Push`] for this task and pushes once.
+/// The caller was told to push this task, and pushes once.
 #[inline]
-pub(crate) unsafe fn push(task: *mut Header, plain: bool) {
-    if !plain {
-        // SAFETY: the caller's promise.
-        return unsafe { push_special(task) };
-    }
+unsafe fn push_plain(task: *mut Header) {
     // SAFETY: the task is scheduled and not done, so the executor's reference keeps it; CPUs are never freed.
-    let home = unsafe { &*(*task).home.load(Ordering::Relaxed) };
-    // SAFETY: the caller's turn of SCHEDULED makes the link ours. From here on the task may be gone.
-    unsafe { home.woken_tasks.push(task) };
-    notify(home);
+    unsafe { push_new(task, &*(*task).home.load(Ordering::Relaxed), Class::Task) };
 }
 
+/// Pushes a task or thread that somebody just turned from idle to scheduled.
+///
 /// # Safety
-/// As for [`push`].
-#[inline(never)]
-unsafe fn push_special(task: *mut Header) {
-    // SAFETY: as for `push`.
+/// As for [`push_plain`].
+#[cold]
+unsafe fn push(task: *mut Header) {
+    // SAFETY: as for `push_plain`.
     unsafe {
         if (*task).state.is_hooked() {
             hooks::woken(task);
@@ -170,9 +165,9 @@ unsafe fn push_special(task: *mut Header) {
 /// As [`push`], when no hook is to hear about it.
 ///
 /// # Safety
-/// As for [`push`].
+/// As for [`push_plain`].
 pub(crate) unsafe fn push_quietly(task: *mut Header) {
-    // SAFETY: as for `push`.
+    // SAFETY: as for `push_plain`.
     unsafe {
         let class = if (*task).state.is_thread() { Class::Thread } else { Class::Task };
         push_new(task, &*(*task).home.load(Ordering::Relaxed), class);
@@ -182,11 +177,11 @@ pub(crate) unsafe fn push_quietly(task: *mut Header) {
 /// Pushes a task or thread whose home and class are known.
 ///
 /// # Safety
-/// As for [`push`].
+/// As for [`push_plain`].
 #[inline]
 pub(crate) unsafe fn push_new(task: *mut Header, home: &'static CpuLocal, class: Class) {
     let stack = if class == Class::Thread { &home.woken_threads } else { &home.woken_tasks };
-    // SAFETY: as for `push`. From here on the task may be gone.
+    // SAFETY: the caller's turn of SCHEDULED makes the link ours. From here on the task may be gone.
     unsafe { stack.push(task) };
     notify(home);
 }
@@ -207,10 +202,14 @@ fn notify(home: &'static CpuLocal) {
 /// The caller holds a reference.
 #[inline]
 pub(crate) unsafe fn wake(task: *mut Header) {
-    // SAFETY: the caller's reference keeps the header.
-    if let Wake::Push { plain } = unsafe { (*task).state.wake() } {
-        // SAFETY: our turn to push.
-        unsafe { push(task, plain) };
+    // SAFETY: the caller's reference keeps the header; then it is our turn to push.
+    unsafe {
+        let woken = (*task).state.wake();
+        if woken.is_to_push_plain() {
+            push_plain(task);
+        } else if woken.is_to_push() {
+            push(task);
+        }
     }
 }
 
@@ -223,10 +222,13 @@ pub(crate) unsafe fn wake_and_release(task: *mut Header) {
     // SAFETY: the caller's reference keeps the header until here; then whoever pushes has its turn of SCHEDULED,
     // and the last has the task alone.
     unsafe {
-        match (*task).state.wake_and_drop() {
-            WakeAndDrop::Push { plain } => push(task, plain),
-            WakeAndDrop::Last => bury(task),
-            WakeAndDrop::Nothing => {}
+        let woken = (*task).state.wake_and_drop();
+        if woken.is_to_push_plain() {
+            push_plain(task);
+        } else if woken.is_to_push() {
+            push(task);
+        } else if woken.was_last() {
+            bury(task);
         }
     }
 }

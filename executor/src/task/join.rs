@@ -17,7 +17,7 @@ use core::sync::atomic::Ordering;
 use core::task::{Context, Poll, Waker};
 
 use super::header::{self, Header};
-use super::state::{CANCELLED, DONE, JOINER, Wake};
+use super::state::{CANCELLED, DONE, JOINER};
 use super::{TaskId, TaskRef};
 use crate::hooks;
 use crate::reason::{WaitReason, waits_for};
@@ -255,7 +255,7 @@ unsafe fn abort(task: *mut Header) {
         if state.is_hooked() {
             hooks::aborted(task);
         }
-        if let Wake::Push { .. } = state.abort() {
+        if state.abort().is_to_push() {
             header::push_quietly(task);
         }
     }

@@ -54,24 +54,32 @@ const TOO_MANY: u32 = u32::MAX / 2;
 /// The word.
 pub(crate) struct State(AtomicU32);
 
-/// What a wake or an abort leaves to its caller.
+/// The word before a wake or an abort, which says what is left to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// The task was idle: push it. A `plain` one is neither a thread nor hooked.
-    Push { plain: bool },
-    /// It is queued already, is polled right now, or is done: nothing to do.
-    Nothing,
-}
+pub(crate) struct Woken(u32);
 
-/// What a wake that gives a reference back leaves to its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WakeAndDrop {
-    /// As [`Wake::Push`].
-    Push { plain: bool },
-    /// It was the last reference: send the task to its reaper.
-    Last,
-    /// Nothing to do.
-    Nothing,
+impl Woken {
+    const BUSY: u32 = SCHEDULED | RUNNING | DONE;
+    const SPECIAL: u32 = THREAD | HOOKED;
+
+    /// The task was idle: push it. Else it is queued already, is polled right now, or is done.
+    #[inline]
+    pub(crate) fn is_to_push(self) -> bool {
+        self.0 & Self::BUSY == 0
+    }
+
+    /// The same of a task that is neither a thread nor hooked.
+    #[inline]
+    pub(crate) fn is_to_push_plain(self) -> bool {
+        self.0 & (Self::BUSY | Self::SPECIAL) == 0
+    }
+
+    /// Of a wake that has given a reference back, if the task is not to be pushed: it was the last one, so send the task
+    /// to its reaper.
+    #[inline]
+    pub(crate) fn was_last(self) -> bool {
+        self.0 < 2 * REFERENCE
+    }
 }
 
 /// The word at the beginning of a poll.
@@ -141,32 +149,26 @@ impl State {
     /// Any context. The OR happens even where SCHEDULED is set: it publishes what the waker wrote before to
     /// the poll that follows.
     #[inline]
-    pub(crate) fn wake(&self) -> Wake {
-        pushes(self.0.fetch_or(SCHEDULED, Ordering::AcqRel))
+    pub(crate) fn wake(&self) -> Woken {
+        Woken(self.0.fetch_or(SCHEDULED, Ordering::AcqRel))
     }
 
     /// As [`wake`](State::wake), and gives a reference back in the same step.
     #[inline]
-    pub(crate) fn wake_and_drop(&self) -> WakeAndDrop {
+    pub(crate) fn wake_and_drop(&self) -> Woken {
         let mut old = self.0.load(Ordering::Relaxed);
         loop {
             let new = (old | SCHEDULED) - REFERENCE;
             match self.0.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
+                Ok(_) => return Woken(old),
                 Err(now) => old = now,
             }
-        }
-        match pushes(old) {
-            // It is not done, so the executor's reference is there.
-            Wake::Push { plain } => WakeAndDrop::Push { plain },
-            Wake::Nothing if old < 2 * REFERENCE => WakeAndDrop::Last,
-            Wake::Nothing => WakeAndDrop::Nothing,
         }
     }
 
     #[inline]
-    pub(crate) fn abort(&self) -> Wake {
-        pushes(self.0.fetch_or(SCHEDULED | ABORTED, Ordering::AcqRel))
+    pub(crate) fn abort(&self) -> Woken {
+        Woken(self.0.fetch_or(SCHEDULED | ABORTED, Ordering::AcqRel))
     }
 
     /// QUEUED to RUNNING.
@@ -238,15 +240,6 @@ impl State {
     }
 }
 
-#[inline]
-fn pushes(old: u32) -> Wake {
-    if old & (SCHEDULED | RUNNING | DONE) == 0 {
-        Wake::Push { plain: old & (THREAD | HOOKED) == 0 }
-    } else {
-        Wake::Nothing
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -254,18 +247,18 @@ mod tests {
     #[test]
     fn a_wake_pushes_an_idle_task_once() {
         let state = State::new(0);
-        assert_eq!(state.wake(), Wake::Nothing);
+        assert!(!state.wake().is_to_push());
         assert!(!state.start().is_special());
         assert!(!state.end_pending().is_ready());
-        assert_eq!(state.wake(), Wake::Push { plain: true });
-        assert_eq!(state.wake(), Wake::Nothing);
+        assert!(state.wake().is_to_push_plain());
+        assert!(!state.wake().is_to_push());
     }
 
     #[test]
     fn a_wake_during_the_poll_queues_again_at_its_end() {
         let state = State::new(0);
         state.start();
-        assert_eq!(state.wake(), Wake::Nothing);
+        assert!(!state.wake().is_to_push());
         let after = state.end_pending();
         assert!(after.is_ready() && after.is_plain());
         assert!(!state.start().is_special());
@@ -276,14 +269,14 @@ mod tests {
         let state = State::new(THREAD);
         assert!(state.is_thread());
         state.start();
-        assert_eq!(state.abort(), Wake::Nothing);
+        assert!(!state.abort().is_to_push());
         let after = state.end_pending();
         assert!(after.is_ready() && !after.is_plain());
         assert!(state.start().is_cancelled());
         let old = state.finish(true);
         assert_eq!(old & (HANDLE | JOINER), HANDLE);
         assert_eq!(state.load() & (DONE | CANCELLED | RUNNING), DONE | CANCELLED);
-        assert_eq!(state.wake(), Wake::Nothing);
+        assert!(!state.wake().is_to_push());
     }
 
     #[test]
