@@ -41,7 +41,8 @@ impl AddressSpace {
         });
         // Also after an error: some may be forked.
         let private = || mappings.all().filter(|mapping| matches!(mapping.shows, Backing::Private(..)));
-        for mapping in private().filter(|mapping| mapping.protection.write) {
+        for mapping in private() {
+            // Also where the mapping allows no writing: somebody may be just about to take that right out of the tables.
             self.restrict(mapping.start..mapping.end(), Protection { write: false, ..mapping.protection });
         }
         let moment = self.memory.frames().moment();

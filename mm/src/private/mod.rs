@@ -89,15 +89,19 @@ impl PrivateObject {
         }
     }
 
-    /// Frees what a version had that nobody shows any more, and merges what is left.
+    /// Frees what a version had that nobody shows any more, ends each past that nobody is left of, and merges the next.
     fn end(&self, ended: versions::Ended) {
-        let (mut at, mut last) = (0, None);
-        while let Some((index, entry)) = ended.pages.next_used(at..u64::MAX) {
-            last = last.max(self.give_up(entry));
-            at = index + 1;
-        }
-        if let Some(past) = ended.past {
-            last = last.max(self.merge(past));
+        let (mut last, mut next) = (None, Some(ended));
+        while let Some(ended) = next {
+            let mut at = 0;
+            while let Some((index, entry)) = ended.pages.next_used(at..u64::MAX) {
+                last = last.max(self.give_up(entry));
+                at = index + 1;
+            }
+            next = ended.past.and_then(|past| self.inner.lock().versions.end_childless(past));
+            if let (None, Some(past)) = (&next, ended.past) {
+                last = last.max(self.merge(past));
+            }
         }
         if let Some(last) = last {
             self.memory.forget_soon(last);
@@ -124,16 +128,6 @@ impl PrivateObject {
     fn give_up(&self, entry: PageEntry) -> Option<Moment> {
         let frame = Frame::from_number(self.memory.frames(), entry.state().frame()?);
         Some(self.memory.frames().quarantine(frame))
-    }
-}
-
-impl Drop for PrivateObject {
-    /// Only one that was never mapped has pages yet, or versions.
-    fn drop(&mut self) {
-        let frames = self.memory.frames();
-        self.inner.get_mut().versions.drain(|entry| {
-            drop(entry.state().frame().map(|frame| Frame::from_number(frames, frame)));
-        });
     }
 }
 

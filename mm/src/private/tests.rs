@@ -128,3 +128,22 @@ fn a_past_that_is_not_settled_is_merged_later() {
     scene.settle(2);
     assert!(scene.write(twin, 0).is_ok());
 }
+
+#[test]
+fn a_past_that_nobody_is_left_of_ends_with_the_last() {
+    let scene = scene();
+    let free = scene.memory.frames().stats().free;
+    scene.write(scene.version, 0).ok().expect("there is memory");
+    let first = scene.fork(1);
+    scene.settle(1);
+    scene.write(scene.version, 1).ok().expect("there is memory");
+    // The second fork is never settled, so nothing is merged.
+    let second = scene.fork(2);
+    scene.end(second);
+    assert_eq!(scene.versions(), 4);
+    scene.end(scene.version);
+    assert_eq!(scene.versions(), 1, "the first twin has all that is left");
+    assert_eq!(scene.memory.frames().stats().free, free - 1);
+    scene.end(first);
+    assert_eq!((scene.versions(), scene.memory.frames().stats().free), (0, free));
+}

@@ -283,14 +283,22 @@ impl Versions {
     /// Ends a version that has no users.
     #[must_use = "its frames are to be freed"]
     pub(crate) fn end_unused(&mut self, id: VersionId) -> Option<Ended> {
-        if self.at(id.place).users > 0 {
-            return None;
-        }
-        let version = self.versions[id.place as usize].take().expect("it was just there");
+        (self.at(id.place).users == 0).then(|| self.end(id.place))
+    }
+
+    /// Ends a past that nobody goes on from.
+    #[must_use = "its frames are to be freed"]
+    pub(crate) fn end_childless(&mut self, past: u32) -> Option<Ended> {
+        let version = self.versions.get(past as usize)?.as_ref()?;
+        (version.users == 0 && version.children == [None; 2]).then(|| self.end(past))
+    }
+
+    fn end(&mut self, place: u32) -> Ended {
+        let version = self.versions[place as usize].take().expect("it was just there");
         if let Some(parent) = version.parent {
-            self.relink(parent, id.place, None);
+            self.relink(parent, place, None);
         }
-        Some(Ended { pages: version.pages, past: version.parent })
+        Ended { pages: version.pages, past: version.parent }
     }
 
     /// A past that has one child left, and is settled before `is_over`, may be merged with it: the child's place.
@@ -352,17 +360,6 @@ impl Versions {
         }
         self.versions[child as usize] = Some(below);
         result
-    }
-
-    /// All pages that any version has, for the end of the object.
-    pub(crate) fn drain(&mut self, mut given: impl FnMut(PageEntry)) {
-        for version in self.versions.drain(..).flatten() {
-            let mut at = 0;
-            while let Some((index, entry)) = version.pages.next_used(at..u64::MAX) {
-                given(entry);
-                at = index + 1;
-            }
-        }
     }
 }
 
