@@ -51,6 +51,18 @@ impl Protection {
     }
 }
 
+/// How the processor may cache what a page shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MemoryType {
+    /// Reads and writes are cached: memory.
+    #[default]
+    WriteBack,
+    /// Reads are not cached, writes are gathered and may be late: a framebuffer.
+    WriteCombining,
+    /// Each read and write happens once, in order: devices' registers.
+    Uncached,
+}
+
 /// Where a mapping is put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
@@ -79,6 +91,10 @@ pub enum MapError {
     NoSpace,
     /// There is no memory to note the change.
     NoMemory,
+    /// The range has a page that was made permanent.
+    Permanent,
+    /// The hardware cannot forbid reading what is there.
+    Unreadable,
 }
 
 impl fmt::Display for MapError {
@@ -92,6 +108,8 @@ impl fmt::Display for MapError {
             MapError::BeyondObject => "the object has fewer pages",
             MapError::NoSpace => "no free range is large enough",
             MapError::NoMemory => "there is no memory to note it",
+            MapError::Permanent => "a part of the range is mapped for good",
+            MapError::Unreadable => "the hardware cannot forbid reading",
         })
     }
 }

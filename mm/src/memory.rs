@@ -8,7 +8,7 @@ use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
 use crate::ordered_map::{OrderedMap, Room};
-use crate::{FramePool, PhysAddr, PhysWindow, VirtAddr, VmObject};
+use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
 pub trait Hardware: Sync {
@@ -24,6 +24,11 @@ pub trait Hardware: Sync {
     ///
     /// Called with spin locks held and interrupts off, as above.
     fn forget(&self);
+
+    /// The largest page that the processor can show.
+    fn largest_page(&self) -> PageSize {
+        PageSize::Size2MiB
+    }
 
     /// Whether a page that is touched for the first time may take some hundred bytes from the heap. If not, the fault
     /// waits or is denied as if the heap were full: so faults leave something to those that cannot be refused.

@@ -5,6 +5,7 @@
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 
+use crate::page_entry::ENTRIES;
 use crate::{PAGE_SIZE, PhysAddr};
 
 /// Where physical memory is visible: physical address `p` is at `base + p`.
@@ -49,13 +50,13 @@ impl PhysWindow {
         self.base.wrapping_add(address.as_u64() as usize)
     }
 
-    /// One entry of the page table at `table`, which the caller's page table owns. The processor changes
+    /// The entries of the page table at `table`, which the caller's page table owns. The processor changes
     /// entries at any time (accessed, dirty), so they are atomics.
-    pub(crate) fn table_entry(&self, table: PhysAddr, index: usize) -> &'static AtomicU64 {
-        assert!(index < 512 && table.as_u64().is_multiple_of(PAGE_SIZE as u64));
+    pub(crate) fn table(&self, table: PhysAddr) -> &'static [AtomicU64; ENTRIES] {
+        assert!(table.as_u64().is_multiple_of(PAGE_SIZE as u64));
         // SAFETY: a table's frame belongs to its `PageTable` until no processor and no caller can reach
         // it; it is mapped here for good (see `new`), aligned, and read and written as atomics only.
-        unsafe { &*self.at(table).cast::<AtomicU64>().add(index) }
+        unsafe { &*self.at(table).cast::<[AtomicU64; ENTRIES]>() }
     }
 
     /// Fills a whole frame that the caller owns with zeros.

@@ -60,7 +60,7 @@ pub struct SpaceStats {
     pub mapped_pages: u64,
     /// Pages that the page tables show now.
     pub resident_pages: u64,
-    /// Page tables that were added to show pages, a frame each. They stay as long as the space.
+    /// Page tables that were added to show pages, a frame each. In the lower half they go when they are empty.
     pub tables: u64,
 }
 

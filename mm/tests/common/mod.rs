@@ -20,10 +20,13 @@ use mm::{
 };
 
 pub const PAGE: u64 = PAGE_SIZE as u64;
+/// Bytes that a table of level 1 is for.
+const LARGE_PAGE: u64 = 2 << 20;
 const WRITABLE: u64 = 2;
 const USER: u64 = 4;
 const ACCESSED: u64 = 32;
 const DIRTY: u64 = 64;
+const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -49,6 +52,8 @@ pub struct Processor {
 #[derive(Default)]
 struct Tlb {
     pages: HashMap<(PhysAddr, u64), Remembered>,
+    /// The tables of level 1, by the 2 MiB that they are for, with the rights that the levels above give.
+    tables: HashMap<(PhysAddr, u64), Remembered>,
     /// How many times all CPUs were waited for, when it last forgot everything between two polls.
     shootdowns: u64,
 }
@@ -63,15 +68,25 @@ impl Processor {
     }
 }
 
+impl Tlb {
+    fn forget(&mut self) {
+        self.pages.clear();
+        self.tables.clear();
+    }
+}
+
 impl Hardware for Processor {
     fn invalidate(&self, root: PhysAddr, page: VirtAddr) {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
-        self.with_tlb(|tlb| tlb.pages.remove(&(root, page.as_u64())));
+        self.with_tlb(|tlb| {
+            tlb.pages.remove(&(root, page.as_u64()));
+            tlb.tables.clear();
+        });
     }
 
     fn forget(&self) {
         if self.several {
-            self.with_tlb(|tlb| tlb.pages.clear());
+            self.with_tlb(Tlb::forget);
         }
     }
 
@@ -180,48 +195,67 @@ impl Machine {
     /// Goes through the tables as a processor does, setting accessed and dirty bits, and uses the word there.
     /// An invalidation waits until that is done, as it does for a real processor.
     fn translate<T>(&self, root: PhysAddr, fault: Fault, used: impl FnOnce(&AtomicU64) -> T) -> Option<T> {
-        let page = fault.address & !(PAGE - 1);
         let mut tlbs = self.processor.tlbs.lock().unwrap();
-        let tlb = &mut tlbs.entry(self.processor.cpu()).or_default().pages;
-        if let Some(&known) = tlb.get(&(root, page)) {
-            if allowed(known.rights, fault) {
-                return Some(used(self.word(known.frame + (fault.address - page))));
-            }
-            tlb.remove(&(root, page));
+        let tlb = tlbs.entry(self.processor.cpu()).or_default();
+        let frame = self.find(tlb, root, fault);
+        if frame.is_none() {
+            // A fault makes it forget what led there.
+            tlb.pages.remove(&(root, fault.address & !(PAGE - 1)));
+            tlb.tables.remove(&(root, fault.address & !(LARGE_PAGE - 1)));
         }
-        let (mut table, mut rights) = (root.as_u64(), WRITABLE | USER);
-        for level in (0..4).rev() {
-            let index = (fault.address >> (12 + 9 * level)) & 511;
-            let entry = self.word(table + index * 8);
+        Some(used(self.word(frame? + (fault.address & (PAGE - 1)))))
+    }
+
+    /// The frame that an address leads to, by what the CPU remembers of pages and tables, and by the tables.
+    fn find(&self, tlb: &mut Tlb, root: PhysAddr, fault: Fault) -> Option<u64> {
+        let (page, large) = (fault.address & !(PAGE - 1), fault.address & !(LARGE_PAGE - 1));
+        if let Some(&known) = tlb.pages.get(&(root, page))
+            && allowed(known.rights, fault)
+        {
+            return Some(known.frame);
+        }
+        let start = Remembered { frame: root.as_u64(), rights: WRITABLE | USER };
+        let known = tlb.tables.get(&(root, large));
+        let levels = if known.is_some() { 1 } else { 4 };
+        let Remembered { frame: mut table, mut rights } = known.copied().unwrap_or(start);
+        for level in (0..levels).rev() {
+            let entry = self.word(table + ((fault.address >> (12 + 9 * level)) & 511) * 8);
             let value = entry.load(Ordering::SeqCst);
             if value & 1 == 0 {
                 return None;
             }
             rights = (rights & value & (WRITABLE | USER)) | ((rights | value) & NO_EXECUTE);
             table = value & ADDRESS;
-            if level == 0 {
-                if !allowed(rights, fault) {
-                    return None;
+            let is_page = level == 0 || value & LARGE != 0;
+            if !is_page {
+                let accessed = value | ACCESSED;
+                entry.compare_exchange(value, accessed, Ordering::SeqCst, Ordering::SeqCst).ok()?;
+                if level == 1 {
+                    tlb.tables.insert((root, large), Remembered { frame: table, rights });
                 }
-                let dirty = if fault.access == Access::Write { DIRTY } else { 0 };
-                // A processor sets the bits only in the entry that it has seen.
-                if entry
-                    .compare_exchange(value, value | ACCESSED | dirty, Ordering::SeqCst, Ordering::SeqCst)
-                    .is_err()
-                {
-                    return None;
-                }
-                // Without the dirty bit, the next write has to walk again.
-                let rights = if dirty == 0 { rights & !WRITABLE } else { rights };
-                tlb.insert((root, page), Remembered { frame: table, rights });
+                continue;
             }
+            if !allowed(rights, fault) {
+                return None;
+            }
+            let dirty = if fault.access == Access::Write { DIRTY } else { 0 };
+            // A processor sets the bits only in the entry that it has seen.
+            entry
+                .compare_exchange(value, value | ACCESSED | dirty, Ordering::SeqCst, Ordering::SeqCst)
+                .ok()?;
+            let span = PAGE << (9 * level);
+            let frame = (table & !(span - 1)) + (page & (span - 1));
+            // Without the dirty bit, the next write has to walk again.
+            let rights = if dirty == 0 { rights & !WRITABLE } else { rights };
+            tlb.pages.insert((root, page), Remembered { frame, rights });
+            return Some(frame);
         }
-        Some(used(self.word(table + (fault.address & (PAGE - 1)))))
+        None
     }
 
     /// The processor forgets everything, as it may at any time.
     pub fn forget_translations(&self) {
-        self.processor.with_tlb(|tlb| tlb.pages.clear());
+        self.processor.with_tlb(Tlb::forget);
     }
 
     /// What a CPU does between two polls: if it is waited for, it forgets.
@@ -229,7 +263,7 @@ impl Machine {
         let shootdowns = self.memory.stats().shootdowns;
         self.processor.with_tlb(|tlb| {
             if std::mem::replace(&mut tlb.shootdowns, shootdowns) != shootdowns {
-                tlb.pages.clear();
+                tlb.forget();
             }
         });
     }
@@ -256,9 +290,9 @@ impl Machine {
         }
     }
 
-    /// An entry of a level-4 table.
+    /// An entry of a level-4 table, but for what the processor notes in it.
     pub fn root_entry(&self, root: PhysAddr, index: u64) -> u64 {
-        self.word(root.as_u64() + index * 8).load(Ordering::SeqCst)
+        self.word(root.as_u64() + index * 8).load(Ordering::SeqCst) & !ACCESSED
     }
 
     /// Changes the level-4 entry that an address goes through.
@@ -270,7 +304,6 @@ impl Machine {
     /// Enters what a boot loader may have entered: a page of 1 GiB at `base`, and one of 2 MiB after it.
     pub fn enter_large_pages(&self, root: PhysAddr, base: u64, gibibyte: u64, two_mebibytes: u64) {
         const PRESENT_WRITABLE: u64 = 3;
-        const LARGE: u64 = 1 << 7;
         let level_3 = self.root_entry(root, (base >> 39) & 511) & ADDRESS;
         let mut frame = self.memory.frames().try_alloc_zeroed().expect("room for a table");
         let (first, rest) = frame.as_bytes_mut().split_at_mut(8);

@@ -7,7 +7,7 @@ use executor::yield_now;
 use mm::{AddressSpace, Frame, Placement, Protection, VmObject};
 
 use super::cpus::Busy;
-use super::{Machine, address, content, page, range};
+use super::{Machine, PAGE, address, content, page, range};
 
 pub const BASE: u64 = 0x40_0000;
 pub const PAGES: u64 = 4;
@@ -20,7 +20,7 @@ pub struct Scene {
     pub machine: &'static Machine,
     pub object: Arc<VmObject>,
     pub space: Arc<AddressSpace>,
-    /// Free frames when nothing but the space was there.
+    /// Free frames when nothing but the space, its tables and the page that keeps them was there.
     pub free: usize,
 }
 
@@ -29,12 +29,11 @@ impl Scene {
     pub async fn new(make: impl FnOnce(&'static Machine) -> Arc<VmObject>) -> Self {
         let machine = Machine::with_cpus(100);
         let space = machine.user_space();
+        // A page beside the others keeps the tables.
         let tables = VmObject::zero(machine.memory, 1);
-        space.map(&tables, page(0), 1, RW, at_base()).unwrap();
-        machine.write(&space, BASE, 0).await.unwrap();
-        space.unmap(range(address(BASE), 1)).await.unwrap();
-        drop(tables);
-        machine.memory.settle().await;
+        let beside = BASE + 2 * PAGES * PAGE;
+        space.map(&tables, page(0), 1, RW, Placement::Fixed(address(beside))).unwrap();
+        machine.write(&space, beside, 0).await.unwrap();
         let free = machine.free();
         let object = make(machine);
         space.map(&object, page(0), PAGES, RW, at_base()).unwrap();
@@ -69,6 +68,11 @@ impl Scene {
     /// Uses all frames that are free for something else.
     pub fn use_free_frames(&self) -> Vec<Frame> {
         use_free_frames(self.machine, usize::MAX)
+    }
+
+    /// Mappings beside the one that keeps the tables.
+    pub fn mappings(&self) -> usize {
+        self.space.stats().mappings - 1
     }
 
     pub fn quarantined(&self) -> usize {

@@ -1,0 +1,177 @@
+//! Pages of objects: 4 KiB each, one at a time. A page that lies in a large page is no object's.
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::part::index;
+use super::tables::Parent;
+use super::{Leaf, NeedsFrame, PageTable};
+use crate::address::PAGE_BYTES;
+use crate::frame::address_of;
+use crate::page_entry::{
+    ACCESSED, ADDRESS, DIRTY, GLOBAL, NO_EXECUTE, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE, is_leaf,
+    page_at, rights, span, target,
+};
+use crate::{Frame, Protection, VirtAddr};
+
+/// Looks at entries before locks are given up for a moment.
+pub(crate) const LOOKS: usize = 64;
+
+/// The entries on the way to a page that point to tables, the lowest first.
+type Above = [&'static AtomicU64; 3];
+
+impl PageTable {
+    /// Enters a frame at a page, or changes the rights of the page that shows it already. If it may be written,
+    /// protection at upper levels is pushed down (see `write_protect`), so that it is this page's alone.
+    ///
+    /// A missing table takes `spare`, or a frame of the pool. With neither, tables made so far stay, so each
+    /// try with a spare frame gets further than the last.
+    ///
+    /// # Panics
+    /// When the page shows another frame, or a permanent one: who takes that away waits before it enters this.
+    pub(crate) fn map(
+        &mut self,
+        page: VirtAddr,
+        frame: u64,
+        protection: Protection,
+        spare: &mut Option<Frame>,
+    ) -> Result<(), NeedsFrame> {
+        let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
+        let (parent, leaf) = self.leaf_or_make(page, wanted, spare)?;
+        let old = leaf.load(Ordering::Relaxed);
+        if old & PRESENT == 0 {
+            leaf.store(wanted, Ordering::Release);
+            self.resident += 1;
+            self.count_in(parent, 1);
+            return Ok(());
+        }
+        let same = old & (ADDRESS | GLOBAL) == wanted & ADDRESS;
+        assert!(same, "page {page} shows another frame already");
+        let kept = ACCESSED | DIRTY;
+        leaf.try_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(wanted | old & kept)).ok();
+        Ok(())
+    }
+
+    /// Takes a page out, and the tables that are empty without it.
+    pub(crate) fn unmap(&mut self, page: VirtAddr) -> Option<Leaf> {
+        let (above, leaf) = self.leaf(page)?;
+        let old = leaf.swap(0, Ordering::AcqRel);
+        self.resident = self.resident.saturating_sub(1);
+        for entry in above {
+            self.count_out(Some(entry), 1);
+            if !self.free_if_empty(entry) {
+                break;
+            }
+        }
+        Some(leaf_of(old))
+    }
+
+    /// Takes away the rights that `protection` does not give; true when any were there.
+    pub(crate) fn restrict(&mut self, page: VirtAddr, protection: Protection) -> bool {
+        let Some((_, leaf)) = self.leaf(page) else { return false };
+        let wanted = rights(protection);
+        let less = |entry: u64| {
+            let kept = entry & wanted & (WRITABLE | USER) | (entry | wanted) & NO_EXECUTE;
+            entry & !RIGHTS | kept
+        };
+        let old = leaf.load(Ordering::Relaxed);
+        if less(old) == old {
+            return false;
+        }
+        leaf.try_update(Ordering::AcqRel, Ordering::Relaxed, |entry| Some(less(entry))).ok();
+        true
+    }
+
+    /// Looks whether the processor has used a page, and forgets that it has.
+    pub(crate) fn take_accessed(&mut self, page: VirtAddr) -> Option<Leaf> {
+        let (_, leaf) = self.leaf(page)?;
+        Some(leaf_of(leaf.fetch_and(!ACCESSED, Ordering::AcqRel)))
+    }
+
+    /// Whether a page shows this frame.
+    pub(crate) fn shows(&self, page: VirtAddr, frame: u64) -> bool {
+        self.leaf(page).is_some_and(|(_, leaf)| leaf_of(leaf.load(Ordering::Relaxed)).frame == frame)
+    }
+
+    /// Whether the processor has written to a page since that was last forgotten.
+    pub(crate) fn is_dirty(&self, page: VirtAddr) -> bool {
+        self.leaf(page).is_some_and(|(_, leaf)| leaf.load(Ordering::Acquire) & DIRTY != 0)
+    }
+
+    /// Looks whether the processor has written to a page, and forgets that it has.
+    pub(crate) fn take_dirty(&mut self, page: VirtAddr) -> bool {
+        self.leaf(page).is_some_and(|(_, leaf)| leaf.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0)
+    }
+
+    /// Makes a page read-only, and forgets that the processor has written to it. Answers what was there.
+    pub(crate) fn begin_clean(&mut self, page: VirtAddr) -> Option<Leaf> {
+        let (_, leaf) = self.leaf(page)?;
+        Some(leaf_of(leaf.fetch_and(!(DIRTY | WRITABLE), Ordering::AcqRel)))
+    }
+
+    /// The first page of a range that is present; whole tables that are missing are skipped, and large pages. What
+    /// was looked at is taken off the front of the range. Each look at a page or at such a table uses up one of
+    /// `looks`, and `None` says that they are used up or the range is empty.
+    pub(crate) fn next_present(&self, rest: &mut Range<VirtAddr>, looks: &mut usize) -> Option<VirtAddr> {
+        while *looks > 0 && !rest.is_empty() {
+            *looks -= 1;
+            let at = rest.start;
+            let (_, level, value) = self.deepest(at.as_u64());
+            let next = (at.as_u64() & !(span(level) - 1)).wrapping_add(span(level));
+            rest.start = if next > at.as_u64() { VirtAddr::truncated(next) } else { rest.end };
+            if level == 1 && value & PRESENT != 0 {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The leaf entry of a page that is present, and those above it.
+    fn leaf(&self, page: VirtAddr) -> Option<(Above, &'static AtomicU64)> {
+        let page = page.as_u64();
+        let first = &self.entries(self.root)[index(page, ROOT_LEVEL)];
+        let (mut above, mut entry) = ([first; 3], first);
+        for level in (1..ROOT_LEVEL).rev() {
+            let value = entry.load(Ordering::Relaxed);
+            if value & PRESENT == 0 || is_leaf(value, level + 1) {
+                return None;
+            }
+            above[level as usize - 1] = entry;
+            entry = &self.entries(target(value))[index(page, level)];
+        }
+        (entry.load(Ordering::Relaxed) & PRESENT != 0).then_some((above, entry))
+    }
+
+    /// The leaf entry of a page where `wanted` is to be entered, and the one above it. Tables are added, large pages
+    /// split, and protection is pushed down, as it takes.
+    fn leaf_or_make(
+        &mut self,
+        page: VirtAddr,
+        wanted: u64,
+        spare: &mut Option<Frame>,
+    ) -> Result<(Parent, &'static AtomicU64), NeedsFrame> {
+        let (mut table, mut parent) = (self.root, None);
+        for level in (2..=ROOT_LEVEL).rev() {
+            let entry = &self.entries(table)[index(page.as_u64(), level)];
+            let value = entry.load(Ordering::Relaxed);
+            table = if value & PRESENT == 0 {
+                self.add_table(parent, entry, spare)?
+            } else if is_leaf(value, level) {
+                let shown = page_at(value, level) + (page.as_u64() & (span(level) - 1));
+                assert!(shown == wanted & ADDRESS, "page {page} shows another frame already");
+                self.split(entry, level, spare)?
+            } else {
+                if wanted & !value & WRITABLE != 0 {
+                    self.push_down(entry);
+                }
+                target(value)
+            };
+            parent = Some(entry);
+        }
+        Ok((parent, &self.entries(table)[index(page.as_u64(), 1)]))
+    }
+}
+
+fn leaf_of(entry: u64) -> Leaf {
+    Leaf { frame: (entry & ADDRESS) / PAGE_BYTES, accessed: entry & ACCESSED != 0, dirty: entry & DIRTY != 0 }
+}
