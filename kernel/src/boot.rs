@@ -12,8 +12,8 @@ use bootloader_api::{BootInfo, BootloaderConfig, config::Mapping, info::MemoryRe
 /// Where physical address 0 is mapped; all physical memory follows.
 pub const PHYSICAL_MEMORY: u64 = 0xffff_8000_0000_0000;
 /// Where the kernel itself is linked to run.
-const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
-/// What the boot loader may place as it likes: boot information, frame buffer, stack.
+pub(crate) const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// What the boot loader may place as it likes: boot information, framebuffer, stack.
 const DYNAMIC: core::ops::Range<u64> = 0xffff_f000_0000_0000..0xffff_f800_0000_0000;
 /// The executor's stack on each CPU. An unoptimised kernel moves large futures through it.
 pub(crate) const STACK_SIZE: u64 = 1024 * 1024;

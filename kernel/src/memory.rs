@@ -7,7 +7,7 @@
 //! | `0xffff_d000_0000_0000`     | stacks of kernel threads, slots of one object     |
 //! | `0xffff_e000_0000_0000`     | devices' registers, uncached                      |
 //! | `0xffff_e080_0000_0000`     | the executors' stacks of the other CPUs           |
-//! | `0xffff_f000_0000_0000`     | boot information, frame buffer, the boot stack    |
+//! | `0xffff_f000_0000_0000`     | boot information, framebuffer, the boot stack     |
 //! | `0xffff_ffff_8000_0000`     | the kernel                                        |
 
 #![allow(unsafe_code, reason = "takes over physical memory from the boot loader")]
@@ -17,9 +17,16 @@ use core::ops::Range;
 
 use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
-use mm::{AddressSpace, Hardware, Memory, PageTable, PhysAddr, PhysWindow, VirtAddr};
+use mm::{
+    AddressSpace, Hardware, MapError, Memory, MemoryType, PageSize, PageTable, PhysAddr, PhysWindow,
+    Protection, VirtAddr,
+};
 
-use crate::{arch::paging, boot::PHYSICAL_MEMORY, heap};
+use crate::{
+    arch::paging,
+    boot::{KERNEL_BASE, PHYSICAL_MEMORY},
+    heap,
+};
 
 /// The kernel's window: where objects are mapped for kernel threads.
 const WINDOW: Range<u64> = 0xffff_c000_0000_0000..0xffff_d000_0000_0000;
@@ -62,6 +69,10 @@ impl Hardware for Machine {
         }
     }
 
+    fn largest_page(&self) -> PageSize {
+        paging::largest_page()
+    }
+
     fn heap_has_room(&self) -> bool {
         heap::has_room_for_fault()
     }
@@ -90,12 +101,27 @@ pub(crate) fn init(info: &BootInfo) {
     // nobody else changes the tables.
     let root = unsafe { window.existing_root(paging::active_root()) };
     KERNEL_SPACE.get_or_init(|| {
-        let table = PageTable::new_kernel(memory, root).expect("there is memory at boot");
+        let mut table = PageTable::new_kernel(memory, root).expect("there is memory at boot");
+        improve_mappings(&mut table, info).expect("there is memory at boot");
         let range = VirtAddr::truncated(WINDOW.start)..VirtAddr::truncated(STACKS.end);
         KernelSpace { root: paging::active_root(), space: AddressSpace::new(memory, table, range) }
     });
-    // The boot loader's identity mappings went with the lower half.
+    // The boot loader's identity mappings went with the lower half. The other CPUs start in tables of their own.
     paging::invalidate_all();
+}
+
+/// Makes what the boot loader has mapped permanent where that never changes, and the framebuffer write-combining.
+fn improve_mappings(table: &mut PageTable, info: &BootInfo) -> Result<(), MapError> {
+    const PAGE: u64 = mm::PAGE_SIZE as u64;
+    for part in [PHYSICAL_MEMORY..WINDOW.start, KERNEL_BASE..u64::MAX - (PAGE - 1)] {
+        table.make_permanent(VirtAddr::truncated(part.start)..VirtAddr::truncated(part.end))?;
+    }
+    let Some(framebuffer) = info.framebuffer.as_ref() else { return Ok(()) };
+    let bytes = framebuffer.buffer().as_ptr_range();
+    let start = VirtAddr::truncated(bytes.start as u64).page_start();
+    let end = VirtAddr::truncated((bytes.end as u64).next_multiple_of(PAGE));
+    let Some(shown) = table.walk(start) else { return Ok(()) };
+    table.map_segment(start..end, shown.address, Protection::READ_WRITE, MemoryType::WriteCombining)
 }
 
 /// The machine's memory.

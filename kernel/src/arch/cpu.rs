@@ -31,7 +31,7 @@ use x86_64::{
     },
 };
 
-use super::{apic, context::Context, gdt::Segments, idt, stubs};
+use super::{apic, context::Context, gdt::Segments, idt, paging, stubs};
 use crate::{clock::Comparison, heap, memory, thread::Thread};
 
 /// More CPUs than this are left alone.
@@ -278,6 +278,7 @@ pub(super) fn set_control_registers() {
         Cr0::write(cr0);
         Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
     }
+    paging::set_memory_types(cr4);
 }
 
 fn raw_cpuid_leaf(leaf: u32) -> core::arch::x86_64::CpuidResult {

@@ -1,11 +1,14 @@
 //! The hardware's view of address spaces: the root register and the TLB.
-#![allow(unsafe_code, reason = "loads the root page table and invalidates the TLB")]
+#![allow(unsafe_code, reason = "loads the root page table, invalidates the TLB, sets what memory types mean")]
 
 use crate::memory;
-use mm::{PhysAddr, VirtAddr};
+use mm::{PageSize, PhysAddr, VirtAddr};
 use x86_64::{
     instructions::tlb,
-    registers::control::Cr3,
+    registers::{
+        control::{Cr3, Cr4, Cr4Flags},
+        model_specific::Msr,
+    },
     structures::paging::{PhysFrame, Size4KiB},
 };
 
@@ -26,7 +29,10 @@ pub(crate) fn leave_user_space() {
     activate(memory::kernel_root());
 }
 
-/// Forgets all translations of this CPU but global ones, and leaves the address space of ring 3 that is loaded.
+/// Forgets all translations of this CPU but permanent ones, and leaves the address space of ring 3 that is loaded.
+///
+/// Loading the root spares pages that are marked as global. Only what never changes is (see `PageTable::make_permanent`),
+/// so whatever was taken out of tables is forgotten here.
 pub(crate) fn forget() {
     let frame =
         PhysFrame::<Size4KiB>::containing_address(x86_64::PhysAddr::new(memory::kernel_root().as_u64()));
@@ -51,9 +57,38 @@ pub(crate) fn invalidate(page: VirtAddr) {
     tlb::flush(x86_64::VirtAddr::new_truncate(page.as_u64()));
 }
 
-/// Forgets all translations of this CPU but global ones.
+/// Forgets all translations of this CPU but permanent ones.
 pub(crate) fn invalidate_all() {
     tlb::flush_all();
+}
+
+/// The largest page that this CPU can show. All have those of 2 MiB.
+pub(crate) fn largest_page() -> PageSize {
+    const EXTENDED_FEATURES: u32 = 0x8000_0001;
+    /// EDX: pages of 1 GiB.
+    const HAS_GIBIBYTE: u32 = 1 << 26;
+    if core::arch::x86_64::__cpuid(EXTENDED_FEATURES).edx & HAS_GIBIBYTE != 0 {
+        PageSize::Size1GiB
+    } else {
+        PageSize::Size2MiB
+    }
+}
+
+/// Tells this CPU what the memory types in page tables stand for (Intel SDM vol. 3, 11.12), and makes it forget all
+/// translations, with those that firmware may have marked as global. Once, before it uses pages of other types than the
+/// processor's first ones.
+pub(super) fn set_memory_types(cr4: Cr4Flags) {
+    const ATTRIBUTES: u32 = 0x277;
+    // Write-back, write-combining, uncached unless the firmware's ranges say otherwise, uncached; and again for the
+    // bit that large pages have elsewhere, which so does not matter. All but the second are what they were at reset.
+    const TYPES: u64 = 0x0007_0106_0007_0106;
+    // SAFETY: every x86-64 has the register. Pages of the type that changes do not exist yet.
+    unsafe { Msr::new(ATTRIBUTES).write(TYPES) };
+    // SAFETY: whether global pages are on decides only what is remembered; switching that forgets everything.
+    unsafe {
+        Cr4::write(cr4 - Cr4Flags::PAGE_GLOBAL);
+        Cr4::write(cr4);
+    }
 }
 
 /// Reads two words at a kernel address if they are mapped, by walking the tables: for reports, which must

@@ -2,17 +2,11 @@
 //!
 //! Each stands in a slot of its own, below which a page stays unmapped: running over its end is a double fault with
 //! a report, and not another CPU's data.
-#![allow(unsafe_code, reason = "changes the kernel's page tables")]
 
 use core::ops::Range;
 
-use mm::PAGE_SIZE;
-use x86_64::{
-    PhysAddr, VirtAddr,
-    structures::paging::{Mapper, Page, PageTableFlags, PhysFrame, Size4KiB},
-};
+use mm::{MemoryType, PAGE_SIZE, Protection, VirtAddr};
 
-use super::device_memory::{Tables, kernel_tables};
 use crate::{boot::STACK_SIZE, memory};
 
 /// Where the stacks are: one top-level entry, which `mm` does not touch.
@@ -36,24 +30,9 @@ impl CpuStack {
     pub(crate) fn make(number: u32) -> Option<Self> {
         let run = memory::memory().frames().try_alloc_contiguous(Self::FRAMES, 1)?;
         let bottom = STACKS.start + u64::from(number) * SLOT + PAGE_SIZE as u64;
-        let page = |number: usize| {
-            Page::<Size4KiB>::containing_address(VirtAddr::new(bottom + (number * PAGE_SIZE) as u64))
-        };
-        let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
-        kernel_tables(|tables| {
-            for number in 0..Self::FRAMES {
-                let frame = run.address().as_u64() + (number * PAGE_SIZE) as u64;
-                let frame = PhysFrame::containing_address(PhysAddr::new(frame));
-                // SAFETY: the slot is this CPU's, and the frame is ours.
-                let mapped = unsafe { tables.map_to(page(number), frame, flags, &mut Tables::new()) };
-                if mapped.is_err() {
-                    // No CPU has used them, so none has to forget them.
-                    (0..number).for_each(|number| drop(tables.unmap(page(number))));
-                    return None;
-                }
-            }
-            Some(())
-        })?;
+        let range = VirtAddr::new(bottom)?..VirtAddr::new(bottom + STACK_SIZE)?;
+        let (rights, memory_type) = (Protection::READ_WRITE, MemoryType::WriteBack);
+        memory::kernel_space().map_for_good(range, run.address(), rights, memory_type).ok()?;
         run.into_address();
         Some(Self { top: bottom + STACK_SIZE })
     }

@@ -27,6 +27,7 @@ mod fault;
 mod fork;
 mod map;
 mod mappings;
+mod segments;
 #[cfg(test)]
 mod tests;
 

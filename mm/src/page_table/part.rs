@@ -47,7 +47,7 @@ impl Part {
     /// The part of it that one of these entries stands for.
     pub(super) fn piece(self, level: u32, index: usize) -> Self {
         let table = if level == ROOT_LEVEL { u64::MAX << 48 } else { !(span(level + 1) - 1) };
-        let start = self.first & table | index as u64 * span(level);
+        let start = (self.first & table) + index as u64 * span(level);
         Self { first: self.first.max(start), last: self.last.min(start + (span(level) - 1)) }
     }
 

@@ -26,7 +26,8 @@ impl PageTable {
             let same = large & (RIGHTS | TYPE | GLOBAL | ACCESSED | DIRTY);
             let start = page_at(large, level);
             for (index, smaller) in (0..).zip(self.entries(table)) {
-                smaller.store(start + index * span(level - 1) | leaf | same, Ordering::Relaxed);
+                let page = start + index * span(level - 1);
+                smaller.store(page | leaf | same, Ordering::Relaxed);
             }
             match entry.compare_exchange(large, pointer, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => break,

@@ -1,1 +1,79 @@
+//! Page tables against flat models, over memory with real table bytes in it.
 
+mod copies;
+mod frames;
+mod order;
+mod random;
+
+use core::ops::Range;
+use std::boxed::Box;
+
+use super::*;
+use crate::address::PAGE_BYTES;
+use crate::window::arena;
+use crate::{Hardware, MemoryType, PageSize, Protection};
+
+const BASE: u64 = 0x40_0000_0000;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const RW: Protection = Protection::READ_WRITE.for_user();
+const READ: Protection = Protection::READ.for_user();
+
+/// A processor with a largest page of its own.
+struct Sized(PageSize);
+
+impl Hardware for Sized {
+    fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
+    fn forget(&self) {}
+    fn largest_page(&self) -> PageSize {
+        self.0
+    }
+}
+
+/// Tables of the lower half over this many frames.
+fn tables(frames: usize, largest: PageSize) -> PageTable {
+    let (window, usable) = arena::arena(frames);
+    let hardware = Box::leak(Box::new(Sized(largest)));
+    let memory = Box::leak(Box::new(Memory::new(window, &[usable], hardware)));
+    PageTable::new_user(memory, PhysAddr::new(0)).expect("room for a root")
+}
+
+fn at(address: u64) -> VirtAddr {
+    VirtAddr::truncated(address)
+}
+
+fn range(start: u64, bytes: u64) -> Range<VirtAddr> {
+    at(start)..at(start + bytes)
+}
+
+fn segment(table: &mut PageTable, start: u64, bytes: u64, physical: u64) -> Result<(), MapError> {
+    table.map_segment(range(start, bytes), PhysAddr::new(physical), RW, MemoryType::WriteBack)
+}
+
+impl PageTable {
+    /// Goes through the tables by itself, and looks whether each count is right. Returns the tables that there are.
+    fn audit(&self) -> u64 {
+        fn below(table: &PageTable, at: PhysAddr, level: u32) -> (usize, u64) {
+            let (mut present, mut tables) = (0, 0);
+            let entries = if level == 4 { UPPER_HALF } else { 512 };
+            for entry in &table.entries(at)[..entries] {
+                let value = entry.load(Ordering::Relaxed);
+                assert!(value == 0 || value & 1 == 1, "what is not present is 0");
+                present += usize::from(value & 1 == 1);
+                if value & 1 == 1 && level > 1 && value & 128 == 0 {
+                    let (counted, more) = below(table, PhysAddr::new(value & 0xf_ffff_ffff_f000), level - 1);
+                    assert_eq!(
+                        (value >> 52) as usize & 0x3ff,
+                        counted,
+                        "the count of a table of level {level}"
+                    );
+                    tables += 1 + more;
+                }
+            }
+            (present, tables)
+        }
+        let tables = below(self, self.root, 4).1;
+        assert_eq!(tables, self.tables);
+        tables
+    }
+}
