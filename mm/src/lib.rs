@@ -22,7 +22,7 @@
 //! | touch: is the page there, loading, or to be made or loaded | `vm_object`, `page_state`, `page_index_map` |
 //! | one load for all who wait | `transfer`, `page_request` |
 //! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
-//! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table`, `page_entry` |
+//! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |
 //!
 //! And beside that way: `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`;
 //! `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
