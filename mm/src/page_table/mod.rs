@@ -73,6 +73,8 @@ pub struct PageTable {
     resident: u64,
     /// Tables that were added here and not freed.
     tables: u64,
+    /// Present entries of the root's lower half; other tables are counted where they are pointed to.
+    top: usize,
 }
 
 /// The sizes of pages.
@@ -121,7 +123,7 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for a missing table; those made so far stay.
     pub fn new_kernel(memory: &'static Memory, root: ExistingRoot) -> Result<Self, OutOfMemory> {
-        let table = Self { memory, root: root.0, kernel: true, resident: 0, tables: 0 };
+        let table = Self { memory, root: root.0, kernel: true, resident: 0, tables: 0, top: 0 };
         let (lower, upper) = table.entries(table.root).split_at(UPPER_HALF);
         for entry in upper {
             if entry.load(Ordering::Relaxed) & PRESENT == 0 {
@@ -143,7 +145,7 @@ impl PageTable {
     pub fn new_user(memory: &'static Memory, kernel: PhysAddr) -> Result<Self, OutOfMemory> {
         let root = memory.frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
         let root = address_of(root.into_number());
-        let table = Self { memory, root, kernel: false, resident: 0, tables: 0 };
+        let table = Self { memory, root, kernel: false, resident: 0, tables: 0, top: 0 };
         for (own, shared) in table.entries(root).iter().zip(table.entries(kernel)).skip(UPPER_HALF) {
             own.store(shared.load(Ordering::Relaxed), Ordering::Relaxed);
         }

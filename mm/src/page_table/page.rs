@@ -57,13 +57,19 @@ impl PageTable {
         let (above, leaf) = self.leaf(page)?;
         let old = leaf.swap(0, Ordering::AcqRel);
         self.resident = self.resident.saturating_sub(1);
+        self.uncount(above);
+        Some(leaf_of(old))
+    }
+
+    /// Notes that an entry is gone from the lowest of the tables on the way to it.
+    fn uncount(&mut self, above: Above) {
         for entry in above {
             self.count_out(Some(entry), 1);
             if !self.free_if_empty(entry) {
-                break;
+                return;
             }
         }
-        Some(leaf_of(old))
+        self.count_out(None, 1);
     }
 
     /// Takes away the rights that `protection` does not give; true when any were there.

@@ -16,20 +16,20 @@ pub(super) type Parent = Option<&'static AtomicU64>;
 
 impl PageTable {
     /// Notes in the entry that points to a table that entries of that were added.
-    pub(super) fn count_in(&self, parent: Parent, entries: usize) {
-        if !self.kernel
-            && let Some(parent) = parent
-        {
-            parent.fetch_add(entries as u64 * ONE, Ordering::Relaxed);
+    pub(super) fn count_in(&mut self, parent: Parent, entries: usize) {
+        match parent {
+            _ if self.kernel => {}
+            Some(parent) => drop(parent.fetch_add(entries as u64 * ONE, Ordering::Relaxed)),
+            None => self.top += entries,
         }
     }
 
     /// Notes that entries were taken out.
-    pub(super) fn count_out(&self, parent: Parent, entries: usize) {
-        if !self.kernel
-            && let Some(parent) = parent
-        {
-            parent.fetch_sub(entries as u64 * ONE, Ordering::Relaxed);
+    pub(super) fn count_out(&mut self, parent: Parent, entries: usize) {
+        match parent {
+            _ if self.kernel => {}
+            Some(parent) => drop(parent.fetch_sub(entries as u64 * ONE, Ordering::Relaxed)),
+            None => self.top -= entries,
         }
     }
 

@@ -18,7 +18,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{PageTable, Part};
-use crate::page_entry::{ENTRIES, PRESENT, ROOT_LEVEL, WRITABLE, count, is_leaf, target};
+use crate::page_entry::{PRESENT, ROOT_LEVEL, WRITABLE, count, is_leaf, target};
 use crate::{MapError, PhysAddr, VirtAddr};
 
 /// A table with so many entries is protected as a whole.
@@ -27,7 +27,9 @@ const FEW: usize = 64;
 const BUDGET: usize = 256;
 const TABLE: usize = 8;
 /// Entries that are looked at together.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
+/// With so many present entries, pushing down changes all without a look.
+const MANY: usize = 96;
 
 impl PageTable {
     /// Takes the right to write from all pages of a range, and perhaps from pages beside it, which get it back when
@@ -46,53 +48,68 @@ impl PageTable {
         if self.kernel {
             return Err(MapError::OutOfRange);
         }
-        Ok(self.protect_below(self.root, ENTRIES, ROOT_LEVEL, part, &mut { BUDGET }))
+        let present = self.top;
+        Ok(present > 0 && self.protect_below(self.root, present, ROOT_LEVEL, part, &mut { BUDGET }))
     }
 
-    /// Takes the right from the entries of a table, which has at most `present`, or from those below them.
+    /// Takes the right from the entries of a table, of which so many are present, or from those below them.
     fn protect_below(
         &self,
         table: PhysAddr,
-        present: usize,
+        mut present: usize,
         level: u32,
         part: Part,
         budget: &mut usize,
     ) -> bool {
-        let entries = self.entries(table);
         let mut taken = false;
-        let (mut at, end) = (*part.indexes(level).start(), *part.indexes(level).end() + 1);
-        for _ in 0..present {
-            let Some(index) = next_present(entries, at, end) else { break };
-            at = index + 1;
-            let entry = &entries[index];
-            let value = entry.load(Ordering::Relaxed);
-            if value & WRITABLE == 0 {
+        let first = *part.indexes(level).start();
+        let entries = &self.entries(table)[part.indexes(level)];
+        for (at, group) in (first..).step_by(GROUP).zip(entries.chunks(GROUP)) {
+            if group.as_array().is_some_and(|group| any(group) & PRESENT == 0) {
                 continue;
             }
-            if !is_leaf(value, level) {
-                let piece = part.piece(level, index);
-                let below = count(value).min(piece.entries(level - 1));
-                if below < FEW && below + TABLE <= *budget {
-                    *budget -= below + TABLE;
-                    taken |= self.protect_below(target(value), count(value), level - 1, piece, budget);
-                    continue;
+            for (index, entry) in (at..).zip(group) {
+                let value = entry.load(Ordering::Relaxed);
+                if value & WRITABLE != 0 {
+                    let piece = part.piece(level, index);
+                    taken |= self.enter_cheaply(value, level, piece, budget).unwrap_or_else(|| {
+                        entry.fetch_and(!WRITABLE, Ordering::Relaxed);
+                        true
+                    });
+                }
+                present -= usize::from(value & PRESENT != 0);
+                if present == 0 {
+                    return taken;
                 }
             }
-            entry.fetch_and(!WRITABLE, Ordering::Relaxed);
-            taken = true;
         }
         taken
+    }
+
+    /// Protects what is below an entry, if it points to a table where that is little work.
+    fn enter_cheaply(&self, entry: u64, level: u32, part: Part, budget: &mut usize) -> Option<bool> {
+        if is_leaf(entry, level) {
+            return None;
+        }
+        let below = count(entry).min(part.entries(level - 1));
+        if below >= FEW {
+            return None;
+        }
+        *budget = budget.checked_sub(below + TABLE)?;
+        // A table that is empty has nothing to take.
+        Some(below > 0 && self.protect_below(target(entry), count(entry), level - 1, part, budget))
     }
 
     /// Allows writing at an entry that points to a table, and takes the right from that table's entries instead: so
     /// nothing can be written that could not before.
     ///
-    /// A processor may set bits in them at any time, so each is changed by an atomic operation; but most tables have
-    /// many entries that need none.
+    /// The processor may set bits in them at any time, so each is changed by an atomic operation. Where many are
+    /// present they are not asked first: that would take longer.
     pub(super) fn push_down(&self, entry: &AtomicU64) {
-        let table = self.entries(target(entry.load(Ordering::Relaxed)));
-        for group in table.as_chunks::<GROUP>().0 {
-            if any(group) & WRITABLE != 0 {
+        let value = entry.load(Ordering::Relaxed);
+        let many = count(value) >= MANY;
+        for group in self.entries(target(value)).as_chunks::<GROUP>().0 {
+            if many || any(group) & WRITABLE != 0 {
                 for below in group {
                     below.fetch_and(!WRITABLE, Ordering::Relaxed);
                 }
@@ -100,25 +117,6 @@ impl PageTable {
         }
         entry.fetch_or(WRITABLE, Ordering::Release);
     }
-}
-
-/// The first present entry with an index in `at..end`.
-fn next_present(entries: &[AtomicU64; ENTRIES], mut at: usize, end: usize) -> Option<usize> {
-    while at < end {
-        let rest = &entries[at..end];
-        if let Some(group) = rest.first_chunk()
-            && any(group) & PRESENT == 0
-        {
-            at += GROUP;
-            continue;
-        }
-        let group = &rest[..rest.len().min(GROUP)];
-        match group.iter().position(|entry| entry.load(Ordering::Relaxed) & PRESENT != 0) {
-            Some(index) => return Some(at + index),
-            None => at += group.len(),
-        }
-    }
-    None
 }
 
 /// The bits that any of them has.

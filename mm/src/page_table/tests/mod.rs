@@ -72,8 +72,8 @@ impl PageTable {
             }
             (present, tables)
         }
-        let tables = below(self, self.root, 4).1;
-        assert_eq!(tables, self.tables);
+        let (top, tables) = below(self, self.root, 4);
+        assert_eq!((top, tables), (self.top, self.tables));
         tables
     }
 }
