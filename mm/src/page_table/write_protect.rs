@@ -71,8 +71,7 @@ impl PageTable {
             for (index, entry) in (at..).zip(group) {
                 let value = entry.load(Ordering::Relaxed);
                 if value & WRITABLE != 0 {
-                    let piece = part.piece(level, index);
-                    taken |= self.enter_cheaply(value, level, piece, budget).unwrap_or_else(|| {
+                    taken |= self.enter_cheaply(value, level, index, part, budget).unwrap_or_else(|| {
                         entry.fetch_and(!WRITABLE, Ordering::Relaxed);
                         true
                     });
@@ -87,17 +86,28 @@ impl PageTable {
     }
 
     /// Protects what is below an entry, if it points to a table where that is little work.
-    fn enter_cheaply(&self, entry: u64, level: u32, part: Part, budget: &mut usize) -> Option<bool> {
-        if is_leaf(entry, level) {
+    fn enter_cheaply(
+        &self,
+        entry: u64,
+        level: u32,
+        index: usize,
+        part: Part,
+        budget: &mut usize,
+    ) -> Option<bool> {
+        let indexes = part.indexes(level);
+        let is_end = index == *indexes.start() || index == *indexes.end();
+        let present = count(entry);
+        if is_leaf(entry, level) || present >= FEW && !is_end {
             return None;
         }
-        let below = count(entry).min(part.entries(level - 1));
+        let part = part.piece(level, index);
+        let below = present.min(part.entries(level - 1));
         if below >= FEW {
             return None;
         }
         *budget = budget.checked_sub(below + TABLE)?;
         // A table that is empty has nothing to take.
-        Some(below > 0 && self.protect_below(target(entry), count(entry), level - 1, part, budget))
+        Some(present > 0 && self.protect_below(target(entry), present, level - 1, part, budget))
     }
 
     /// Allows writing at an entry that points to a table, and takes the right from that table's entries instead: so
