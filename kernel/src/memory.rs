@@ -102,7 +102,9 @@ pub(crate) fn init(info: &BootInfo) {
     let root = unsafe { window.existing_root(paging::active_root()) };
     KERNEL_SPACE.get_or_init(|| {
         let mut table = PageTable::new_kernel(memory, root).expect("there is memory at boot");
-        improve_mappings(&mut table, info).expect("there is memory at boot");
+        if let Err(error) = improve_mappings(&mut table, info) {
+            log::warn!("some of what the boot loader has mapped stays as it was: {error}");
+        }
         let range = VirtAddr::truncated(WINDOW.start)..VirtAddr::truncated(STACKS.end);
         KernelSpace { root: paging::active_root(), space: AddressSpace::new(memory, table, range) }
     });

@@ -35,8 +35,8 @@ impl PageTable {
     /// Takes the right to write from all pages of a range, and perhaps from pages beside it, which get it back when
     /// they are entered anew. The cost depends on neither the length of the range nor the pages in it.
     ///
-    /// Segments do not come back by faults: below the lower half's entries there are none, or their owner gives the
-    /// right back with [`protect_segment`](Self::protect_segment).
+    /// A segment does not get its right back by faults: its owner gives it with
+    /// [`protect_segment`](Self::protect_segment).
     ///
     /// True if something was taken: no processor is told; the caller waits until all of them have forgotten
     /// everything. Not from interrupt handlers.
