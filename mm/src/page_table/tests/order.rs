@@ -104,6 +104,11 @@ fn pages_that_are_alike_are_one_line() {
         let page = at(BASE + 0x1_0000_0000 + page * PAGE_BYTES);
         table.map(page, frame, Protection { execute: true, ..READ }, &mut None).expect("room");
     }
+    // Side by side, but not in a row in memory.
+    segment(&mut table, BASE + 0x1_8000_0000, 4 * MIB, 8 * MIB).expect("room");
+    segment(&mut table, BASE + 0x1_8000_0000 + 4 * MIB, 2 * MIB, 2 * MIB).expect("room");
+    segment(&mut table, BASE + 0x1_c000_0000, 0x3000, 0x9000).expect("room");
+    segment(&mut table, BASE + 0x1_c000_3000, 0x2000, 0x2000).expect("room");
     let (physical, protection) = (PhysAddr::new(0xfd00_0000), Protection::READ_WRITE);
     let framebuffer = range(BASE + 0x2_0000_0000, 4 * MIB);
     table.map_segment(framebuffer, physical, protection, MemoryType::WriteCombining).expect("room");
@@ -113,6 +118,10 @@ fn pages_that_are_alike_are_one_line() {
 0x0000004040200000..0x0000004040201000        1 x 4 KiB at 0x80200000 r-- user
 0x0000004040201000..0x0000004040202000        1 x 4 KiB at 0x80201000 rw- user
 0x0000004100000000..0x0000004100003000        3 x 4 KiB scattered r-x user
+0x0000004180000000..0x0000004180400000        2 x 2 MiB at 0x800000 rw- user
+0x0000004180400000..0x0000004180600000        1 x 2 MiB at 0x200000 rw- user
+0x00000041c0000000..0x00000041c0003000        3 x 4 KiB at 0x9000 rw- user
+0x00000041c0003000..0x00000041c0005000        2 x 4 KiB at 0x2000 rw- user
 0x0000004200000000..0x0000004200400000        2 x 2 MiB at 0xfd000000 rw- write-combining
 ";
     assert_eq!(table.to_string(), expected);
