@@ -5,6 +5,7 @@
 use alloc::alloc::alloc;
 use alloc::boxed::Box;
 use core::alloc::Layout;
+use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -31,7 +32,10 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
 /// Asks for the place of an `Arc<T>` and gives it back: the library's `Arc` has no way to say no. Who takes the place in the
 /// moment before the `Arc` does, takes it from what the kernel's heap leaves to those that cannot be refused.
 pub(crate) fn room_for_arc<T>() -> Result<(), OutOfMemory> {
-    try_box(MaybeUninit::<(usize, usize, T)>::uninit()).map(drop)
+    let room = try_box(MaybeUninit::<(usize, usize, T)>::uninit())?;
+    // An optimiser that saw that nobody uses it would not ask for it at all.
+    drop(black_box(room));
+    Ok(())
 }
 
 /// A value with several owners, like `Arc` without `Weak`. The last of them drops it.
