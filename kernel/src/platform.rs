@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::{
     arch::{apic, cpu, paging, registers},
-    clock,
+    clock, memory,
 };
 
 struct Machine;
@@ -46,6 +46,12 @@ impl Platform for Machine {
     }
 
     fn idle(&self) {
+        // Clears frames for whoever needs zeros next, one each time: whatever wakes this CPU meanwhile comes right after it,
+        // and then the run loop looks. When there are enough of them, or frames are short, it sleeps.
+        if memory::memory().frames().prepare_zeroed() {
+            x86_64::instructions::interrupts::enable();
+            return;
+        }
         let cpu = cpu::current();
         cpu.idle_since.store(clock::now(), Relaxed);
         registers::enable_and_halt();

@@ -53,7 +53,8 @@ const WORKLOADS: [(&str, &str, Workload); 4] = [
 fn main() {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() == Some("--child") {
-        let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("two numbers follow");
+        let mut number =
+            || words.next().and_then(|word| word.parse::<usize>().ok()).expect("two numbers follow");
         let (workload, operations) = (number(), number());
         println!("{}", run(workload, operations).as_nanos());
         return;

@@ -64,7 +64,9 @@ mod window;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
 pub use address_space::{Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats};
-pub use frame::{Frame, FramePool, FrameRun, FrameStats, OutOfMemory};
+pub use frame::{
+    DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
+};
 pub use mapping::{MapError, MemoryType, Placement, Protection};
 pub use memory::{FaultStats, Hardware, Memory};
 pub use page_request::PageRequest;

@@ -101,18 +101,23 @@ impl PhysWindow {
         unsafe { core::slice::from_raw_parts_mut(self.at(start), length) }
     }
 
-    /// Turns memory that will never be anything else into a table of `count` values.
+    /// Turns memory that will never be anything else into a table of `count` values, each of them new.
     ///
     /// # Panics
     /// When `start` is not aligned for `T`.
-    pub(crate) fn take_for_good<T: Copy>(&self, start: PhysAddr, count: usize, value: T) -> &'static mut [T] {
+    pub(crate) fn take_for_good<T>(
+        &self,
+        start: PhysAddr,
+        count: usize,
+        new: impl Fn() -> T,
+    ) -> &'static mut [T] {
         let first = self.at(start).cast::<T>();
         assert!(first.is_aligned());
         // SAFETY: the frame pool takes this memory out of the usable memory before anything else is done
         // with it, once; every element is written before the slice exists.
         unsafe {
             for index in 0..count {
-                first.add(index).write(value);
+                first.add(index).write(new());
             }
             core::slice::from_raw_parts_mut(first, count)
         }

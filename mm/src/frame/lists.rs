@@ -9,7 +9,7 @@
 //! | `Hole` (no memory, or never usable) | start | |
 //! | `Free(k)` (first frame of a free block) | `free` | `allocate`, merging |
 //! | `Inside` (another frame of a free block) | `free` | `allocate` |
-//! | `Used` (somebody owns it) | `allocate`, `unlist` | `free`, `list_clean`, `quarantine` |
+//! | `Used` (somebody owns it, or a CPU keeps it at hand) | `allocate`, `unlist` | `free`, `list_clean`, `quarantine` |
 //! | `Clean` (used by a page of an object that could be loaded again) | `list_clean` | `unlist`, `free`, `quarantine` |
 //! | `Quarantined` (nobody owns it, but CPUs may still see it) | `quarantine` | `free_quarantined` |
 
@@ -40,6 +40,8 @@ pub(crate) struct Record {
     /// Its number in that object; of a frame in quarantine, until when it stays there.
     page: u64,
 }
+
+const _: () = assert!(size_of::<Record>() <= 24);
 
 impl Record {
     pub(crate) const HOLE: Self = Self { previous: NONE, next: NONE, state: State::Hole, object: 0, page: 0 };
@@ -218,8 +220,8 @@ impl FrameLists {
         self.quarantined += 1;
     }
 
-    /// Frees up to `most` frames that stay in quarantine until `now` or less. Returns how many.
-    pub(crate) fn free_quarantined(&mut self, now: u64, most: usize) -> usize {
+    /// Frees up to `most` frames that stay in quarantine until `now` or less, after `each` has seen it. Returns how many.
+    pub(crate) fn free_quarantined(&mut self, now: u64, most: usize, mut each: impl FnMut(u64)) -> usize {
         for freed in 0..most {
             let slot = self.quarantine.first;
             if slot == NONE || self.records[slot as usize].page > now {
@@ -230,7 +232,9 @@ impl FrameLists {
             self.quarantine = list;
             self.quarantined -= 1;
             self.records[slot as usize].state = State::Used;
-            self.free(self.base + u64::from(slot), 1);
+            let frame = self.base + u64::from(slot);
+            each(frame);
+            self.free(frame, 1);
         }
         most
     }

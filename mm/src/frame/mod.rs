@@ -1,9 +1,13 @@
 //! Frames: owned pieces of physical memory, and the pool that they come from.
 
+mod caches;
+mod checks;
 mod lists;
 mod pool;
 mod quarantine;
 mod regions;
+mod run;
+mod sub_pool;
 mod waiting;
 
 use core::fmt;
@@ -14,6 +18,8 @@ use crate::{PAGE_SIZE, PhysAddr};
 pub(crate) use lists::CleanPage;
 pub use pool::{FramePool, FrameStats};
 pub(crate) use quarantine::Moment;
+pub use run::{FrameRun, Frames};
+pub use sub_pool::{DrawError, Drawn, NotReturned, SubPool};
 
 /// There is no free frame, and none can be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,61 +76,13 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        self.pool.free(self.number, 1);
+        self.pool.free_frame(self.number);
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({:#x})", self.number)
-    }
-}
-
-/// Frames that follow each other in physical memory, for devices and large tables. Dropping it gives them
-/// all back.
-pub struct FrameRun {
-    pool: &'static FramePool,
-    first: u64,
-    frames: usize,
-}
-
-impl FrameRun {
-    /// The physical address of the first byte.
-    pub fn address(&self) -> PhysAddr {
-        address_of(self.first)
-    }
-
-    /// How many frames there are.
-    pub fn frames(&self) -> usize {
-        self.frames
-    }
-
-    /// The bytes of all frames.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.pool.window().bytes(self.address(), self.frames * PAGE_SIZE)
-    }
-
-    /// The bytes of all frames, to be changed.
-    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        self.pool.window().bytes_mut(self.address(), self.frames * PAGE_SIZE)
-    }
-
-    /// Gives up the ownership: the frames stay allocated until [`FramePool::take_back`]. For users that
-    /// only remember an address, like a device's queue or the kernel's heap.
-    pub fn into_address(self) -> PhysAddr {
-        ManuallyDrop::new(self).address()
-    }
-}
-
-impl Drop for FrameRun {
-    fn drop(&mut self) {
-        self.pool.free(self.first, self.frames as u64);
-    }
-}
-
-impl fmt::Debug for FrameRun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameRun({:#x}, {} frames)", self.first, self.frames)
     }
 }
 

@@ -1,8 +1,11 @@
 //! The pool that frames come from.
 //!
 //! Two marks on the number of free frames: below `low` the reclaimer is woken, and it works until `high`
-//! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed, the reclaimer names the first in the queue as the victim, who gets
-//! [`OutOfMemory`]: so every wait for memory ends.
+//! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed,
+//! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`]: so every wait for memory ends.
+//!
+//! While there is plenty, single frames come from and go to caches of the CPUs (see `caches`), which empty
+//! themselves before anybody is refused or waits.
 //!
 //! Nothing here may be called from an interrupt handler.
 
@@ -12,6 +15,8 @@ use executor::WaitReason;
 use executor::lock::SpinLock;
 use executor::sync::{Notify, Semaphore};
 
+use super::caches::{After, Caches};
+use super::checks::{self, Checks};
 use super::lists::{CleanPage, FrameLists, MAX_ORDER, Record};
 use super::quarantine::Waits;
 use super::regions::merged;
@@ -24,7 +29,9 @@ pub struct FramePool {
     window: PhysWindow,
     total: usize,
     pub(super) low: usize,
-    high: usize,
+    pub(super) high: usize,
+    pub(super) caches: Caches,
+    pub(super) checks: Checks,
     pub(super) lists: SpinLock<Guarded>,
     /// A permit for each answer to those who wait; see `waiting`.
     pub(super) answers: Semaphore,
@@ -37,6 +44,8 @@ pub(super) struct Guarded {
     pub(super) lists: FrameLists,
     pub(super) applicants: Applicants,
     pub(super) waits: Waits,
+    /// Those who look for a block that is not on the lists: caches stay closed for them.
+    pub(super) gathering: usize,
     /// The fewest free frames there ever were.
     least_free: usize,
 }
@@ -46,9 +55,14 @@ pub(super) struct Guarded {
 pub struct FrameStats {
     /// Frames that can be allocated at all; the pool's own records are not among them.
     pub total: usize,
-    /// Free now.
+    /// Free now, wherever they are.
     pub free: usize,
-    /// The fewest that were ever free.
+    /// Of these, frames that CPUs keep at hand.
+    pub cached: usize,
+    /// Of these, frames that are full of zeros already.
+    pub zeroed: usize,
+    /// The fewest that were ever free. While CPUs keep frames at hand, which they do only above the high mark, it
+    /// follows them when they visit the lists and when it is read.
     pub least_free: usize,
     /// Frames that hold clean pages, which can be given back.
     pub clean: usize,
@@ -65,7 +79,7 @@ pub struct FrameStats {
 impl FramePool {
     /// A pool over the usable memory in `regions` (physical byte ranges, in any order, touching or
     /// overlapping as they like). It takes its records from the end of the highest region that holds
-    /// them: 24 bytes a frame. Frame 0 is never handed out. Needs no heap.
+    /// them: 24 bytes a frame, and one more in debug builds. Frame 0 is never handed out. Needs no heap.
     ///
     /// # Panics
     /// When no region has room for the records.
@@ -73,13 +87,17 @@ impl FramePool {
         let base = merged(regions).map(|frames| frames.start).min().expect("there is usable memory");
         let end = merged(regions).map(|frames| frames.end).max().unwrap_or(base);
         let count = (end - base) as usize;
-        let needed = (count * size_of::<Record>()).div_ceil(PAGE_SIZE) as u64;
+        let pages = |bytes: usize| bytes.div_ceil(PAGE_SIZE) as u64;
+        let (of_records, of_checks) = (pages(count * size_of::<Record>()), pages(count * checks::BYTES));
+        let needed = of_records + of_checks;
         let home = merged(regions)
             .filter(|frames| frames.end - frames.start >= needed)
             .last()
             .expect("some region has room for the frame records");
         let own = home.end - needed..home.end;
-        let records = window.take_for_good(address_of(own.start), count, Record::HOLE);
+        let records = window.take_for_good(address_of(own.start), count, || Record::HOLE);
+        let checked = if of_checks > 0 { count } else { 0 };
+        let states = window.take_for_good(address_of(own.start + of_records), checked, Checks::fresh);
         let mut lists = FrameLists::new(records, base);
         for frames in merged(regions) {
             let frames = if frames == home { frames.start..own.start } else { frames };
@@ -87,35 +105,50 @@ impl FramePool {
         }
         let total = lists.free_frames;
         let low = (total / 64).clamp(4, 1024);
-        Self {
+        let pool = Self {
             window,
             total,
             low,
             high: low * 2,
+            caches: Caches::new(),
+            checks: Checks::new(window, base, states),
             lists: SpinLock::new(
                 "frame lists",
                 Guarded {
                     lists,
                     applicants: Applicants::default(),
                     waits: Waits::default(),
+                    gathering: 0,
                     least_free: total,
                 },
             ),
             answers: Semaphore::with_reason(0, WaitReason::Memory),
             short: Notify::new(),
-        }
+        };
+        let after = pool.decide(&pool.lists.lock());
+        pool.follow(after);
+        pool
     }
 
     /// A free frame with whatever bytes were in it, or `None` at once.
     pub fn try_alloc(&'static self) -> Option<Frame> {
-        self.take_block(0).map(|number| Frame::from_number(self, number))
+        self.take_frame().map(|number| self.hand_out(number))
     }
 
-    /// A free frame full of zeros, or `None` at once.
+    /// A free frame full of zeros, or `None` at once. One of those that were prepared, if there are any: see
+    /// [`FramePool::prepare_zeroed`].
     pub fn try_alloc_zeroed(&'static self) -> Option<Frame> {
+        if let Some(number) = self.take_zeroed() {
+            return Some(self.hand_out(number));
+        }
         let mut frame = self.try_alloc()?;
         frame.zero();
         Some(frame)
+    }
+
+    /// One large page, or `None` at once: 2 MiB at a multiple of that.
+    pub fn try_alloc_large(&'static self) -> Option<FrameRun> {
+        self.try_alloc_contiguous(FrameRun::LARGE, FrameRun::LARGE)
     }
 
     /// `frames` frames in a row whose first is at a multiple of `align_frames` frames, or `None` at once.
@@ -129,9 +162,10 @@ impl FramePool {
         }
         let first = self.take_block(order)?;
         if size > frames {
-            self.free(first + frames as u64, (size - frames) as u64);
+            self.give_block(first + frames as u64, (size - frames) as u64);
         }
-        Some(FrameRun { pool: self, first, frames })
+        self.checks.hands_out(first, frames as u64);
+        Some(FrameRun::new(self, first, frames))
     }
 
     /// Takes back frames whose run was turned into an address by [`FrameRun::into_address`], all of them or
@@ -145,15 +179,20 @@ impl FramePool {
         reason = "the run lends out the bytes of frames that only the caller knows to be its"
     )]
     pub unsafe fn take_back(&'static self, address: PhysAddr, frames: usize) -> FrameRun {
-        FrameRun { pool: self, first: address.as_u64() / PAGE_SIZE as u64, frames }
+        FrameRun::new(self, address.as_u64() / PAGE_SIZE as u64, frames)
     }
 
     /// The pool's numbers now.
     pub fn stats(&self) -> FrameStats {
-        let guarded = self.lists.lock();
+        let mut guarded = self.lists.lock();
+        let (cached, zeroed) = (self.caches.count(), self.caches.zeroed.count());
+        let free = guarded.lists.free_frames + cached + zeroed;
+        guarded.least_free = guarded.least_free.min(free);
         FrameStats {
             total: self.total,
-            free: guarded.lists.free_frames,
+            free,
+            cached,
+            zeroed,
             least_free: guarded.least_free,
             clean: guarded.lists.clean_pages,
             quarantined: guarded.lists.quarantined,
@@ -163,33 +202,63 @@ impl FramePool {
         }
     }
 
+    /// The frames that somebody owns, or that are in quarantine, lowest first. For whoever looks for a leak; in release
+    /// builds, which do not know, there are none.
+    pub fn owned(&self) -> impl Iterator<Item = PhysAddr> {
+        self.checks.owned().map(address_of)
+    }
+
     pub(crate) fn window(&self) -> PhysWindow {
         self.window
     }
 
-    fn take_block(&self, order: usize) -> Option<u64> {
-        let (number, free) = {
-            let mut guarded = self.lists.lock();
-            (guarded.take(order), guarded.lists.free_frames)
-        };
-        if free < self.low {
-            self.short.notify_one();
-        }
-        number
+    /// A frame that was free becomes the caller's.
+    pub(super) fn hand_out(&'static self, number: u64) -> Frame {
+        self.checks.hands_out(number, 1);
+        Frame::from_number(self, number)
     }
 
-    pub(super) fn free(&self, first: u64, frames: u64) {
-        let promised = {
+    pub(super) fn free_frame(&self, number: u64) {
+        self.checks.takes_back(number, 1);
+        self.give_frame(number);
+    }
+
+    pub(super) fn free_run(&self, first: u64, frames: u64) {
+        self.checks.takes_back(first, frames);
+        self.give_block(first, frames);
+    }
+
+    /// A block that is not promised to anyone.
+    pub(super) fn take_block(&self, order: usize) -> Option<u64> {
+        let (number, after): (_, After) = {
+            let mut guarded = self.lists.lock();
+            let number = guarded.take(order, &self.caches);
+            (number, self.decide(&guarded))
+        };
+        self.follow(after);
+        number.or_else(|| self.take_gathered(order))
+    }
+
+    /// Puts frames on the lists.
+    pub(super) fn give_block(&self, first: u64, frames: u64) {
+        let (promised, after) = {
             let mut guarded = self.lists.lock();
             guarded.lists.free(first, frames);
-            guarded.applicants.promise(frames as usize)
+            (guarded.applicants.promise(frames as usize), self.decide(&guarded))
         };
+        self.answer_promised(promised);
+        self.follow(after);
+    }
+
+    /// Tells those who wait of frames that were promised.
+    pub(super) fn answer_promised(&self, promised: usize) {
         if promised > 0 {
             self.answers.add_permits(promised);
         }
     }
 
-    /// Notes that a frame holds a clean page that can be given back.
+    /// Notes that a frame holds a clean page that can be given back. Who gives the frame up unlists it first: a cache
+    /// does not ask.
     pub(crate) fn list_clean(&self, clean: CleanPage) {
         let waiting = {
             let mut guarded = self.lists.lock();
@@ -226,12 +295,15 @@ impl FramePool {
 
 impl Guarded {
     /// Takes a block that is not promised to anyone.
-    pub(super) fn take(&mut self, order: usize) -> Option<u64> {
+    pub(super) fn take(&mut self, order: usize, caches: &Caches) -> Option<u64> {
         if self.lists.free_frames < self.applicants.promised + (1 << order) {
             return None;
         }
         let number = self.lists.allocate(order);
-        self.least_free = self.least_free.min(self.lists.free_frames);
+        let free = self.lists.free_frames;
+        if free < self.least_free {
+            self.least_free = self.least_free.min(free + caches.count_all());
+        }
         number
     }
 }

@@ -90,6 +90,7 @@ impl FramePool {
 
     /// Gives up a frame that page tables showed or that was one of them. It is taken out of them already.
     pub(crate) fn quarantine(&self, frame: Frame) -> Moment {
+        self.checks.quarantines(frame.number());
         let mut guarded = self.lists.lock();
         let until = guarded.waits.begun + 1;
         guarded.lists.quarantine(frame.into_number(), until);
@@ -109,12 +110,11 @@ impl FramePool {
             let (freed, promised) = {
                 let mut guarded = self.lists.lock();
                 guarded.waits.over = guarded.waits.over.max(wait.0);
-                let freed = guarded.lists.free_quarantined(wait.0, BATCH);
+                let freed =
+                    guarded.lists.free_quarantined(wait.0, BATCH, |frame| self.checks.takes_back(frame, 1));
                 (freed, guarded.applicants.promise(freed))
             };
-            if promised > 0 {
-                self.answers.add_permits(promised);
-            }
+            self.answer_promised(promised);
             if freed < BATCH {
                 return;
             }
@@ -141,7 +141,39 @@ impl FramePool {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::{Moment, Waits};
+    use crate::window::arena;
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn what_a_cpu_writes_to_a_frame_in_quarantine_is_no_bug() {
+        let frames = arena::memory(64).frames();
+        let frame = frames.try_alloc().expect("there are frames");
+        let address = frame.address();
+        let moment = frames.quarantine(frame);
+        frames.window().write(address, 0, &[1]);
+        assert_eq!(frames.owned().collect::<Vec<_>>(), [address]);
+        frames.begin_wait();
+        frames.end_wait(moment);
+        let all: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+        assert!(all.iter().any(|frame| frame.address() == address));
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic(expected = "was written to after it was freed: 0x1 at address")]
+    fn what_it_writes_after_all_cpus_have_forgotten_the_frame_is_one() {
+        let frames = arena::memory(64).frames();
+        let frame = frames.try_alloc().expect("there are frames");
+        let address = frame.address();
+        let moment = frames.quarantine(frame);
+        frames.begin_wait();
+        frames.end_wait(moment);
+        frames.window().write(address, 0, &[1]);
+        let _all: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+    }
 
     #[test]
     fn whoever_owes_after_a_look_tells_again() {

@@ -13,7 +13,8 @@
 //! | `promised` | a frame is freed while someone is unanswered | its taker takes it, or goes |
 //! | `refused` | the reclaimer names a victim | the victim is told, or goes |
 //!
-//! The sum is the number of applicants. `promised` frames are not for those who did not wait.
+//! The sum is the number of applicants. `promised` frames are not for those who did not wait. They are on the lists: the
+//! CPUs' caches are closed while there is an applicant, and whoever becomes one empties them.
 
 use core::future::Future;
 
@@ -113,13 +114,17 @@ impl FramePool {
         }
         {
             let mut guarded = self.lists.lock();
-            match guarded.take(0) {
-                Some(number) => return Ok(Frame::from_number(self, number)),
+            match guarded.take(0, &self.caches) {
+                Some(number) => return Ok(self.hand_out(number)),
                 None => guarded.applicants.unanswered += 1,
             }
+            self.close(&guarded);
         }
+        let applicant = Applicant { pool: self };
+        // What was put into a cache since the last look is promised to those who wait; nothing is put into one from here on.
+        self.drain();
         self.short.notify_one();
-        Err(Applicant { pool: self })
+        Err(applicant)
     }
 
     /// What the permit of an applicant means. Nothing, and the applicant is given back, when the one whom it was
@@ -129,8 +134,7 @@ impl FramePool {
         let answer = match guarded.applicants {
             Applicants { promised: 1.., .. } => {
                 guarded.applicants.promised -= 1;
-                let number = guarded.take(0).expect("a promised frame is there");
-                Ok(Frame::from_number(self, number))
+                Ok(guarded.take(0, &self.caches).expect("a promised frame is there"))
             }
             Applicants { refused: 1.., .. } => {
                 guarded.applicants.refused -= 1;
@@ -145,12 +149,19 @@ impl FramePool {
             // The reclaimer may have taken frames that were promised for free ones.
             self.short.notify_one();
         }
-        Ok(answer)
+        Ok(answer.map(|number| self.hand_out(number)))
     }
 
     /// Tells the one who has waited longest that there is no memory; false when nobody waits.
     pub(crate) fn name_victim(&self) -> bool {
-        let named = self.lists.lock().applicants.refuse();
+        let named = loop {
+            // While somebody waits, nothing comes into them.
+            self.drain();
+            let mut guarded = self.lists.lock();
+            if guarded.applicants.unanswered == 0 || self.caches.count_all() == 0 {
+                break guarded.applicants.refuse();
+            }
+        };
         if named {
             self.answers.add_permits(1);
         }
@@ -183,6 +194,7 @@ mod tests {
                     assert!(guarded.applicants.refuse());
                 } else {
                     let number = taken.pop().map(Frame::into_number).expect("all are taken");
+                    frames.checks.takes_back(number, 1);
                     guarded.lists.free(number, 1);
                     assert_eq!(guarded.applicants.promise(1), 1);
                 }
