@@ -71,6 +71,55 @@ fn a_run_can_be_kept_as_an_address_and_given_back_in_parts() {
     assert_eq!(machine.free(), before);
 }
 
+#[test]
+fn a_large_page_is_cut_and_put_together_again() {
+    let machine = Machine::new(1700);
+    let frames = machine.memory.frames();
+    let before = machine.free();
+    let mut page = frames.try_alloc_large().unwrap();
+    let address = page.address();
+    assert!(page.is_large());
+    page.as_bytes_mut().fill(1);
+    let rest = page.split_off(200).unwrap();
+    assert!(page.split_off(0).is_none() && page.split_off(200).is_none());
+    assert_eq!((page.frames(), rest.frames()), (200, 312));
+    assert_eq!(rest.address().as_u64(), address.as_u64() + 200 * PAGE);
+    assert!(!page.is_large() && rest.as_bytes().iter().all(|&byte| byte == 1));
+    let mut last = rest;
+    let end = last.split_off(1).unwrap();
+    let middle = std::mem::replace(&mut last, end);
+    // Only what follows is put behind.
+    let last = page.append(last).unwrap_err();
+    assert_eq!((page.frames(), last.frames()), (200, 311));
+    page.append(middle).unwrap();
+    page.append(last).unwrap();
+    assert!(page.is_large() && page.address() == address);
+    let mut parts = page.into_frames();
+    assert_eq!(parts.len(), 512);
+    let kept: Vec<_> = parts.by_ref().take(5).collect();
+    assert_eq!(kept[4].address().as_u64(), address.as_u64() + 4 * PAGE);
+    drop(parts);
+    assert_eq!(machine.free(), before - 5);
+    drop(kept);
+    assert_eq!(machine.free(), before);
+    let pages: Vec<_> = std::iter::from_fn(|| frames.try_alloc_large()).collect();
+    assert!(pages.iter().any(|page| page.address() == address), "all is one again");
+}
+
+#[test]
+fn runs_of_two_machines_are_not_put_together() {
+    let [mut one, two] = [400, 400].map(|frames| {
+        let frames = Machine::new(frames).memory.frames();
+        frames.try_alloc_contiguous(8, 8).unwrap()
+    });
+    assert_eq!(one.address(), two.address());
+    let rest = one.split_off(4).unwrap();
+    let mut two = two;
+    let alien = two.split_off(4).unwrap();
+    assert!(one.append(alien).is_err());
+    assert!(one.append(rest).is_ok());
+}
+
 #[cfg(debug_assertions)]
 #[test]
 #[should_panic(expected = "nobody owned it")]

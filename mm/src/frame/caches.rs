@@ -176,7 +176,7 @@ impl FramePool {
             let mut own = self.caches.own().lock();
             let mut guarded = self.lists.lock();
             let number = guarded.take(0, &self.caches);
-            let after = self.decide(&guarded);
+            let after = self.after_taking(&guarded);
             // Open caches leave the high mark to the lists. Nothing is promised then, and what is free stays the same.
             while self.caches.are_open() && own.count() < BATCH && guarded.lists.free_frames > self.high {
                 let Some(more) = guarded.lists.allocate(0) else { break };
@@ -228,14 +228,15 @@ impl FramePool {
             let mut guarded = self.lists.lock();
             guarded.gathering -= 1;
             let number = guarded.take(order, &self.caches);
-            (number, self.decide(&guarded))
+            (number, self.after_taking(&guarded))
         };
         self.follow(after);
         number
     }
 
-    /// Decides, after the counts have changed, whether caches are open.
-    pub(super) fn decide(&self, guarded: &Guarded) -> After {
+    /// Decides, after the counts have changed, whether caches are open. True if they were and are not: the caller drains
+    /// them.
+    pub(super) fn decide(&self, guarded: &Guarded) -> bool {
         let free = guarded.lists.free_frames;
         let were_open = self.caches.are_open();
         let enough = if were_open { self.high } else { self.high + AMPLE };
@@ -243,8 +244,14 @@ impl FramePool {
         if open != were_open {
             self.caches.open.store(open, Relaxed);
         }
+        were_open && !open
+    }
+
+    /// The same after frames were taken, with a look whether they are short.
+    pub(super) fn after_taking(&self, guarded: &Guarded) -> After {
+        let free = guarded.lists.free_frames;
         let short = free < self.low && free + self.caches.count_all() < self.low;
-        After { closed: were_open && !open, short }
+        After { closed: self.decide(guarded), short }
     }
 
     /// Closes the caches until [`FramePool::decide`] finds no reason against it. The caller drains them.

@@ -15,7 +15,7 @@ use executor::WaitReason;
 use executor::lock::SpinLock;
 use executor::sync::{Notify, Semaphore};
 
-use super::caches::{After, Caches};
+use super::caches::Caches;
 use super::checks::{self, Checks};
 use super::lists::{CleanPage, FrameLists, MAX_ORDER, Record};
 use super::quarantine::Waits;
@@ -125,8 +125,7 @@ impl FramePool {
             answers: Semaphore::with_reason(0, WaitReason::Memory),
             short: Notify::new(),
         };
-        let after = pool.decide(&pool.lists.lock());
-        pool.follow(after);
+        pool.decide(&pool.lists.lock());
         pool
     }
 
@@ -230,10 +229,10 @@ impl FramePool {
 
     /// A block that is not promised to anyone.
     pub(super) fn take_block(&self, order: usize) -> Option<u64> {
-        let (number, after): (_, After) = {
+        let (number, after) = {
             let mut guarded = self.lists.lock();
             let number = guarded.take(order, &self.caches);
-            (number, self.decide(&guarded))
+            (number, self.after_taking(&guarded))
         };
         self.follow(after);
         number.or_else(|| self.take_gathered(order))
@@ -241,13 +240,15 @@ impl FramePool {
 
     /// Puts frames on the lists.
     pub(super) fn give_block(&self, first: u64, frames: u64) {
-        let (promised, after) = {
+        let promised = {
             let mut guarded = self.lists.lock();
             guarded.lists.free(first, frames);
-            (guarded.applicants.promise(frames as usize), self.decide(&guarded))
+            let promised = guarded.applicants.promise(frames as usize);
+            // More free frames close nothing.
+            self.decide(&guarded);
+            promised
         };
         self.answer_promised(promised);
-        self.follow(after);
     }
 
     /// Tells those who wait of frames that were promised.

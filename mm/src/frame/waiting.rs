@@ -68,7 +68,7 @@ impl Applicants {
 }
 
 /// Someone who is registered; withdraws when dropped.
-struct Applicant {
+pub(super) struct Applicant {
     pool: &'static FramePool,
 }
 
@@ -109,9 +109,14 @@ impl FramePool {
 
     /// Takes a frame, or registers the caller among those who wait.
     fn take_or_apply(&'static self) -> Result<Frame, Applicant> {
-        if let Some(frame) = self.try_alloc() {
-            return Ok(frame);
+        match self.try_alloc() {
+            Some(frame) => Ok(frame),
+            None => self.apply(),
         }
+    }
+
+    /// Registers the caller, unless there is a frame by now.
+    pub(super) fn apply(&'static self) -> Result<Frame, Applicant> {
         {
             let mut guarded = self.lists.lock();
             match guarded.take(0, &self.caches) {
@@ -121,7 +126,7 @@ impl FramePool {
             self.close(&guarded);
         }
         let applicant = Applicant { pool: self };
-        // What was put into a cache since the last look is promised to those who wait; nothing is put into one from here on.
+        // What is in a cache by now is promised to those who wait, and nothing comes into one from here on.
         self.drain();
         self.short.notify_one();
         Err(applicant)

@@ -38,6 +38,16 @@ fn an_empty_memory_finds_a_frame_in_another_cpus_cache() {
 }
 
 #[test]
+fn who_begins_to_wait_is_promised_what_lies_in_a_cache() {
+    let frames = arena::memory(400).frames();
+    let mut taken: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+    give_late(frames, taken.pop().expect("all are taken"));
+    let Err(_applicant) = frames.apply() else { panic!("the lists have none") };
+    assert_eq!(frames.lists.lock().applicants.promised, 1);
+    assert!(frames.try_alloc().is_none());
+}
+
+#[test]
 fn nobody_is_refused_while_a_frame_lies_in_a_cache() {
     let frames = arena::memory(400).frames();
     let mut taken: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
