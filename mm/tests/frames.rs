@@ -73,7 +73,7 @@ fn a_run_can_be_kept_as_an_address_and_given_back_in_parts() {
 
 #[test]
 fn a_large_page_is_cut_and_put_together_again() {
-    let machine = Machine::new(1700);
+    let machine = Machine::new(3300);
     let frames = machine.memory.frames();
     let before = machine.free();
     let mut page = frames.try_alloc_large().unwrap();
@@ -102,6 +102,11 @@ fn a_large_page_is_cut_and_put_together_again() {
     assert_eq!(machine.free(), before - 5);
     drop(kept);
     assert_eq!(machine.free(), before);
+    let mut longer = frames.try_alloc_contiguous(1024, 512).unwrap();
+    let mut shifted = longer.split_off(1).unwrap();
+    drop(shifted.split_off(512));
+    assert_eq!((shifted.frames(), shifted.is_large()), (512, false), "it is no multiple of its size");
+    drop((longer, shifted));
     let pages: Vec<_> = std::iter::from_fn(|| frames.try_alloc_large()).collect();
     assert!(pages.iter().any(|page| page.address() == address), "all is one again");
 }

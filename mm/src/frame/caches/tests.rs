@@ -75,6 +75,36 @@ fn while_somebody_waits_or_was_promised_a_frame_caches_are_closed() {
 }
 
 #[test]
+fn while_somebody_looks_for_a_block_caches_stay_closed() {
+    let frames = arena::memory(400).frames();
+    let change = |gathering| {
+        let mut guarded = frames.lists.lock();
+        guarded.gathering = gathering;
+        frames.close(&guarded);
+    };
+    assert!(frames.caches.are_open());
+    change(1);
+    drop(frames.try_alloc_contiguous(2, 1));
+    drop(frames.try_alloc());
+    assert_eq!((frames.caches.are_open(), frames.caches.count_all()), (false, 0));
+    change(0);
+    drop(frames.try_alloc_contiguous(2, 1));
+    assert!(frames.caches.are_open());
+}
+
+#[test]
+fn the_fewest_free_frames_follow_the_caches_when_they_are_read() {
+    let frames = arena::memory(400).frames();
+    let before = frames.stats();
+    let taken: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).take(BATCH / 2).collect();
+    let stats = frames.stats();
+    assert!(stats.cached > 0, "the lists were visited once");
+    assert_eq!(stats.least_free, before.free - BATCH / 2);
+    drop(taken);
+    assert_eq!(frames.stats().least_free, stats.least_free);
+}
+
+#[test]
 fn the_reclaimer_is_told_at_the_low_mark_and_not_before() {
     let frames = arena::memory(700).frames();
     let stats = frames.stats();
