@@ -3,7 +3,8 @@
 mod common;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::Machine;
@@ -245,6 +246,51 @@ proptest! {
         let run = frames.try_alloc_contiguous(1 << largest, 1 << largest);
         prop_assert!(run.is_some(), "all memory is together again");
     }
+}
+
+/// One CPU takes all frames but one and waits for that, while another gives it back: before, in the middle, or after. Nobody
+/// else gives anything back.
+#[test]
+fn who_takes_all_frames_gets_the_one_that_another_cpu_gives_back_meanwhile() {
+    const ROUNDS: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
+    let frames = Machine::new(150).memory.frames();
+    let total = frames.stats().free;
+    let (sender, receiver) = mpsc::channel::<(Frame, usize)>();
+    let (ended, end) = mpsc::channel();
+    let taken_by_now = Arc::new(AtomicUsize::new(0));
+    let seen = taken_by_now.clone();
+    std::thread::spawn(move || {
+        for (frame, when) in receiver {
+            while seen.load(Ordering::Relaxed) < when {
+                std::hint::spin_loop();
+            }
+            drop(frame);
+        }
+    });
+    std::thread::spawn(move || {
+        for round in 0..ROUNDS {
+            assert!(frames.stats().cached > 0 || round == 0, "caches are open again");
+            let last = frames.try_alloc().unwrap();
+            // Half of the times near the end.
+            let when = if round % 2 == 0 { total - 1 - round % 16 } else { round * 7 % total };
+            taken_by_now.store(0, Ordering::Relaxed);
+            sender.send((last, when)).unwrap();
+            let mut taken = Vec::with_capacity(total);
+            while taken.len() < total {
+                if let Some(frame) = frames.try_alloc() {
+                    taken.push(frame);
+                } else {
+                    // It is given back from here on at the latest.
+                    taken_by_now.store(total, Ordering::Relaxed);
+                    taken.push(executor::host::block_on(frames.alloc()).unwrap());
+                }
+                taken_by_now.store(taken.len(), Ordering::Relaxed);
+            }
+        }
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(300)).expect("every wait ends, and nobody panics");
+    assert_eq!(frames.stats().free, total);
 }
 
 /// Threads take and give back single frames and runs, clear some ahead, and wait when there are none; every wait ends.
