@@ -141,23 +141,20 @@ impl FramePool {
 
 #[cfg(test)]
 mod tests {
-    use std::vec::Vec;
-
     use super::{Moment, Waits};
-    use crate::window::arena;
 
     #[cfg(debug_assertions)]
     #[test]
     fn what_a_cpu_writes_to_a_frame_in_quarantine_is_no_bug() {
-        let frames = arena::memory(64).frames();
+        let frames = crate::window::arena::memory(64).frames();
         let frame = frames.try_alloc().expect("there are frames");
         let address = frame.address();
         let moment = frames.quarantine(frame);
         frames.window().write(address, 0, &[1]);
-        assert_eq!(frames.owned().collect::<Vec<_>>(), [address]);
+        assert_eq!(frames.owned().collect::<std::vec::Vec<_>>(), [address]);
         frames.begin_wait();
         frames.end_wait(moment);
-        let all: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+        let all: std::vec::Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
         assert!(all.iter().any(|frame| frame.address() == address));
     }
 
@@ -165,14 +162,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "was written to after it was freed: 0x1 at address")]
     fn what_it_writes_after_all_cpus_have_forgotten_the_frame_is_one() {
-        let frames = arena::memory(64).frames();
+        let frames = crate::window::arena::memory(64).frames();
         let frame = frames.try_alloc().expect("there are frames");
         let address = frame.address();
         let moment = frames.quarantine(frame);
         frames.begin_wait();
         frames.end_wait(moment);
         frames.window().write(address, 0, &[1]);
-        let _all: Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
+        let _all: std::vec::Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
     }
 
     #[test]
