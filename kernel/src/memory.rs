@@ -108,6 +108,8 @@ pub(crate) fn init(info: &BootInfo) {
         let range = VirtAddr::truncated(WINDOW.start)..VirtAddr::truncated(STACKS.end);
         KernelSpace { root: paging::active_root(), space: AddressSpace::new(memory, table, range) }
     });
+    // The first stock of zeros: idle CPUs replace what is taken of it, and do not begin by filling it.
+    while memory.frames().prepare_zeroed() {}
     // The boot loader's identity mappings went with the lower half. The other CPUs start in tables of their own.
     paging::invalidate_all();
 }
