@@ -18,8 +18,8 @@ use core::ops::Range;
 use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{
-    AddressSpace, Hardware, MapError, Memory, MemoryType, PageSize, PageTable, PhysAddr, PhysWindow,
-    Protection, VirtAddr,
+    AddressSpace, Hardware, MapError, Memory, MemoryType, OutOfMemory, PageSize, PageTable, PhysAddr,
+    PhysWindow, Protection, VirtAddr,
 };
 
 use crate::{
@@ -150,6 +150,19 @@ pub fn new_user_space() -> Option<Arc<AddressSpace>> {
     let table = PageTable::new_user(memory(), kernel_space().root()).ok()?;
     let range = VirtAddr::truncated(USER.start)..VirtAddr::truncated(USER.end);
     AddressSpace::try_new(memory(), table, range).ok()
+}
+
+/// A copy of an address space for ring 3: see [`AddressSpace::fork`].
+///
+/// # Errors
+/// When there is no memory for it; `space` is as it was.
+///
+/// # Cancellation
+/// Dropping the future drops the copy.
+pub async fn fork(space: &AddressSpace) -> Result<Arc<AddressSpace>, OutOfMemory> {
+    heap::has_room()?;
+    let table = PageTable::new_user(memory(), kernel_space().root()).map_err(|_| OutOfMemory)?;
+    space.fork(table).await
 }
 
 /// The root of the kernel's own page tables, without a lower half.

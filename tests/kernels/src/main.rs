@@ -14,6 +14,7 @@ mod crawl;
 mod crew;
 mod denials;
 mod flight;
+mod forks;
 mod full;
 mod kills;
 mod loads;
@@ -86,6 +87,9 @@ const TESTS: &[Test] = tests![
     storms::thread_storm,
     storms::program_storm,
     stores::store_storm,
+    forks::fork_storm,
+    forks::one_page_fork_storm,
+    forks::protect_storm,
     reclaim::readers_outgrow_memory,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,

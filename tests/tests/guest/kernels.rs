@@ -45,6 +45,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("thread_storm"),
         case("program_storm"),
         case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())),
+        case("fork_storm"),
+        case("one_page_fork_storm"),
+        case("protect_storm"),
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
@@ -115,6 +118,12 @@ pub(crate) fn cases() -> Vec<Case> {
             .on(|| Setup { cpus: 2, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
         case("store_storm_on_4_cpus")
             .on(|| Setup { cpus: 4, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
+        case("fork_storm_on_2_cpus").on(cpus::<2>),
+        case("fork_storm_on_4_cpus").on(cpus::<4>),
+        case("one_page_fork_storm_on_2_cpus").on(cpus::<2>),
+        case("one_page_fork_storm_on_4_cpus").on(cpus::<4>),
+        case("protect_storm_on_2_cpus").on(cpus::<2>),
+        case("protect_storm_on_4_cpus").on(cpus::<4>),
         case("readers_outgrow_memory_on_4_cpus")
             .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
