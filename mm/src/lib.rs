@@ -24,10 +24,10 @@
 //! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |
 //!
-//! And beside that way: `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`;
-//! `frame` gives and takes memory, `reclaim` gives clean pages back, which it finds
-//! shown by `reverse_map`; `shootdown` waits for the CPUs that may still see what was taken away; and
-//! `fallible` and `ordered_map` make a full heap an answer.
+//! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
+//! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`; `frame` gives
+//! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `shootdown` waits for the
+//! CPUs that may still see what was taken away; and `fallible` and `ordered_map` make a full heap an answer.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]

@@ -5,14 +5,14 @@
 use core::{ops::Range, ptr::NonNull};
 
 use executor::lock::SpinLock;
-use mm::{MemoryType, PAGE_SIZE, PhysAddr, Protection, VirtAddr};
+use mm::{MemoryType, PAGE_SIZE, PageSize, PhysAddr, Protection, VirtAddr};
 
 use crate::memory;
 
 /// Where devices are mapped: one top-level entry.
 const DEVICES: Range<u64> = 0xffff_e000_0000_0000..0xffff_e080_0000_0000;
 /// What takes so much begins where a large page may show it.
-const LARGE_PAGE: u64 = 2 << 20;
+const LARGE_PAGE: u64 = PageSize::Size2MiB.bytes();
 
 /// The first address that is free. Mappings stay for ever.
 static NEXT: SpinLock<u64> = SpinLock::new("device memory", DEVICES.start);

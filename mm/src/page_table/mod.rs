@@ -52,7 +52,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::frame::address_of;
-use crate::page_entry::{ENTRIES, PRESENT, ROOT_LEVEL, WRITABLE};
+use crate::page_entry::{ENTRIES, PRESENT, ROOT_LEVEL, WRITABLE, span};
 use crate::{ExistingRoot, MapError, Memory, OutOfMemory, PhysAddr, VirtAddr};
 
 pub(crate) use page::LOOKS;
@@ -89,7 +89,12 @@ pub enum PageSize {
 }
 
 impl PageSize {
-    fn level(self) -> u32 {
+    /// How many bytes such a page shows.
+    pub const fn bytes(self) -> u64 {
+        span(self.level())
+    }
+
+    const fn level(self) -> u32 {
         match self {
             Self::Size4KiB => 1,
             Self::Size2MiB => 2,
