@@ -77,6 +77,8 @@ pub enum Placement {
 pub enum MapError {
     /// A range of no pages.
     Empty,
+    /// A range that ends before it starts, or that would go beyond the last address there is.
+    WrapsAround,
     /// An address or length that is not a multiple of the page size.
     Unaligned,
     /// The range is not, or not wholly, in the address space's range.
@@ -95,12 +97,15 @@ pub enum MapError {
     Permanent,
     /// The hardware cannot forbid reading what is there.
     Unreadable,
+    /// A stack that is larger from the start than it may become.
+    BeyondLimit,
 }
 
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             MapError::Empty => "the range is empty",
+            MapError::WrapsAround => "the range wraps around",
             MapError::Unaligned => "the range does not start and end at page boundaries",
             MapError::OutOfRange => "the range is outside of the address space",
             MapError::Overlap => "something is mapped there already",
@@ -110,6 +115,7 @@ impl fmt::Display for MapError {
             MapError::NoMemory => "there is no memory to note it",
             MapError::Permanent => "a part of the range is mapped for good",
             MapError::Unreadable => "the hardware cannot forbid reading",
+            MapError::BeyondLimit => "the stack is larger than its limit",
         })
     }
 }
@@ -135,6 +141,8 @@ pub(crate) struct Mapping {
     /// Whether it is being unmapped: faults find nothing here any more, but the range is not free until all
     /// CPUs have forgotten its pages.
     pub(crate) going: Option<Going>,
+    /// For a stack: the lowest address that it may grow down to, at most `start`.
+    pub(crate) grows_to: Option<VirtAddr>,
 }
 
 /// How far the unmapping of a mapping is.
@@ -147,6 +155,21 @@ pub(crate) enum Going {
 }
 
 impl Mapping {
+    /// A mapping that stays as it is.
+    pub(crate) fn new(
+        id: u64,
+        (start, pages): (VirtAddr, u64),
+        (shows, first): (Backing, u64),
+        protection: Protection,
+    ) -> Self {
+        Self { id, start, pages, shows, first, protection, going: None, grows_to: None }
+    }
+
+    /// The lowest address that it has or may grow to.
+    pub(crate) fn lowest(&self) -> VirtAddr {
+        self.grows_to.unwrap_or(self.start)
+    }
+
     /// The first address after the mapping.
     pub(crate) fn end(&self) -> VirtAddr {
         self.start.page_add(self.pages)

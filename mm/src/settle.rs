@@ -31,6 +31,11 @@ impl Attempt {
     pub(crate) fn heap_is_full(spare: &Option<Frame>) -> Self {
         if spare.is_none() { Attempt::NeedsFrame } else { Attempt::Denied(Denial::OutOfMemory) }
     }
+
+    /// It cannot be; for want of memory as above.
+    pub(crate) fn denied(why: Denial, spare: &Option<Frame>) -> Self {
+        if why == Denial::OutOfMemory { Self::heap_is_full(spare) } else { Attempt::Denied(why) }
+    }
 }
 
 /// A touch that can be tried again and again, and what its end means.

@@ -2,9 +2,8 @@
 //! nothing left behind.
 
 mod common;
+mod limited_heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,52 +13,11 @@ use std::task::{Context, Poll, Waker};
 use common::cpus::{Busy, poll_once};
 use common::{Machine, PAGE, USER_RANGE, address, page, range};
 use executor::host::block_on_cpus;
+use limited_heap::{FULL, with_heap};
 use mm::{
     Access, AddressSpace, Denial, Fault, FaultOutcome, Hardware, MapError, OutOfMemory, PageError,
     PageRequest, PageState, PageTable, Pager, Placement, Protection, VirtAddr, VmObject,
 };
-
-/// The heap, which is full for a thread that has used up its allocations.
-struct Limited;
-
-thread_local! {
-    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-#[allow(unsafe_code, reason = "an allocator is unsafe to write")]
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Limited {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let left = LEFT.get();
-        if left == 0 || left == FULL {
-            return std::ptr::null_mut();
-        }
-        LEFT.set(if left == usize::MAX { left } else { left - 1 });
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // What is given back can be had again.
-        let left = LEFT.get();
-        LEFT.set(if left >= FULL { left } else { left + 1 });
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static HEAP: Limited = Limited;
-
-/// Room for nothing, whatever is given back.
-const FULL: usize = usize::MAX - 1;
-
-/// Does something with room for so many allocations.
-fn with_heap<T>(allocations: usize, f: impl FnOnce() -> T) -> T {
-    LEFT.set(allocations);
-    let value = f();
-    LEFT.set(usize::MAX);
-    value
-}
 
 /// Loads at once, with what is in the frame.
 struct AtOnce;

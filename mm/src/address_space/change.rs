@@ -13,7 +13,7 @@ impl AddressSpace {
     /// nothing happens. When it is done, no processor reaches the pages any more, and the range is free.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is changed then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is changed then.
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll faults find no mapping, and what
@@ -89,7 +89,7 @@ impl AddressSpace {
     /// others are just being taken in this space.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing is
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing is
     /// changed then.
     ///
     /// # Cancellation

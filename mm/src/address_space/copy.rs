@@ -65,7 +65,7 @@ impl AddressSpace {
     fn with_page(&self, fault: Fault, spare: &mut Option<Frame>, used: impl FnOnce(u64)) -> Attempt {
         match self.peek(fault) {
             Ok(view) => self.touch_and_use(&view, fault.access, spare, used),
-            Err(why) => Attempt::Denied(why),
+            Err(why) => Attempt::denied(why, spare),
         }
     }
 

@@ -6,8 +6,10 @@ use core::fmt;
 use core::future::Future;
 
 use super::AddressSpace;
+use super::mappings::Mappings;
 use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
+use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::settle::{Attempt, Touch, Waited, settle};
 use crate::{Frame, PageError, PageIndex, Protection, VirtAddr};
@@ -72,7 +74,8 @@ pub enum Denial {
     },
     /// There is no memory for the page, and none can be freed.
     OutOfMemory,
-    /// A thread ran over the end of its stack. `mm` sees `NoMapping`; who knows the stacks says this.
+    /// A thread ran over the end of its stack: into the page below the limit of one that was made by `set_stack`, or
+    /// down to what lies below it. Of other stacks `mm` knows nothing and says `NoMapping`; who knows them says this.
     StackOverflow,
 }
 
@@ -141,7 +144,7 @@ impl AddressSpace {
     pub(super) fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
         match self.peek(fault) {
             Ok(view) => self.touch_and_commit(&view, fault.access, spare),
-            Err(why) => Attempt::Denied(why),
+            Err(why) => Attempt::denied(why, spare),
         }
     }
 
@@ -160,21 +163,27 @@ impl AddressSpace {
         })
     }
 
-    /// Looks which page of which object a fault is about, and whether the access is allowed.
+    /// Looks which page of which object a fault is about, and whether the access is allowed. A stack that is touched
+    /// below its lowest page grows.
     pub(super) fn peek(&self, fault: Fault) -> Result<View, Denial> {
         let address = VirtAddr::new(fault.address).ok_or(Denial::NoMapping)?;
         if fault.user && address.is_upper_half() {
             return Err(Denial::UserTouchesKernel);
         }
-        let mappings = self.mappings.lock();
+        let mut mappings = self.mappings.lock();
+        match self.view(&mappings, address, fault) {
+            Err(Denial::NoMapping) => {
+                self.grow_stack(&mut mappings, address, fault)?;
+                self.view(&mappings, address, fault)
+            }
+            seen => seen,
+        }
+    }
+
+    fn view(&self, mappings: &Mappings, address: VirtAddr, fault: Fault) -> Result<View, Denial> {
         let mapping =
             mappings.at(address).filter(|mapping| mapping.going.is_none()).ok_or(Denial::NoMapping)?;
-        if fault.user && !mapping.protection.user {
-            return Err(Denial::UserTouchesKernel);
-        }
-        if !mapping.protection.allows(fault.access) {
-            return Err(Denial::Protection(fault.access));
-        }
+        check_rights(mapping, fault)?;
         let page = address.page_start();
         Ok(View {
             shows: mapping.shows.clone(),
@@ -184,4 +193,15 @@ impl AddressSpace {
             generation: self.table.generation(),
         })
     }
+}
+
+/// Whether a mapping allows what a fault was about.
+pub(super) fn check_rights(mapping: &Mapping, fault: Fault) -> Result<(), Denial> {
+    if fault.user && !mapping.protection.user {
+        return Err(Denial::UserTouchesKernel);
+    }
+    if !mapping.protection.allows(fault.access) {
+        return Err(Denial::Protection(fault.access));
+    }
+    Ok(())
 }

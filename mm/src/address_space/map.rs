@@ -13,7 +13,7 @@ impl AddressSpace {
     /// map it; a fork shows the same object. Never waits.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing is mapped then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing is mapped then.
     pub fn map(
         &self,
         object: &Arc<VmObject>,
@@ -49,7 +49,7 @@ impl AddressSpace {
     /// Maps `pages` pages of memory that is zero until it is written, and private as above. Never waits.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `OutOfRange`, `Overlap`, `NoSpace`, `NoMemory`; nothing is mapped then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `Overlap`, `NoSpace`, `NoMemory`; nothing is mapped then.
     pub fn map_anonymous(
         &self,
         pages: u64,
@@ -90,11 +90,9 @@ impl AddressSpace {
             }
             Placement::Anywhere => mappings.find(pages)?,
         };
-        let (room, rooms) = (mappings.room()?, shows.rooms()?);
         let id = self.memory.number_mapping();
-        let mapping = Mapping { id, start, pages, shows, first, protection, going: None };
-        mapping.shows.note(rooms, &mapping, &self.table)?;
-        mappings.insert(room, mapping);
+        let mapping = Mapping::new(id, (start, pages), (shows, first), protection);
+        mappings.prepare(mapping, 1)?.enter(&mut mappings, &self.table)?;
         Ok(start)
     }
 }

@@ -1,12 +1,15 @@
 //! The mappings of an address space, by address.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::address::PAGE_BYTES;
+use crate::backing::Rooms;
 use crate::frame::{FramePool, Moment};
 use crate::mapping::{Going, Mapping};
 use crate::ordered_map::{OrderedMap, Room};
+use crate::table::Table;
 use crate::{MapError, OutOfMemory, Protection, VirtAddr};
 
 /// What the address space's lock guards.
@@ -25,6 +28,25 @@ pub(super) struct Mappings {
     hint: VirtAddr,
     /// Pages that all mappings span.
     pub(super) pages: u64,
+}
+
+/// A mapping that is not entered yet, with all the memory that this takes.
+pub(super) struct Prepared {
+    room: Room<VirtAddr, Mapping>,
+    rooms: Rooms,
+    mapping: Mapping,
+}
+
+impl Prepared {
+    /// Enters the mapping where nothing is mapped.
+    ///
+    /// # Errors
+    /// `BeyondObject`; nothing is entered then.
+    pub(super) fn enter(self, mappings: &mut Mappings, table: &Arc<Table>) -> Result<(), MapError> {
+        self.mapping.shows.note(self.rooms, &self.mapping, table)?;
+        mappings.insert(self.room, self.mapping);
+        Ok(())
+    }
 }
 
 /// A mapping whose pages are cleared.
@@ -89,9 +111,19 @@ impl Mappings {
 
     /// Memory for one mapping more.
     pub(super) fn room(&mut self) -> Result<Room<VirtAddr, Mapping>, OutOfMemory> {
-        let missing = self.by_start.len() + 1 - self.cleared.len();
+        self.room_for(1)
+    }
+
+    /// Memory for one mapping, which will be one of so many more.
+    fn room_for(&mut self, more: usize) -> Result<Room<VirtAddr, Mapping>, OutOfMemory> {
+        let missing = self.by_start.len() + more - self.cleared.len();
         self.cleared.try_reserve(missing).map_err(|_| OutOfMemory)?;
         Room::try_new()
+    }
+
+    /// Takes the memory for a mapping, which will be one of so many more. Nothing is entered yet.
+    pub(super) fn prepare(&mut self, mapping: Mapping, more: usize) -> Result<Prepared, OutOfMemory> {
+        Ok(Prepared { room: self.room_for(more)?, rooms: mapping.shows.rooms()?, mapping })
     }
 
     pub(super) fn insert(&mut self, room: Room<VirtAddr, Mapping>, mapping: Mapping) {
@@ -174,6 +206,8 @@ impl Mappings {
         let before = (address.as_u64() - start.as_u64()) / PAGE_BYTES;
         second.shows.split(rooms, &second, before, id);
         second.id = id;
+        // What is below it is the stack's other part, or was.
+        second.grows_to = None;
         second.start = address;
         second.first += before;
         second.pages -= before;
@@ -184,10 +218,44 @@ impl Mappings {
         Ok(())
     }
 
+    /// The first mapping after `address`, where nothing is mapped.
+    pub(super) fn above(&self, address: VirtAddr) -> Option<&Mapping> {
+        self.next(address)
+    }
+
+    /// The end of the last mapping before `address`, where nothing is mapped.
+    pub(super) fn end_below(&self, address: VirtAddr) -> Option<VirtAddr> {
+        self.by_start.at_or_before(&address).map(|(_, below)| below.end())
+    }
+
+    /// Makes a stack begin at `page`, below its start. Nothing is mapped between.
+    pub(super) fn grow_down(
+        &mut self,
+        start: VirtAddr,
+        page: VirtAddr,
+        table: &Arc<Table>,
+    ) -> Result<(), OutOfMemory> {
+        let Some(old) = self.by_start.get(&start).cloned() else { return Ok(()) };
+        let more = distance(page, start);
+        let grown = Mapping { start: page, pages: old.pages + more, first: old.first - more, ..old.clone() };
+        let prepared = self.prepare(grown, 1)?;
+        // The number stays; what names the mapping in lists is its first page as well.
+        if prepared.mapping.shows.note(prepared.rooms, &prepared.mapping, table).is_ok() {
+            self.by_start.remove(&start);
+            self.pages += more;
+            self.by_start.insert(prepared.room, page, prepared.mapping);
+            old.shows.forget(&old);
+        }
+        Ok(())
+    }
+
     /// Checks a range that a caller named.
     pub(super) fn check(&self, range: &Range<VirtAddr>) -> Result<(), MapError> {
         if !range.start.is_page_aligned() || !range.end.is_page_aligned() {
             return Err(MapError::Unaligned);
+        }
+        if range.start > range.end {
+            return Err(MapError::WrapsAround);
         }
         if range.is_empty() {
             return Err(MapError::Empty);
@@ -203,6 +271,10 @@ impl Mappings {
         if !start.is_page_aligned() {
             return Err(MapError::Unaligned);
         }
+        let bytes = pages.checked_mul(PAGE_BYTES);
+        if bytes.is_none_or(|bytes| start.as_u64().checked_add(bytes).is_none()) {
+            return Err(MapError::WrapsAround);
+        }
         if start < self.range.start || start > self.range.end || pages > distance(start, self.range.end) {
             return Err(MapError::OutOfRange);
         }
@@ -213,8 +285,8 @@ impl Mappings {
         Ok(())
     }
 
-    /// Finds room for `pages` pages with an unmapped page on either side: the lowest from the
-    /// hint on, else the lowest of all.
+    /// Finds room for `pages` pages with an unmapped page on either side, and beside what stacks may grow to: the
+    /// lowest from the hint on, else the lowest of all.
     pub(super) fn find(&mut self, pages: u64) -> Result<VirtAddr, MapError> {
         let wanted = pages.checked_add(2).ok_or(MapError::NoSpace)?;
         let start = match self.find_from(self.hint, wanted) {
@@ -231,7 +303,7 @@ impl Mappings {
         let mut gap = self.at(from).map_or(from, Mapping::end);
         loop {
             let next = self.next(gap);
-            let gap_end = next.map_or(self.range.end, |next| next.start);
+            let gap_end = next.map_or(self.range.end, Mapping::lowest);
             if gap <= gap_end && distance(gap, gap_end) >= wanted {
                 return Some(gap);
             }

@@ -28,6 +28,7 @@ mod fork;
 mod map;
 mod mappings;
 mod segments;
+mod stack;
 #[cfg(test)]
 mod tests;
 
