@@ -4,11 +4,11 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::mapping::Mapping;
-use crate::private::{PrivateObject, VersionId};
+use crate::private::{Base, PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::Attempt;
 use crate::table::Table;
-use crate::{Frame, MapError, OutOfMemory, VirtAddr, VmObject};
+use crate::{Frame, MapError, Memory, OutOfMemory, VirtAddr, VmObject};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Backing {
@@ -49,6 +49,31 @@ impl Backing {
             }
             _ => unreachable!("the room is for this"),
         }
+    }
+
+    /// What follows after page `next` in the same object, for so many pages; fresh private memory where it is private.
+    pub(crate) fn following(
+        &self,
+        memory: &'static Memory,
+        next: u64,
+        pages: u64,
+    ) -> Result<(Self, u64), MapError> {
+        let base = match self {
+            Backing::Shared(object) => {
+                check_pages(object, next, pages)?;
+                return Ok((self.clone(), next));
+            }
+            Backing::Private(object, _) => object.base(),
+        };
+        let base = match base {
+            Some(Base { object, first }) => {
+                check_pages(object, first + next, pages)?;
+                Some(Base { object: object.clone(), first: first + next })
+            }
+            None => None,
+        };
+        let (object, version) = PrivateObject::try_new(memory, base, pages)?;
+        Ok((Backing::Private(object, version), 0))
     }
 
     /// Forgets a mapping whose pages are no longer shown.
@@ -117,4 +142,10 @@ impl Backing {
             Backing::Private(object, version) => object.touch(*version, index, write, spare, commit),
         }
     }
+}
+
+/// Checks that an object has these pages.
+pub(crate) fn check_pages(object: &VmObject, first: u64, pages: u64) -> Result<(), MapError> {
+    let end = first.checked_add(pages).filter(|&end| end <= object.pages());
+    end.map(drop).ok_or(MapError::BeyondObject)
 }

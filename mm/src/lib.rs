@@ -29,7 +29,7 @@
 //! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `shootdown` waits for the
 //! CPUs that may still see what was taken away; and `fallible` and `ordered_map` make a full heap an answer.
 //!
-//! An address space changes in `address_space/map`, `change`, `stack`.
+//! An address space changes in `address_space/map`, `change`, `remap`, `stack`.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]

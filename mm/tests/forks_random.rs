@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use common::shown::RW;
 use common::tasks::block_on;
 use common::{Machine, PAGE, address, content, page, range};
-use mm::{AddressSpace, Denial, Placement, VmObject};
+use mm::{AddressSpace, Denial, MapError, Placement, VmObject};
 use proptest::prelude::*;
 
 const BASE: u64 = 0x40_0000;
@@ -24,6 +25,7 @@ enum Step {
     Fork { space: usize },
     End { space: usize },
     Unmap { space: usize, at: usize, pages: usize },
+    Remap { space: usize, at: usize, old: usize, pages: usize, to: usize },
     WriteFile { at: usize, value: u64 },
     Reclaim,
     Forget,
@@ -39,19 +41,37 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(space, at, value)| Step::CopyOut { space, at, value }),
         4 => space.clone().prop_map(|space| Step::Fork { space }),
         2 => space.clone().prop_map(|space| Step::End { space }),
-        1 => (space, at.clone(), 1..4usize).prop_map(|(space, at, pages)| Step::Unmap { space, at, pages }),
+        1 => (space.clone(), at.clone(), 1..4usize)
+            .prop_map(|(space, at, pages)| Step::Unmap { space, at, pages }),
+        2 => (space, at.clone(), 1..4usize, 1..5usize, at.clone())
+            .prop_map(|(space, at, old, pages, to)| Step::Remap { space, at, old, pages, to }),
         1 => (at, value).prop_map(|(at, value)| Step::WriteFile { at, value }),
         1 => Just(Step::Reclaim),
         1 => Just(Step::Forget),
     ]
 }
 
-/// What a space should show: `None` where nothing is mapped, and of the file while it shows that.
+/// What a space should show: nothing, or memory over zeros or over a page of the file, with what was written to it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Word {
     Nothing,
-    Own(u64),
-    File,
+    Zeros(Option<u64>),
+    File(usize, Option<u64>),
+}
+
+impl Word {
+    fn value(self, in_file: &[u64; PAGES]) -> Option<u64> {
+        match self {
+            Word::Nothing => None,
+            Word::Zeros(own) => Some(own.unwrap_or(0)),
+            Word::File(page, own) => Some(own.unwrap_or(in_file[page])),
+        }
+    }
+
+    fn written(&mut self, value: u64) {
+        let (Word::Zeros(own) | Word::File(_, own)) = self else { panic!("nothing is mapped") };
+        *own = Some(value);
+    }
 }
 
 struct Space {
@@ -68,8 +88,33 @@ fn first(machine: &'static Machine, file: &Arc<VmObject>) -> Space {
     let placed = |index| Placement::Fixed(address(at(index)));
     space.map_anonymous(PAGES as u64, RW, placed(0)).unwrap();
     space.map_private(file, page(0), PAGES as u64, RW, placed(PAGES)).unwrap();
-    let words = std::array::from_fn(|index| if index < PAGES { Word::Own(0) } else { Word::File });
+    let words =
+        std::array::from_fn(
+            |index| if index < PAGES { Word::Zeros(None) } else { Word::File(index - PAGES, None) },
+        );
     Space { space, words }
+}
+
+/// Moves what a space shows to another place, longer or shorter; or says why not.
+fn remap(words: &mut [Word; ALL], from: Range<usize>, to: Range<usize>) -> Result<(), MapError> {
+    let mut moved = words[from.clone()].to_vec();
+    if moved.contains(&Word::Nothing) {
+        return Err(MapError::NotMapped);
+    }
+    let new = if from.start == to.start { from.end.min(to.end)..to.end } else { to.clone() };
+    if words[new].iter().any(|word| *word != Word::Nothing) {
+        return Err(MapError::Overlap);
+    }
+    while moved.len() < to.len() {
+        moved.push(match moved[moved.len() - 1] {
+            Word::File(page, _) if page + 1 < PAGES => Word::File(page + 1, None),
+            Word::File(..) => return Err(MapError::BeyondObject),
+            _ => Word::Zeros(None),
+        });
+    }
+    words[from].fill(Word::Nothing);
+    words[to.clone()].copy_from_slice(&moved[..to.len()]);
+    Ok(())
 }
 
 async fn play(machine: &'static Machine, steps: Vec<Step>) {
@@ -81,11 +126,7 @@ async fn play(machine: &'static Machine, steps: Vec<Step>) {
         match step {
             Step::Read { space, at: index } => {
                 let Space { space, words } = &spaces[space % count];
-                let expected = match words[index] {
-                    Word::Nothing => Err(Denial::NoMapping),
-                    Word::Own(value) => Ok(value),
-                    Word::File => Ok(in_file[index - PAGES]),
-                };
+                let expected = words[index].value(&in_file).ok_or(Denial::NoMapping);
                 assert_eq!(machine.read(space, at(index)).await, expected);
             }
             Step::Write { space, at: index, value } | Step::CopyOut { space, at: index, value } => {
@@ -99,7 +140,7 @@ async fn play(machine: &'static Machine, steps: Vec<Step>) {
                     assert_eq!(written, Err(Denial::NoMapping));
                 } else {
                     assert_eq!(written, Ok(()));
-                    words[index] = Word::Own(value);
+                    words[index].written(value);
                 }
             }
             Step::Fork { space } if count < SPACES => {
@@ -114,6 +155,13 @@ async fn play(machine: &'static Machine, steps: Vec<Step>) {
                 space.unmap(range(address(at(index)), (end - index) as u64)).await.unwrap();
                 words[index..end].fill(Word::Nothing);
             }
+            Step::Remap { space, at: index, old, pages, to } => {
+                let Space { space, words } = &mut spaces[space % count];
+                let (old, pages) = (old.min(ALL - index), pages.min(ALL - to));
+                let from = range(address(at(index)), old as u64);
+                let told = space.remap(from, pages as u64, Placement::Fixed(address(at(to)))).await;
+                assert_eq!(told.map(drop), remap(words, index..index + old, to..to + pages));
+            }
             Step::WriteFile { at, value } => {
                 file.write((at % PAGES) as u64 * PAGE, &value.to_le_bytes()).await.unwrap();
                 in_file[at % PAGES] = value;
@@ -125,8 +173,8 @@ async fn play(machine: &'static Machine, steps: Vec<Step>) {
     }
     for Space { space, words } in &spaces {
         for (index, word) in words.iter().enumerate() {
-            if let Word::Own(value) = word {
-                assert_eq!(machine.read(space, at(index)).await, Ok(*value), "at the end, page {index}");
+            if let Some(value) = word.value(&in_file) {
+                assert_eq!(machine.read(space, at(index)).await, Ok(value), "at the end, page {index}");
             }
         }
     }

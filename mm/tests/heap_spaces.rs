@@ -5,14 +5,13 @@ mod common;
 mod limited_heap;
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use common::cpus::poll_once;
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
 use limited_heap::with_heap;
-use mm::{AddressSpace, Denial, FaultOutcome, Hardware, MapError, Placement, SpaceStats, VmObject};
+use mm::{Access, Denial, FaultOutcome, Hardware, MapError, Placement, Protection, VmObject};
 
 const BASE: u64 = 0x40_0000;
 
@@ -39,11 +38,6 @@ fn until_enough<T, E>(call: impl Fn() -> Result<T, E>, mut refused: impl FnMut(E
     unreachable!("some heap is enough")
 }
 
-/// What mappings there are; pages of what was split are the same pages.
-fn pages(space: &AddressSpace) -> SpaceStats {
-    SpaceStats { mappings: 0, ..space.stats() }
-}
-
 #[test]
 fn a_stack_without_heap_is_an_error_and_one_that_cannot_grow_stays_as_it_is() {
     let machine = Machine::new(100);
@@ -56,7 +50,7 @@ fn a_stack_without_heap_is_an_error_and_one_that_cannot_grow_stays_as_it_is() {
     now(machine.write(&space, at(15), 1)).unwrap();
     now(machine.write(&space, at(12), 1)).unwrap();
     let free = machine.free();
-    let fault = machine.fault(at(3), mm::Access::Write);
+    let fault = machine.fault(at(3), Access::Write);
     let grow = || match now(space.resolve(fault)) {
         FaultOutcome::Resolved => Ok(()),
         FaultOutcome::Denied(why) => Err(why),
@@ -69,4 +63,36 @@ fn a_stack_without_heap_is_an_error_and_one_that_cannot_grow_stays_as_it_is() {
     });
     assert!(refused >= 2, "two notes of the mapping: {refused}");
     assert_eq!(space.stats().mapped_pages, 13);
+}
+
+#[test]
+fn a_remapping_without_heap_is_an_error_and_changes_nothing() {
+    let to = Placement::Fixed(address(at(100)));
+    // A part in the middle, of two mappings; longer; and shorter.
+    for (pages, needed) in [(4, 4), (6, 6), (2, 4)] {
+        let machine = Machine::new(100);
+        let space = machine.user_space();
+        let object = VmObject::zero(machine.memory, 8);
+        space.map(&object, page(0), 4, RW, Placement::Fixed(address(at(0)))).unwrap();
+        space.map_anonymous(4, RW, Placement::Fixed(address(at(4)))).unwrap();
+        for index in 0..8 {
+            now(machine.write(&space, at(index), index)).unwrap();
+        }
+        // What the processor itself needs of the host's heap is there.
+        machine.processor.invalidate(space.root(), address(at(0)));
+        let before = space.stats();
+        let remap = || now(space.remap(range(address(at(2)), 4), pages, to));
+        let (start, refused) = until_enough(remap, |why| {
+            let after = space.stats();
+            assert_eq!(why, MapError::NoMemory);
+            assert_eq!((after.mapped_pages, after.resident_pages), (before.mapped_pages, 8));
+            for index in 0..8 {
+                assert_eq!(machine.try_read(space.root(), at(index)), Some(index));
+            }
+        });
+        assert!(refused >= needed, "{pages}: {refused}");
+        assert_eq!((start, space.stats().mapped_pages), (address(at(100)), 4 + pages));
+        assert_eq!(now(machine.read(&space, at(101))), Ok(3));
+        now(space.protect(range(start, pages), Protection::READ.for_user())).unwrap();
+    }
 }

@@ -7,6 +7,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use common::tasks::{Handle, Tasks};
@@ -32,6 +33,7 @@ enum Step {
     Map { space: usize, at: usize, object: usize, first: usize, pages: usize, write: bool },
     Unmap { space: usize, at: usize, pages: usize },
     Protect { space: usize, at: usize, pages: usize, rights: u8 },
+    Remap { space: usize, at: usize, old: usize, pages: usize, to: usize },
     Read { space: usize, at: usize },
     Write { space: usize, at: usize, value: u64 },
     CopyIn { space: usize, at: usize },
@@ -57,6 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(space, at, pages)| Step::Unmap { space, at, pages }),
         2 => (space.clone(), at.clone(), pages.clone(), 0..4u8)
             .prop_map(|(space, at, pages, rights)| Step::Protect { space, at, pages, rights }),
+        2 => (space.clone(), at.clone(), pages.clone(), pages.clone(), at.clone())
+            .prop_map(|(space, at, old, pages, to)| Step::Remap { space, at, old, pages, to }),
         8 => (space.clone(), at.clone()).prop_map(|(space, at)| Step::Read { space, at }),
         8 => (space.clone(), at.clone(), any::<u64>())
             .prop_map(|(space, at, value)| Step::Write { space, at, value }),
@@ -104,6 +108,28 @@ impl Model {
             return Err(Denial::Protection(access));
         }
         Ok(&mut self.objects[shown.object][shown.page])
+    }
+
+    /// Moves what a space shows to another place, longer or shorter; or says why not.
+    fn remap(&mut self, space: usize, from: Range<usize>, to: Range<usize>) -> Result<(), MapError> {
+        let slots = &mut self.spaces[space];
+        let moved: Vec<Shown> =
+            slots[from.clone()].iter().copied().collect::<Option<_>>().ok_or(MapError::NotMapped)?;
+        let new = if from.start == to.start { from.end.min(to.end)..to.end } else { to.clone() };
+        if slots[new].iter().any(Option::is_some) {
+            return Err(MapError::Overlap);
+        }
+        let last = moved[moved.len() - 1];
+        let more = to.len().saturating_sub(moved.len());
+        if last.page + 1 + more > PAGES && more > 0 {
+            return Err(MapError::BeyondObject);
+        }
+        slots[from].fill(None);
+        let longer = (1..=more).map(|offset| Shown { page: last.page + offset, ..last });
+        for (slot, shown) in slots[to].iter_mut().zip(moved.into_iter().chain(longer)) {
+            *slot = Some(shown);
+        }
+        Ok(())
     }
 
     /// Compares what a thread was told at the moment at which it was told.
@@ -226,6 +252,16 @@ impl World {
                     assert_eq!(told, Ok(()));
                     slots.iter_mut().flatten().for_each(|shown| shown.protection = protection);
                 }
+            }
+            Step::Remap { space, at, old, pages, to } => {
+                let (old, pages) = (old.min(ROOM - at), pages.min(ROOM - to));
+                let target = self.spaces[space].clone();
+                let there = Placement::Fixed(address(BASE + to as u64 * PAGE));
+                let told = common::tasks::block_on(async move {
+                    target.remap(Self::range(at, old), pages as u64, there).await
+                });
+                let expected = model.lock().unwrap().remap(space, at..at + old, to..to + pages);
+                assert_eq!(told.map(drop), expected);
             }
             Step::Read { space, at } => {
                 let target = self.spaces[space].clone();

@@ -22,8 +22,7 @@ impl AddressSpace {
     /// the numbers after that, or the space ends.
     pub async fn unmap(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
         if let Some(leaving) = self.clear(range)? {
-            self.memory.forgotten(leaving.at).await;
-            drop(leaving);
+            leaving.forgotten().await;
         }
         Ok(())
     }
@@ -42,6 +41,11 @@ impl AddressSpace {
             });
             self.table.advance_generation();
         }
+        Ok(self.clear_going(range))
+    }
+
+    /// Clears the mappings in a range that are marked. `None` when there are none any more.
+    pub(super) fn clear_going(&self, range: Range<VirtAddr>) -> Option<Leaving<'_>> {
         let mut rest = range;
         let mut last = None;
         while !rest.is_empty()
@@ -54,7 +58,7 @@ impl AddressSpace {
             };
             last = last.max(at);
         }
-        Ok(last.map(|at| Leaving { space: self, at }))
+        last.map(|at| Leaving { space: self, at })
     }
 
     /// Clears a mapping that is marked, and says since when it is cleared. `None` if it is gone meanwhile.
@@ -98,12 +102,7 @@ impl AddressSpace {
     pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
         let less = {
             let mut mappings = self.mappings.lock();
-            mappings.check(&range)?;
-            let mut at = range.start;
-            while at < range.end {
-                let mapping = mappings.at(at).filter(|mapping| mapping.going.is_none());
-                at = mapping.ok_or(MapError::NotMapped)?.end();
-            }
+            mappings.check_mapped(&range)?;
             mappings.split(range.start, self.memory.number_mapping())?;
             mappings.split(range.end, self.memory.number_mapping())?;
             let less = mappings.protect(self.memory.frames(), &range, protection);
@@ -160,9 +159,16 @@ impl AddressSpace {
 }
 
 /// Mappings of a space that are cleared, and go when all CPUs have forgotten their pages.
-struct Leaving<'a> {
+pub(super) struct Leaving<'a> {
     space: &'a AddressSpace,
     at: Moment,
+}
+
+impl Leaving<'_> {
+    /// All CPUs have forgotten them, and they are gone.
+    pub(super) async fn forgotten(self) {
+        self.space.memory.forgotten(self.at).await;
+    }
 }
 
 impl Drop for Leaving<'_> {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::AddressSpace;
-use crate::backing::Backing;
+use crate::backing::{Backing, check_pages};
 use crate::mapping::Mapping;
 use crate::private::{Base, PrivateObject};
 use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
@@ -38,10 +38,7 @@ impl AddressSpace {
         protection: Protection,
         placement: Placement,
     ) -> Result<VirtAddr, MapError> {
-        let end = first.as_u64().checked_add(pages);
-        if end.is_none_or(|end| end > object.pages()) {
-            return Err(MapError::BeyondObject);
-        }
+        check_pages(object, first.as_u64(), pages)?;
         let base = Base { object: object.clone(), first: first.as_u64() };
         self.enter_private(Some(base), pages, protection, placement)
     }

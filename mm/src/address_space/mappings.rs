@@ -266,6 +266,23 @@ impl Mappings {
         Ok(())
     }
 
+    /// Checks a range that a caller named, all of which is to be mapped.
+    pub(super) fn check_mapped(&self, range: &Range<VirtAddr>) -> Result<(), MapError> {
+        self.check(range)?;
+        let mut at = range.start;
+        while at < range.end {
+            let mapping = self.at(at).filter(|mapping| mapping.going.is_none());
+            at = mapping.ok_or(MapError::NotMapped)?.end();
+        }
+        Ok(())
+    }
+
+    /// The mapping that the last page of a range belongs to.
+    pub(super) fn last_in(&self, range: &Range<VirtAddr>) -> Option<&Mapping> {
+        let pages = distance(range.start, range.end);
+        self.at(range.start.page_add(pages.checked_sub(1)?))
+    }
+
     /// Checks that nothing is mapped in `pages` pages at `start`.
     pub(super) fn check_free(&self, start: VirtAddr, pages: u64) -> Result<(), MapError> {
         if !start.is_page_aligned() {
@@ -313,6 +330,6 @@ impl Mappings {
 }
 
 /// Pages from `start` to `end`.
-fn distance(start: VirtAddr, end: VirtAddr) -> u64 {
+pub(super) fn distance(start: VirtAddr, end: VirtAddr) -> u64 {
     (end.as_u64() - start.as_u64()) / PAGE_BYTES
 }

@@ -14,6 +14,8 @@
 //! | protect, protect | one that only gives rights waits, too, while others that were taken may be remembered; while they are being taken, it takes them as well |
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
+//! | remap, anything | see `remap` |
+//! | growth of a stack, anything | see `stack` |
 //! | fork, fault | the fault finds a page before the fork, or in the past that both see then; see `private` |
 //! | fork, map or unmap or protect | one after the other, by the space's lock |
 //! | end of the space, eviction | the object forgets the mappings under its lock; the tables live until the last holder lets go |
@@ -27,6 +29,7 @@ mod fault;
 mod fork;
 mod map;
 mod mappings;
+mod remap;
 mod segments;
 mod stack;
 #[cfg(test)]

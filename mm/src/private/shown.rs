@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 
-use super::{Inner, PrivateObject, VersionId};
+use super::{BATCH, Inner, PrivateObject, VersionId};
 use crate::mapping::Mapping;
+use crate::page_state::PageEntry;
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, Shown};
 use crate::table::Table;
@@ -27,7 +28,7 @@ impl PrivateObject {
         Ok(())
     }
 
-    /// Forgets a mapping whose pages are no longer shown. What only it had is freed.
+    /// Forgets a mapping whose pages are no longer shown. What only it had is freed, if it was not forked.
     pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
         let (shown, ended) = {
             let mut inner = self.inner.lock();
@@ -35,9 +36,36 @@ impl PrivateObject {
             let ended = inner.versions.remove_user(shown.of);
             (shown, ended)
         };
+        let version = shown.of;
         drop(shown);
-        if let Some(ended) = ended {
-            self.end(ended);
+        match ended {
+            Some(ended) => self.end(ended),
+            None => self.give_up_unshown(version, first..first + pages),
+        }
+    }
+
+    /// Gives up the pages of a version that no mapping shows any more. Another may: what was moved, or a stack that grew.
+    fn give_up_unshown(&self, version: VersionId, mut rest: Range<u64>) {
+        let mut last = None;
+        while !rest.is_empty() {
+            let Inner { versions, mappings } = &mut *self.inner.lock();
+            let Some(own) = versions.own(version) else { break };
+            for _ in 0..BATCH {
+                let Some((index, entry)) = own.next_used(rest.clone()) else {
+                    rest.start = rest.end;
+                    break;
+                };
+                rest.start = index + 1;
+                let mut shown = false;
+                mappings.for_each(index, |mapping, _| shown |= mapping.of == version);
+                if !shown {
+                    own.set(index, PageEntry::ABSENT);
+                    last = last.max(self.give_up(entry));
+                }
+            }
+        }
+        if let Some(last) = last {
+            self.memory.forget_soon(last);
         }
     }
 

@@ -17,6 +17,7 @@
 //! | eviction, load of the same page | a page being loaded is not listed; a listed page is compared with its frame again under the lock |
 //! | release or invalidate, load | `LoadingInvalidated`: the data is thrown away when it comes |
 //! | store, anything | see `store_request`; what was written since is what page tables and entry say together, see `page_state` |
+//! | store, unmap or remap | what CPUs still write by a place that is gone, no page table tells: a store waits for them first |
 //! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
@@ -36,7 +37,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use crate::fallible::{Shared, room_for_arc};
-use crate::frame::CleanPage;
+use crate::frame::{CleanPage, Moment};
 use crate::memory::Counters;
 use crate::ordered_map::Room;
 use crate::page_index_map::PageIndexMap;
@@ -64,6 +65,9 @@ struct Inner {
     /// Frames that pages have.
     resident: u64,
     mappings: ReverseMap,
+    /// Since when a written page is in a page table no more that had it last. Until that is over, a CPU may still write
+    /// to it by what it remembers, and no page table says so.
+    hidden: Option<Moment>,
 }
 
 /// What came of a touch, before the pager is called.
@@ -140,7 +144,12 @@ impl VmObject {
             pager,
             inner: SpinLock::new(
                 "object",
-                Inner { pages: PageIndexMap::new(pages), resident: 0, mappings: ReverseMap::default() },
+                Inner {
+                    pages: PageIndexMap::new(pages),
+                    resident: 0,
+                    mappings: ReverseMap::default(),
+                    hidden: None,
+                },
             ),
         }))
     }

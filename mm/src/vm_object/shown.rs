@@ -68,14 +68,18 @@ impl VmObject {
             return false;
         }
         let mut tables = table.tables.lock();
-        let mut looks = LOOKS;
+        let (mut looks, mut written) = (LOOKS, false);
         while let Some(page) = tables.next_present(rest, &mut looks) {
             let leaf = tables.unmap(page);
             self.memory.hardware().invalidate(table.root(), page);
             let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
             if leaf.is_some_and(|leaf| leaf.dirty) {
                 self.note_written(&mut inner, index);
+                written = true;
             }
+        }
+        if written {
+            inner.hidden = Some(self.memory.frames().moment());
         }
         true
     }

@@ -127,7 +127,8 @@ impl VmObject {
         if batch.requests.is_empty() { Next::Done } else { Next::Store(batch) }
     }
 
-    /// A dirty page is being stored from now on. Says whether a page table has noted a write.
+    /// A dirty page is being stored from now on. Says whether all CPUs are to be waited for
+    /// first: a page table has noted a write, or is no more there to note it.
     fn begin_store(
         self: &Arc<Self>,
         inner: &mut Inner,
@@ -136,7 +137,7 @@ impl VmObject {
     ) -> Result<(StoreRequest, bool), OutOfMemory> {
         let transfer = Transfer::new(self.memory, index)?;
         inner.pages.begin_transfer(transfer.clone(), PageEntry::begin_store(frame))?;
-        let mut written = false;
+        let mut written = inner.hidden.is_some_and(|moment| !self.memory.frames().is_over(moment));
         self.for_each_shown(inner, index, |tables, page| {
             if tables.take_dirty(page) {
                 self.memory.hardware().invalidate(tables.root(), page);
