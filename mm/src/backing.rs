@@ -129,6 +129,14 @@ impl Backing {
         }
     }
 
+    /// Whether a page has a frame of its own now; see [`AddressSpace::resident`](crate::AddressSpace::resident).
+    pub(crate) fn is_resident(&self, index: u64) -> bool {
+        match self {
+            Backing::Shared(object) => object.is_resident(index),
+            Backing::Private(object, version) => object.is_resident(*version, index),
+        }
+    }
+
     /// Looks whether a page is there; see [`VmObject::touch`].
     pub(crate) fn touch(
         &self,

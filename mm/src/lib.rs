@@ -29,7 +29,8 @@
 //! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `shootdown` waits for the
 //! CPUs that may still see what was taken away; and `fallible` and `ordered_map` make a full heap an answer.
 //!
-//! An address space changes in `address_space/map`, `change`, `remap`, `stack`.
+//! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
+//! `touch` are for system calls.
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here.
 #![no_std]
@@ -65,7 +66,9 @@ mod vm_object;
 mod window;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
-pub use address_space::{Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats};
+pub use address_space::{
+    Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats, StrError, TouchError,
+};
 pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
 };

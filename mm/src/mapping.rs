@@ -81,6 +81,8 @@ pub enum MapError {
     WrapsAround,
     /// An address or length that is not a multiple of the page size.
     Unaligned,
+    /// An address that no processor has: bits 48..63 do not repeat bit 47.
+    NonCanonical,
     /// The range is not, or not wholly, in the address space's range.
     OutOfRange,
     /// Something is mapped in the range already.
@@ -107,6 +109,7 @@ impl fmt::Display for MapError {
             MapError::Empty => "the range is empty",
             MapError::WrapsAround => "the range wraps around",
             MapError::Unaligned => "the range does not start and end at page boundaries",
+            MapError::NonCanonical => "the address is not canonical",
             MapError::OutOfRange => "the range is outside of the address space",
             MapError::Overlap => "something is mapped there already",
             MapError::NotMapped => "a part of the range is not mapped",

@@ -10,8 +10,10 @@ use std::task::Poll;
 use common::cpus::poll_once;
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
-use limited_heap::with_heap;
-use mm::{Access, Denial, FaultOutcome, Hardware, MapError, Placement, Protection, VmObject};
+use limited_heap::{FULL, with_heap};
+use mm::{
+    Access, Denial, FaultOutcome, Hardware, MapError, Placement, Protection, StrError, TouchError, VmObject,
+};
 
 const BASE: u64 = 0x40_0000;
 
@@ -95,4 +97,30 @@ fn a_remapping_without_heap_is_an_error_and_changes_nothing() {
         assert_eq!(now(machine.read(&space, at(101))), Ok(3));
         now(space.protect(range(start, pages), Protection::READ.for_user())).unwrap();
     }
+}
+
+#[test]
+fn touching_and_reading_without_heap_are_errors_that_name_the_page() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    // Two pages, whose places are far from each other: each needs the heap.
+    space.map_anonymous(100, RW, Placement::Fixed(address(at(0)))).unwrap();
+    now(space.touch(range(address(at(63)), 1), Access::Write, None)).unwrap();
+    let touch = || now(space.touch(range(address(at(63)), 2), Access::Write, None));
+    let (_, refused) = until_enough(touch, |why| {
+        assert_eq!(why, TouchError::Denied { page: address(at(64)), why: Denial::OutOfMemory });
+    });
+    assert!(refused > 0);
+    let zero = VmObject::zero(machine.memory, 1);
+    space.map(&zero, page(0), 1, RW, Placement::Fixed(address(at(100)))).unwrap();
+    now(space.copy_out(at(100) - 2, b"xx")).unwrap();
+    let read = || now(space.copy_str(at(100) - 2, &mut [0; 8]));
+    let (length, refused) = until_enough(read, |why| {
+        assert_eq!(why, StrError::Denied { address: at(100), why: Denial::OutOfMemory });
+    });
+    assert!(refused > 0);
+    assert_eq!(length, 2);
+    let mut told = [false; 2];
+    with_heap(FULL, || space.resident(address(at(63)), &mut told)).unwrap();
+    assert_eq!(told, [true; 2]);
 }

@@ -179,10 +179,23 @@ fn wrong_stacks_are_refused_by_name_and_change_nothing() {
         (all(0x11_0000, 0x10_0000), 1, MapError::WrapsAround),
         (all(0xffff_a000_0000_0000, 0xffff_a000_0010_0000), 1, MapError::OutOfRange),
         (all(down(4), TOP + PAGE), 1, MapError::Overlap),
-        (all(down(LIMIT + 4), down(1)), 1, MapError::Overlap),
         (all(TOP - PAGE, TOP + PAGE), 1, MapError::Overlap),
     ] {
         assert_eq!(space.set_stack(room.clone(), pages, RW), Err(why), "{room:?}");
     }
     assert_eq!(mapped(&space), (1, 1));
+}
+
+#[test]
+fn nothing_of_a_stack_that_grew_is_left_when_it_is_unmapped() {
+    let machine = Machine::new(200);
+    let space = machine.user_space();
+    let free = machine.free();
+    space.set_stack(room(), 2, RW).unwrap();
+    for pages in 1..=LIMIT {
+        write(machine, &space, down(pages), pages).unwrap();
+    }
+    let target = space.clone();
+    block_on(async move { target.unmap(room()).await }).unwrap();
+    assert_eq!((mapped(&space), machine.free()), ((0, 0), free));
 }

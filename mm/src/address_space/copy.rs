@@ -1,12 +1,39 @@
 //! Copying between an address space and the kernel's own memory, for system calls: what a program hands
 //! over is an allegation, and each page of it is checked like a fault.
 
+use core::fmt;
+
 use super::AddressSpace;
 use super::fault::View;
 use crate::frame::address_of;
 use crate::settle::{Attempt, plain, settle};
 use crate::vm_object::piece;
 use crate::{Access, Denial, Fault, Frame};
+
+/// Why a string could not be copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StrError {
+    /// It has no end within the length that was given.
+    TooLong,
+    /// A byte of it could not be read.
+    Denied {
+        /// The first such byte.
+        address: u64,
+        /// Why not.
+        why: Denial,
+    },
+}
+
+impl fmt::Display for StrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StrError::TooLong => f.write_str("the string is too long"),
+            StrError::Denied { address, why } => {
+                write!(f, "the string cannot be read at {address:#x}: {why}")
+            }
+        }
+    }
+}
 
 impl AddressSpace {
     /// Copies bytes at `from` in this space into `to`, waiting for pages that are not there. Any number may
@@ -33,6 +60,34 @@ impl AddressSpace {
             done += count;
         }
         Ok(())
+    }
+
+    /// Copies a string that ends with a NUL from `from` in this space into `to`, the NUL included, and says how many bytes
+    /// come before that. At most `to` is filled, and no byte after the NUL's page or beyond the length of `to` is touched:
+    /// a string that ends just before a page that cannot be read is fine. Any number may stand in `from`; in a lower-half
+    /// space only what ring 3 may read is copied.
+    ///
+    /// # Errors
+    /// [`StrError::TooLong`] when there is no NUL in as many bytes as `to` has; [`StrError::Denied`] for the first byte
+    /// that could not be read. What comes before is in `to`.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves `to` partly filled.
+    pub async fn copy_str(&self, from: u64, to: &mut [u8]) -> Result<usize, StrError> {
+        let mut done = 0;
+        while done < to.len() {
+            // After the last address there is comes no other.
+            let past_the_end = StrError::Denied { address: u64::MAX, why: Denial::NoMapping };
+            let address = from.checked_add(done as u64).ok_or(past_the_end)?;
+            let (_, _, count) = piece(address, to.len() - done);
+            let part = &mut to[done..done + count];
+            self.copy_in(address, part).await.map_err(|why| StrError::Denied { address, why })?;
+            if let Some(nul) = part.iter().position(|&byte| byte == 0) {
+                return Ok(done + nul);
+            }
+            done += count;
+        }
+        Err(StrError::TooLong)
     }
 
     /// Copies `from` to the bytes at `to` in this space, waiting for pages that are not there. Any number
@@ -87,7 +142,7 @@ impl AddressSpace {
         })
     }
 
-    fn is_user(&self) -> bool {
+    pub(super) fn is_user(&self) -> bool {
         !self.range.start.is_upper_half()
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::address::PAGE_BYTES;
-use crate::backing::Rooms;
+use crate::backing::{Backing, Rooms};
 use crate::frame::{FramePool, Moment};
 use crate::mapping::{Going, Mapping};
 use crate::ordered_map::{OrderedMap, Room};
@@ -27,7 +27,23 @@ pub(super) struct Mappings {
     /// Where the search for a gap starts: after the one found last, or at the lowest made since.
     hint: VirtAddr,
     /// Pages that all mappings span.
-    pub(super) pages: u64,
+    pub(super) pages: PageCounts,
+}
+
+/// Pages that mappings span, by what they show.
+#[derive(Clone, Copy, Default)]
+pub(super) struct PageCounts {
+    pub(super) shared: u64,
+    pub(super) private: u64,
+}
+
+impl PageCounts {
+    fn of(&mut self, shows: &Backing) -> &mut u64 {
+        match shows {
+            Backing::Shared(_) => &mut self.shared,
+            Backing::Private(..) => &mut self.private,
+        }
+    }
 }
 
 /// A mapping that is not entered yet, with all the memory that this takes.
@@ -66,7 +82,7 @@ impl Mappings {
             taking: 0,
             taken: None,
             hint,
-            pages: 0,
+            pages: PageCounts::default(),
         }
     }
 
@@ -127,7 +143,7 @@ impl Mappings {
     }
 
     pub(super) fn insert(&mut self, room: Room<VirtAddr, Mapping>, mapping: Mapping) {
-        self.pages += mapping.pages;
+        *self.pages.of(&mapping.shows) += mapping.pages;
         self.by_start.insert(room, mapping.start, mapping);
     }
 
@@ -185,7 +201,7 @@ impl Mappings {
             return None;
         }
         let mapping = self.by_start.remove(&start)?;
-        self.pages -= mapping.pages;
+        *self.pages.of(&mapping.shows) -= mapping.pages;
         let gap = self.by_start.at_or_before(&start).map_or(self.range.start, |(_, before)| before.end());
         self.hint = self.hint.min(gap);
         Some(mapping)
@@ -242,7 +258,7 @@ impl Mappings {
         // The number stays; what names the mapping in lists is its first page as well.
         if prepared.mapping.shows.note(prepared.rooms, &prepared.mapping, table).is_ok() {
             self.by_start.remove(&start);
-            self.pages += more;
+            *self.pages.of(&old.shows) += more;
             self.by_start.insert(prepared.room, page, prepared.mapping);
             old.shows.forget(&old);
         }

@@ -29,11 +29,13 @@ mod fault;
 mod fork;
 mod map;
 mod mappings;
+mod ranges;
 mod remap;
 mod segments;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod touch;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -45,8 +47,10 @@ use crate::fallible::room_for_arc;
 use crate::table::Table;
 use crate::{Memory, OutOfMemory, PageTable, PhysAddr, VirtAddr, Walk};
 
+pub use copy::StrError;
 pub use fault::{Access, Denial, Fault, FaultOutcome};
 use mappings::Mappings;
+pub use touch::TouchError;
 
 /// A range of addresses, the mappings in it, and the page tables that show them to the processor.
 pub struct AddressSpace {
@@ -63,6 +67,10 @@ pub struct SpaceStats {
     pub mappings: usize,
     /// Pages that all mappings span.
     pub mapped_pages: u64,
+    /// Of these, pages that show an object which others may show as well.
+    pub shared_pages: u64,
+    /// Of these, pages whose changes are the space's own.
+    pub private_pages: u64,
     /// Pages that the page tables show now.
     pub resident_pages: u64,
     /// Page tables that were added to show pages, a frame each. In the lower half they go when they are empty.
@@ -121,12 +129,19 @@ impl AddressSpace {
     /// The space's numbers now.
     pub fn stats(&self) -> SpaceStats {
         self.remove_forgotten();
-        let (mappings, mapped_pages) = {
+        let (mappings, pages) = {
             let mappings = self.mappings.lock();
             (mappings.len(), mappings.pages)
         };
         let tables = self.table.tables.lock();
-        SpaceStats { mappings, mapped_pages, resident_pages: tables.resident(), tables: tables.tables() }
+        SpaceStats {
+            mappings,
+            mapped_pages: pages.shared + pages.private,
+            shared_pages: pages.shared,
+            private_pages: pages.private,
+            resident_pages: tables.resident(),
+            tables: tables.tables(),
+        }
     }
 }
 

@@ -65,6 +65,16 @@ impl PrivateObject {
         }
     }
 
+    /// Whether a page of a version has a frame now: its own, one of the past, or one of the object below.
+    pub(crate) fn is_resident(&self, version: VersionId, index: u64) -> bool {
+        let found = self.inner.lock().versions.find(version, index);
+        match (found, &self.base) {
+            (Some(Found::Own(_) | Found::Past(..)), _) => true,
+            (Some(Found::Nothing), Some(base)) => base.object.is_resident(base.first + index),
+            _ => false,
+        }
+    }
+
     /// Uses a page that the version has.
     fn use_own(
         &self,

@@ -169,6 +169,12 @@ impl VmObject {
         self.inner.lock().pages.get(page.as_u64()).state()
     }
 
+    /// Whether a page has a frame that can be shown now.
+    pub(crate) fn is_resident(&self, index: u64) -> bool {
+        let state = self.state(PageIndex::new(index));
+        state.frame().is_some() && !matches!(state, PageState::WritingBackDiscarded { .. })
+    }
+
     /// The object's numbers now.
     pub fn stats(&self) -> ObjectStats {
         let inner = self.inner.lock();
