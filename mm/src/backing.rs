@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::mapping::Mapping;
-use crate::private::{Base, PrivateObject, VersionId};
+use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::Attempt;
 use crate::table::Table;
@@ -65,13 +65,7 @@ impl Backing {
             }
             Backing::Private(object, _) => object.base(),
         };
-        let base = match base {
-            Some(Base { object, first }) => {
-                check_pages(object, first + next, pages)?;
-                Some(Base { object: object.clone(), first: first + next })
-            }
-            None => None,
-        };
+        let base = base.map_or(Ok(None), |base| base.from(next, pages))?;
         let (object, version) = PrivateObject::try_new(memory, base, pages)?;
         Ok((Backing::Private(object, version), 0))
     }

@@ -99,7 +99,8 @@ pub enum MapError {
     Permanent,
     /// The hardware cannot forbid reading what is there.
     Unreadable,
-    /// A stack that is larger from the start than it may become.
+    /// A stack that is larger from the start than it may become, or a part of a file that has more bytes than the memory
+    /// for it.
     BeyondLimit,
 }
 
@@ -118,7 +119,7 @@ impl fmt::Display for MapError {
             MapError::NoMemory => "there is no memory to note it",
             MapError::Permanent => "a part of the range is mapped for good",
             MapError::Unreadable => "the hardware cannot forbid reading",
-            MapError::BeyondLimit => "the stack is larger than its limit",
+            MapError::BeyondLimit => "it is larger than its limit",
         })
     }
 }

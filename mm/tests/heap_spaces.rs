@@ -124,3 +124,22 @@ fn touching_and_reading_without_heap_are_errors_that_name_the_page() {
     with_heap(FULL, || space.resident(address(at(63)), &mut told)).unwrap();
     assert_eq!(told, [true; 2]);
 }
+
+#[test]
+fn a_part_of_a_file_without_heap_is_an_error_and_nothing_is_mapped() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let file = VmObject::zero(machine.memory, 4);
+    now(file.write(0, &[7; 8192])).unwrap();
+    let map = || space.map_part(&file, 8, PAGE, 3 * PAGE, RW, Placement::Fixed(address(at(0) + 8)));
+    let (_, refused) = until_enough(map, |why| {
+        assert_eq!((why, space.stats().mappings), (MapError::NoMemory, 0));
+        assert_eq!(file.stats().mappings, 0);
+    });
+    assert!(refused >= 9, "two private objects: {refused}");
+    // An end of it needs a place of its own at the first touch, also for reading.
+    let (value, refused) =
+        until_enough(|| now(machine.read(&space, at(1))), |why| assert_eq!(why, Denial::OutOfMemory));
+    assert!(refused > 0);
+    assert_eq!(value, 0x0707_0707_0707_0707);
+}

@@ -39,7 +39,7 @@ impl AddressSpace {
         placement: Placement,
     ) -> Result<VirtAddr, MapError> {
         check_pages(object, first.as_u64(), pages)?;
-        let base = Base { object: object.clone(), first: first.as_u64() };
+        let base = Base::whole(object.clone(), first.as_u64());
         self.enter_private(Some(base), pages, protection, placement)
     }
 

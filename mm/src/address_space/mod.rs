@@ -29,6 +29,7 @@ mod fault;
 mod fork;
 mod map;
 mod mappings;
+mod part;
 mod ranges;
 mod remap;
 mod segments;

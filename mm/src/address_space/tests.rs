@@ -66,6 +66,18 @@ fn rights_that_went_since_the_peek_are_not_given() {
 }
 
 #[test]
+fn a_mapping_that_was_moved_since_the_peek_is_looked_for_again() {
+    let (space, object) = scene();
+    let view = space.peek(fault(Access::Write)).expect("it is mapped");
+    let there = BASE.page_add(100);
+    let moved = now(space.remap(BASE..BASE.page_add(8), 8, Placement::Fixed(there)));
+    assert_eq!(moved, Ok(there));
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
+    assert!(space.walk(BASE).is_none(), "the page is not shown where nothing is mapped");
+    assert_eq!(object.stats().mappings, 1);
+}
+
+#[test]
 fn another_mapping_at_the_same_address_is_not_taken_for_the_old_one() {
     let (space, old) = scene();
     let view = space.peek(fault(Access::Write)).expect("it is mapped");

@@ -19,14 +19,16 @@ mod versions;
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Range;
 
 use executor::lock::SpinLock;
 
+use crate::address::PAGE_BYTES;
 use crate::fallible::room_for_arc;
 use crate::frame::Moment;
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
-use crate::{Frame, Memory, OutOfMemory, VmObject};
+use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
 pub(crate) use versions::VersionId;
 use versions::Versions;
@@ -46,6 +48,39 @@ pub(crate) struct PrivateObject {
 pub(crate) struct Base {
     pub(crate) object: Arc<VmObject>,
     pub(crate) first: u64,
+    /// The bytes of the private memory that are the object's; what is beside them in their first and last page is zero.
+    /// Their end may lie beyond the memory's.
+    pub(crate) bytes: Range<u64>,
+}
+
+impl Base {
+    /// An object's pages as they are.
+    pub(crate) fn whole(object: Arc<VmObject>, first: u64) -> Self {
+        Self { object, first, bytes: 0..u64::MAX }
+    }
+
+    /// Which bytes of a page are the object's. A page of which not all are cannot be shown as it is.
+    fn part_of(&self, index: u64) -> Range<usize> {
+        let within = |byte: u64| byte.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES) as usize;
+        within(self.bytes.start)..within(self.bytes.end)
+    }
+
+    /// The same object from a page of the private memory on, for so many pages; `None` if there are only zeros.
+    ///
+    /// # Errors
+    /// `BeyondObject` if it has fewer pages, or only some of them are zeros.
+    pub(crate) fn from(&self, next: u64, pages: u64) -> Result<Option<Self>, MapError> {
+        let left = self.bytes.end.saturating_sub(next * PAGE_BYTES);
+        if left == 0 {
+            return Ok(None);
+        }
+        let first = self.first + next;
+        let end = first.checked_add(pages).filter(|&end| end <= self.object.pages());
+        if end.is_none() || left.div_ceil(PAGE_BYTES) < pages {
+            return Err(MapError::BeyondObject);
+        }
+        Ok(Some(Self { object: self.object.clone(), first, bytes: 0..left }))
+    }
 }
 
 /// What the object's lock guards.

@@ -1,11 +1,25 @@
 //! Touching a page of private memory: finding it, and making a version's own.
 
+use core::ops::Range;
+
 use super::versions::{Found, Settled, VersionId};
 use super::{Inner, PrivateObject};
 use crate::frame::address_of;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::{Frame, OutOfMemory};
+use crate::{Frame, OutOfMemory, PAGE_SIZE};
+
+/// What a page is copied from: a part of a frame; around it come zeros.
+struct Source {
+    frame: u64,
+    part: Range<usize>,
+}
+
+impl Source {
+    fn whole(frame: u64) -> Self {
+        Self { frame, part: 0..PAGE_SIZE }
+    }
+}
 
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
@@ -34,8 +48,8 @@ impl PrivateObject {
                     Settled::NotYet => return Attempt::Forgetting(self.memory.frames().moment()),
                 }
                 if inner.versions.is_seen_by_others(version, past, index) {
-                    let frame = entry.state().frame();
-                    return self.copy(&mut inner, version, index, frame, spare, commit);
+                    let source = entry.state().frame().map(Source::whole);
+                    return self.copy(&mut inner, version, index, source, spare, commit);
                 }
                 if inner.make_room(version, index).is_err() {
                     return Attempt::heap_is_full(spare);
@@ -45,10 +59,12 @@ impl PrivateObject {
             }
             Some(Found::Nothing) => match &self.base {
                 Some(base) => {
-                    let below = base.first + index;
+                    let (below, part) = (base.first + index, base.part_of(index));
+                    let copied = write || part != (0..PAGE_SIZE);
                     let touched = base.object.touch_or_begin(below, false, spare, |frame, _, spare| {
-                        if write {
-                            self.copy(&mut inner, version, index, Some(frame), spare, commit)
+                        if copied {
+                            let source = Source { frame, part };
+                            self.copy(&mut inner, version, index, Some(source), spare, commit)
                         } else {
                             commit(frame, false, spare)
                         }
@@ -106,7 +122,7 @@ impl PrivateObject {
         inner: &mut Inner,
         version: VersionId,
         index: u64,
-        source: Option<u64>,
+        source: Option<Source>,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
@@ -117,12 +133,19 @@ impl PrivateObject {
             inner.give_up_room(version, index);
             return Attempt::NeedsFrame;
         };
-        match source {
-            Some(source) => self.memory.frames().window().copy(address_of(source), frame.address()),
+        match &source {
+            Some(Source { frame: source, part }) => {
+                self.memory.frames().window().copy(address_of(*source), frame.address());
+                if *part != (0..PAGE_SIZE) {
+                    let bytes = frame.as_bytes_mut();
+                    bytes[..part.start].fill(0);
+                    bytes[part.end..].fill(0);
+                }
+            }
             None => frame.zero(),
         }
         let frame = frame.into_number();
-        let old = source.or(self.memory.zero_page_if_any());
+        let old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
         let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
         let entry = PageEntry::new(PageState::Dirty { frame });
         let moment = self.memory.frames().moment();
