@@ -1,4 +1,4 @@
-//! What a mapping shows: an object that it shares, or a version of private memory.
+//! What a mapping shows: an object that it shares, a version of private memory, or given frames.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -8,12 +8,13 @@ use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::Attempt;
 use crate::table::Table;
-use crate::{Frame, MapError, Memory, OutOfMemory, VirtAddr, VmObject};
+use crate::{Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Backing {
     Shared(Arc<VmObject>),
     Private(Arc<PrivateObject>, VersionId),
+    Manual(Arc<ManualObject>),
 }
 
 /// Memory to note one mapping wherever it has to be.
@@ -25,7 +26,7 @@ pub(crate) enum Rooms {
 impl Backing {
     pub(crate) fn rooms(&self) -> Result<Rooms, OutOfMemory> {
         Ok(match self {
-            Backing::Shared(_) => Rooms::Shared(ReverseMap::room()?),
+            Backing::Shared(_) | Backing::Manual(_) => Rooms::Shared(ReverseMap::room()?),
             Backing::Private(object, _) => {
                 let below = object.base().map(|_| ReverseMap::room()).transpose()?;
                 Rooms::Private(ReverseMap::room()?, below)
@@ -39,6 +40,7 @@ impl Backing {
         let below = Shown::new(pages, start, table.clone(), ());
         match (self, rooms) {
             (Backing::Shared(object), Rooms::Shared(room)) => object.note_mapping(room, id, first, below),
+            (Backing::Manual(object), Rooms::Shared(room)) => object.note_mapping(room, id, first, below),
             (Backing::Private(object, version), Rooms::Private(room, room_below)) => {
                 let shown = Shown::new(pages, start, table.clone(), *version);
                 object.note_mapping(room, id, first, shown)?;
@@ -63,6 +65,10 @@ impl Backing {
                 check_pages(object, next, pages)?;
                 return Ok((self.clone(), next));
             }
+            Backing::Manual(object) => {
+                object.check_pages(next, pages)?;
+                return Ok((self.clone(), next));
+            }
             Backing::Private(object, _) => object.base(),
         };
         let base = base.map_or(Ok(None), |base| base.from(next, pages))?;
@@ -75,6 +81,7 @@ impl Backing {
         let Mapping { id, pages, first, .. } = *mapping;
         match self {
             Backing::Shared(object) => object.forget_mapping(id, first, pages),
+            Backing::Manual(object) => object.forget_mapping(id, first, pages),
             Backing::Private(object, _) => {
                 if let Some(base) = object.base() {
                     base.object.forget_mapping(id, base.first + first, pages);
@@ -90,6 +97,9 @@ impl Backing {
         match (self, rooms) {
             (Backing::Shared(object), [Rooms::Shared(one), Rooms::Shared(two)]) => {
                 object.split_mapping([one, two], id, first, pages, before, second);
+            }
+            (Backing::Manual(object), [Rooms::Shared(one), Rooms::Shared(two)]) => {
+                object.split_mapping([one, two], mapping, before, second);
             }
             (
                 Backing::Private(object, _),
@@ -120,6 +130,7 @@ impl Backing {
         match self {
             Backing::Shared(object) => object.hide_some(mapping, rest, table),
             Backing::Private(object, _) => object.hide_some(mapping, rest, table),
+            Backing::Manual(object) => object.hide_some(mapping, rest, table),
         }
     }
 
@@ -128,6 +139,7 @@ impl Backing {
         match self {
             Backing::Shared(object) => object.is_resident(index),
             Backing::Private(object, version) => object.is_resident(*version, index),
+            Backing::Manual(object) => object.address(PageIndex::new(index)).is_some(),
         }
     }
 
@@ -142,6 +154,7 @@ impl Backing {
         match self {
             Backing::Shared(object) => object.touch(index, write, spare, commit),
             Backing::Private(object, version) => object.touch(*version, index, write, spare, commit),
+            Backing::Manual(object) => object.touch(index, spare, commit),
         }
     }
 }

@@ -44,6 +44,7 @@ mod address_space;
 mod backing;
 mod fallible;
 mod frame;
+mod manual;
 mod mapping;
 mod memory;
 mod ordered_map;
@@ -72,6 +73,7 @@ pub use address_space::{
 pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
 };
+pub use manual::ManualObject;
 pub use mapping::{MapError, MemoryType, Placement, Protection};
 pub use memory::{FaultStats, Hardware, Memory};
 pub use page_request::PageRequest;

@@ -91,6 +91,8 @@ pub enum MapError {
     NotMapped,
     /// The object has fewer pages.
     BeyondObject,
+    /// The page does not show a given frame.
+    NotManual,
     /// No free range is large enough.
     NoSpace,
     /// There is no memory to note the change.
@@ -115,6 +117,7 @@ impl fmt::Display for MapError {
             MapError::Overlap => "something is mapped there already",
             MapError::NotMapped => "a part of the range is not mapped",
             MapError::BeyondObject => "the object has fewer pages",
+            MapError::NotManual => "the page does not show a given frame",
             MapError::NoSpace => "no free range is large enough",
             MapError::NoMemory => "there is no memory to note it",
             MapError::Permanent => "a part of the range is mapped for good",

@@ -133,6 +133,7 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
 fn denial(page: PageIndex, error: PageError) -> Denial {
     match error {
         PageError::OutOfMemory => Denial::OutOfMemory,
+        PageError::Corrupted => Denial::Corrupted { page },
         error => Denial::Io { page, error },
     }
 }

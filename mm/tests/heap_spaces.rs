@@ -12,7 +12,8 @@ use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
 use limited_heap::{FULL, with_heap};
 use mm::{
-    Access, Denial, FaultOutcome, Hardware, MapError, Placement, Protection, StrError, TouchError, VmObject,
+    Access, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement, Protection,
+    StrError, TouchError, VmObject,
 };
 
 const BASE: u64 = 0x40_0000;
@@ -138,8 +139,36 @@ fn a_part_of_a_file_without_heap_is_an_error_and_nothing_is_mapped() {
     });
     assert!(refused >= 9, "two private objects: {refused}");
     // An end of it needs a place of its own at the first touch, also for reading.
-    let (value, refused) =
-        until_enough(|| now(machine.read(&space, at(1))), |why| assert_eq!(why, Denial::OutOfMemory));
+    let touch = || now(space.touch(range(address(at(1)), 1), Access::Read, None));
+    let (_, refused) = until_enough(touch, |why| {
+        assert_eq!(why, TouchError::Denied { page: address(at(1)), why: Denial::OutOfMemory });
+    });
     assert!(refused > 0);
-    assert_eq!(value, 0x0707_0707_0707_0707);
+    assert_eq!(now(machine.read(&space, at(1))), Ok(0x0707_0707_0707_0707));
+}
+
+#[test]
+fn given_frames_without_heap_are_an_error_and_nothing_is_left() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let free = machine.free();
+    let (object, refused) = until_enough(
+        || ManualObject::try_contiguous(machine.memory, 4, 1),
+        |why| assert_eq!((why, machine.free()), (OutOfMemory, free)),
+    );
+    assert_eq!(refused, 2, "the pages' places and the object");
+    let map = || space.map_manual(&object, page(0), 4, RW, Placement::Fixed(address(at(0))));
+    let (_, refused) = until_enough(map, |why| {
+        assert_eq!((why, space.stats().mappings), (MapError::NoMemory, 0));
+    });
+    assert!(refused >= 2, "{refused}");
+    now(machine.write(&space, at(1), 1)).unwrap();
+    // A split of it is refused like others; frames are replaced without heap.
+    let protect = || now(space.protect(range(address(at(1)), 2), Protection::READ.for_user()));
+    until_enough(protect, |why| assert_eq!((why, space.stats().manual_pages), (MapError::NoMemory, 4)));
+    let frame = machine.memory.frames().try_alloc();
+    let old = with_heap(FULL, || now(space.remap_manual(address(at(1)), frame)));
+    assert!(matches!(old, Ok(Some(_))));
+    let touch = || now(space.touch(range(address(at(0)), 4), Access::Read, None));
+    with_heap(FULL, touch).unwrap_or_else(|why| panic!("{why}"));
 }

@@ -72,6 +72,13 @@ pub enum Denial {
         /// What the pager answered.
         error: PageError,
     },
+    /// What was loaded is not what was once written there: the pager has noticed.
+    Corrupted {
+        /// The page of the object that was wanted.
+        page: PageIndex,
+    },
+    /// The page shows given frames, and has none now.
+    ManualPageMissing,
     /// There is no memory for the page, and none can be freed.
     OutOfMemory,
     /// A thread ran over the end of its stack: into the page below the limit of one that was made by `set_stack`, or
@@ -86,6 +93,8 @@ impl fmt::Display for Denial {
             Denial::Protection(access) => write!(f, "the mapping does not allow to {access}"),
             Denial::UserTouchesKernel => f.write_str("the address belongs to the kernel"),
             Denial::Io { page, error } => write!(f, "page {page} could not be loaded: {error}"),
+            Denial::Corrupted { page } => write!(f, "the data of page {page} is corrupted"),
+            Denial::ManualPageMissing => f.write_str("the page has no frame"),
             Denial::OutOfMemory => f.write_str("out of memory"),
             Denial::StackOverflow => f.write_str("stack overflow"),
         }

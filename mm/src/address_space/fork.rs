@@ -58,7 +58,7 @@ impl AddressSpace {
     /// Shows what a mapping of another space shows.
     fn copy(&mut self, mapping: &Mapping, number: u64) -> Result<(), OutOfMemory> {
         let shows = match &mapping.shows {
-            Backing::Shared(object) => Backing::Shared(object.clone()),
+            Backing::Shared(_) | Backing::Manual(_) => mapping.shows.clone(),
             Backing::Private(object, version) => {
                 Backing::Private(object.clone(), object.fork(*version, number)?)
             }

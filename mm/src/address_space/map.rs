@@ -67,7 +67,7 @@ impl AddressSpace {
         self.enter(Backing::Private(object, version), 0, pages, protection, placement)
     }
 
-    fn enter(
+    pub(super) fn enter(
         &self,
         shows: Backing,
         first: u64,

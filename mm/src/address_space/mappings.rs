@@ -35,6 +35,7 @@ pub(super) struct Mappings {
 pub(super) struct PageCounts {
     pub(super) shared: u64,
     pub(super) private: u64,
+    pub(super) manual: u64,
 }
 
 impl PageCounts {
@@ -42,6 +43,7 @@ impl PageCounts {
         match shows {
             Backing::Shared(_) => &mut self.shared,
             Backing::Private(..) => &mut self.private,
+            Backing::Manual(_) => &mut self.manual,
         }
     }
 }

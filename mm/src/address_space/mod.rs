@@ -15,6 +15,7 @@
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
 //! | remap, anything | see `remap` |
+//! | a given frame's replacement, anything | see `crate::manual` |
 //! | growth of a stack, anything | see `stack` |
 //! | fork, fault | the fault finds a page before the fork, or in the past that both see then; see `private` |
 //! | fork, map or unmap or protect | one after the other, by the space's lock |
@@ -27,6 +28,7 @@ mod change;
 mod copy;
 mod fault;
 mod fork;
+mod manual;
 mod map;
 mod mappings;
 mod part;
@@ -72,6 +74,8 @@ pub struct SpaceStats {
     pub shared_pages: u64,
     /// Of these, pages whose changes are the space's own.
     pub private_pages: u64,
+    /// Of these, pages that show given frames, those without one included.
+    pub manual_pages: u64,
     /// Pages that the page tables show now.
     pub resident_pages: u64,
     /// Page tables that were added to show pages, a frame each. In the lower half they go when they are empty.
@@ -137,9 +141,10 @@ impl AddressSpace {
         let tables = self.table.tables.lock();
         SpaceStats {
             mappings,
-            mapped_pages: pages.shared + pages.private,
+            mapped_pages: pages.shared + pages.private + pages.manual,
             shared_pages: pages.shared,
             private_pages: pages.private,
+            manual_pages: pages.manual,
             resident_pages: tables.resident(),
             tables: tables.tables(),
         }

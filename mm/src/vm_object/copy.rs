@@ -77,6 +77,7 @@ pub(crate) fn piece(offset: u64, length: usize) -> (u64, usize, usize) {
 fn page_error(denial: Denial) -> PageError {
     match denial {
         Denial::Io { error, .. } => error,
+        Denial::Corrupted { .. } => PageError::Corrupted,
         Denial::OutOfMemory => PageError::OutOfMemory,
         // A touch without a mapping is denied for no other reason.
         _ => PageError::Abandoned,

@@ -95,7 +95,7 @@ async fn fail_together(pager: &TestPager, object: &Arc<VmObject>, window: &Arc<W
     owners.finish().await?;
     ensure!(tally.all() == [0, 0, THREADS / 2, 0, 0], "the load failed, and those who read it had: {tally}");
     for end in slices.join().await? {
-        let expected = Denial::Io { page: PageIndex::new(1), error: PageError::Corrupted };
+        let expected = Denial::Corrupted { page: PageIndex::new(1) };
         ensure!(
             matches!(end, EndReason::Denied { address: at, why, .. } if at == address && why == expected),
             "the load failed, and a thread was {end}"

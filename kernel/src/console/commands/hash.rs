@@ -9,7 +9,7 @@ use alloc::{
 use core::ops::Range;
 
 use executor::{sync::oneshot, time::Instant};
-use mm::{Denial, PAGE_SIZE};
+use mm::{Denial, PAGE_SIZE, PageError};
 use sha2::{Digest, Sha256};
 
 use super::super::{
@@ -192,6 +192,10 @@ fn explain(disk: &Disk, end: EndReason) -> String {
         EndReason::Denied { why: Denial::Io { page, error }, .. } => {
             let offset = page.as_u64() * PAGE_SIZE as u64;
             alloc::format!("{name} cannot be read at byte offset {offset}: {error}")
+        }
+        EndReason::Denied { why: Denial::Corrupted { page }, .. } => {
+            let offset = page.as_u64() * PAGE_SIZE as u64;
+            alloc::format!("{name} cannot be read at byte offset {offset}: {}", PageError::Corrupted)
         }
         end => alloc::format!("the thread that read {name} was {end}"),
     }
