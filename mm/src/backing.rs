@@ -143,6 +143,15 @@ impl Backing {
         }
     }
 
+    /// The page of an object that a page shows, with a frame or not; `None` for private pages and given frames.
+    pub(crate) fn object_page(&self, index: u64) -> Option<(Arc<VmObject>, u64)> {
+        match self {
+            Backing::Shared(object) => Some((object.clone(), index)),
+            Backing::Private(object, version) => object.page_below(*version, index),
+            Backing::Manual(_) => None,
+        }
+    }
+
     /// Looks whether a page is there; see [`VmObject::touch`].
     pub(crate) fn touch(
         &self,

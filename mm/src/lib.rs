@@ -74,7 +74,7 @@ pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
 };
 pub use manual::ManualObject;
-pub use mapping::{MapError, MemoryType, Placement, Protection};
+pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};
 pub use memory::{FaultStats, Hardware, Memory};
 pub use page_request::PageRequest;
 pub use page_state::PageState;

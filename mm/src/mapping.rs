@@ -72,6 +72,22 @@ pub enum Placement {
     Fixed(VirtAddr),
 }
 
+/// What a program says of its future use of a range. See [`AddressSpace::advise`](crate::AddressSpace::advise).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Advice {
+    /// Nothing in particular.
+    #[default]
+    Normal,
+    /// Pages are touched in order of their addresses, each once.
+    Sequential,
+    /// Pages are touched in no order: those beside them are not wanted.
+    Random,
+    /// Pages are touched soon.
+    WillNeed,
+    /// Pages are not touched soon.
+    DoNotNeed,
+}
+
 /// Why an address space refused to change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MapError {
@@ -150,6 +166,8 @@ pub(crate) struct Mapping {
     pub(crate) going: Option<Going>,
     /// For a stack: the lowest address that it may grow down to, at most `start`.
     pub(crate) grows_to: Option<VirtAddr>,
+    /// How it will be used: `Normal`, `Sequential` or `Random`.
+    pub(crate) advice: Advice,
 }
 
 /// How far the unmapping of a mapping is.
@@ -169,7 +187,17 @@ impl Mapping {
         (shows, first): (Backing, u64),
         protection: Protection,
     ) -> Self {
-        Self { id, start, pages, shows, first, protection, going: None, grows_to: None }
+        Self {
+            id,
+            start,
+            pages,
+            shows,
+            first,
+            protection,
+            going: None,
+            grows_to: None,
+            advice: Advice::Normal,
+        }
     }
 
     /// The lowest address that it has or may grow to.

@@ -12,8 +12,8 @@ use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
 use limited_heap::{FULL, with_heap};
 use mm::{
-    Access, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement, Protection,
-    StrError, TouchError, VmObject,
+    Access, Advice, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement,
+    Protection, StrError, TouchError, VmObject,
 };
 
 const BASE: u64 = 0x40_0000;
@@ -171,4 +171,28 @@ fn given_frames_without_heap_are_an_error_and_nothing_is_left() {
     assert!(matches!(old, Ok(Some(_))));
     let touch = || now(space.touch(range(address(at(0)), 4), Access::Read, None));
     with_heap(FULL, touch).unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn advice_without_heap_is_an_error_or_does_nothing() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let pager = machine.pager();
+    let file = VmObject::new(machine.memory, pager.clone(), 8);
+    space.map(&file, page(0), 8, RW, Placement::Fixed(address(at(0)))).unwrap();
+    let middle = range(address(at(2)), 3);
+    let note = || now(space.advise(middle.clone(), Advice::Random));
+    let (_, refused) =
+        until_enough(note, |why| assert_eq!((why, space.stats().mapped_pages), (MapError::NoMemory, 8)));
+    assert!(refused >= 4, "both ends split a mapping: {refused}");
+    // Loads that cannot be begun are left out.
+    let advise = |advice| {
+        let mut future = Box::pin(space.advise(middle.clone(), advice));
+        with_heap(FULL, || while poll_once(future.as_mut()).is_pending() {});
+    };
+    advise(Advice::WillNeed);
+    assert_eq!((pager.loads(), file.stats().transfers), (0, 0));
+    now(machine.read(&space, at(3))).unwrap();
+    advise(Advice::DoNotNeed);
+    assert_eq!(file.stats().resident, 0);
 }

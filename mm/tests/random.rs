@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use common::tasks::{Handle, Tasks};
 use common::{Machine, PAGE, address, content, page};
 use mm::{
-    Access, AddressSpace, Denial, FrameStats, MapError, PageError, Placement, Protection, TestPager,
+    Access, AddressSpace, Advice, Denial, FrameStats, MapError, PageError, Placement, Protection, TestPager,
     VmObject, reclaim,
 };
 use proptest::prelude::*;
@@ -33,6 +33,8 @@ enum Step {
     Map { space: usize, at: usize, object: usize, first: usize, pages: usize, write: bool },
     Unmap { space: usize, at: usize, pages: usize },
     Protect { space: usize, at: usize, pages: usize, rights: u8 },
+    Touch { space: usize, at: usize, pages: usize, write: bool },
+    Advise { space: usize, at: usize, pages: usize, advice: Advice },
     Remap { space: usize, at: usize, old: usize, pages: usize, to: usize },
     Read { space: usize, at: usize },
     Write { space: usize, at: usize, value: u64 },
@@ -51,6 +53,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (space, at, pages) = (0..SPACES, 0..ROOM, 1..8usize);
     let (file, object, index) = (0..FILES, 0..OBJECTS, 0..PAGES);
+    let advice = prop::sample::select(vec![Advice::Random, Advice::WillNeed, Advice::DoNotNeed]);
     prop_oneof![
         3 => (space.clone(), at.clone(), object.clone(), index.clone(), pages.clone(), any::<bool>()).prop_map(
             |(space, at, object, first, pages, write)| Step::Map { space, at, object, first, pages, write }
@@ -59,6 +62,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(space, at, pages)| Step::Unmap { space, at, pages }),
         2 => (space.clone(), at.clone(), pages.clone(), 0..4u8)
             .prop_map(|(space, at, pages, rights)| Step::Protect { space, at, pages, rights }),
+        1 => (space.clone(), at.clone(), pages.clone(), any::<bool>())
+            .prop_map(|(space, at, pages, write)| Step::Touch { space, at, pages, write }),
+        2 => (space.clone(), at.clone(), pages.clone(), advice)
+            .prop_map(|(space, at, pages, advice)| Step::Advise { space, at, pages, advice }),
         2 => (space.clone(), at.clone(), pages.clone(), pages.clone(), at.clone())
             .prop_map(|(space, at, old, pages, to)| Step::Remap { space, at, old, pages, to }),
         8 => (space.clone(), at.clone()).prop_map(|(space, at)| Step::Read { space, at }),
@@ -252,6 +259,20 @@ impl World {
                     assert_eq!(told, Ok(()));
                     slots.iter_mut().flatten().for_each(|shown| shown.protection = protection);
                 }
+            }
+            // These two change no byte, and end in any way that others of their time do.
+            Step::Touch { space, at, pages, write } => {
+                let target = self.spaces[space].clone();
+                let access = if write { Access::Write } else { Access::Read };
+                self.threads.push(self.tasks.spawn(async move {
+                    let _ = target.touch(Self::range(at, pages.min(ROOM - at)), access, None).await;
+                }));
+            }
+            Step::Advise { space, at, pages, advice } => {
+                let target = self.spaces[space].clone();
+                self.threads.push(self.tasks.spawn(async move {
+                    let _ = target.advise(Self::range(at, pages.min(ROOM - at)), advice).await;
+                }));
             }
             Step::Remap { space, at, old, pages, to } => {
                 let (old, pages) = (old.min(ROOM - at), pages.min(ROOM - to));

@@ -15,6 +15,7 @@
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
 //! | remap, anything | see `remap` |
+//! | advice, anything | what is noted changes nothing else; loads are as by a touch, drops as by reclaim |
 //! | a given frame's replacement, anything | see `crate::manual` |
 //! | growth of a stack, anything | see `stack` |
 //! | fork, fault | the fault finds a page before the fork, or in the past that both see then; see `private` |
@@ -24,6 +25,7 @@
 //!
 //! What pages do to each other is in `vm_object`, what loads do in `page_request`.
 
+mod advise;
 mod change;
 mod copy;
 mod fault;

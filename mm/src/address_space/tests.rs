@@ -12,7 +12,8 @@ use crate::page_table::LOOKS;
 use crate::settle::Attempt;
 use crate::window::arena;
 use crate::{
-    Access, Fault, PageIndex, PageState, PageTable, PhysAddr, Placement, Protection, VirtAddr, VmObject,
+    Access, Advice, Fault, PageIndex, PageState, PageTable, PhysAddr, Placement, Protection, VirtAddr,
+    VmObject,
 };
 
 const BASE: VirtAddr = VirtAddr::truncated(0x40_0000);
@@ -75,6 +76,34 @@ fn a_mapping_that_was_moved_since_the_peek_is_looked_for_again() {
     assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
     assert!(space.walk(BASE).is_none(), "the page is not shown where nothing is mapped");
     assert_eq!(object.stats().mappings, 1);
+}
+
+#[test]
+fn advice_is_noted_for_its_range_moves_with_it_and_is_forked() {
+    let (space, _object) = scene();
+    let noted = |space: &AddressSpace| {
+        let mappings = space.mappings.lock();
+        mappings
+            .all()
+            .map(|mapping| (mapping.start, mapping.pages, mapping.advice))
+            .collect::<std::vec::Vec<_>>()
+    };
+    now(space.advise(BASE.page_add(2)..BASE.page_add(4), Advice::Sequential)).expect("it is mapped");
+    let parts = [
+        (BASE, 2, Advice::Normal),
+        (BASE.page_add(2), 2, Advice::Sequential),
+        (BASE.page_add(4), 4, Advice::Normal),
+    ];
+    assert_eq!(noted(&space), parts);
+    let there = BASE.page_add(100);
+    let moved = now(space.remap(BASE.page_add(3)..BASE.page_add(4), 1, Placement::Fixed(there)));
+    assert_eq!(moved, Ok(there));
+    now(space.advise(BASE..BASE.page_add(1), Advice::DoNotNeed)).expect("it is mapped");
+    let after =
+        [parts[0], (BASE.page_add(2), 1, Advice::Sequential), parts[2], (there, 1, Advice::Sequential)];
+    assert_eq!(noted(&space), after);
+    let table = PageTable::new_user(space.memory, PhysAddr::new(0)).expect("room for a root");
+    assert_eq!(noted(&now(space.fork(table)).expect("room")), after);
 }
 
 #[test]

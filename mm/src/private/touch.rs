@@ -1,5 +1,6 @@
 //! Touching a page of private memory: finding it, and making a version's own.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::versions::{Found, Settled, VersionId};
@@ -7,7 +8,7 @@ use super::{Inner, PrivateObject};
 use crate::frame::address_of;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::{Frame, OutOfMemory, PAGE_SIZE};
+use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
 struct Source {
@@ -84,11 +85,17 @@ impl PrivateObject {
     /// Whether a page of a version has a frame now: its own, one of the past, or one of the object below.
     pub(crate) fn is_resident(&self, version: VersionId, index: u64) -> bool {
         let found = self.inner.lock().versions.find(version, index);
-        match (found, &self.base) {
-            (Some(Found::Own(_) | Found::Past(..)), _) => true,
-            (Some(Found::Nothing), Some(base)) => base.object.is_resident(base.first + index),
-            _ => false,
+        match found {
+            Some(Found::Own(_) | Found::Past(..)) => true,
+            _ => self.page_below(version, index).is_some_and(|(object, page)| object.is_resident(page)),
         }
+    }
+
+    /// The page of the object below that a page of a version shows, if it does.
+    pub(crate) fn page_below(&self, version: VersionId, index: u64) -> Option<(Arc<VmObject>, u64)> {
+        let base = self.base.as_ref()?;
+        let found = self.inner.lock().versions.find(version, index);
+        (found == Some(Found::Nothing)).then(|| (base.object.clone(), base.first + index))
     }
 
     /// Uses a page that the version has.

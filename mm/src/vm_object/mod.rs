@@ -23,6 +23,7 @@
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
+mod advised;
 mod copy;
 mod dropped;
 mod mark;

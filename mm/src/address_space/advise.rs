@@ -1,0 +1,100 @@
+//! Advice: what a program says of its future use of a range.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use super::AddressSpace;
+use super::mappings::distance;
+use crate::{Advice, MapError, VirtAddr, VmObject};
+
+/// Pages that leave together, and that are looked at before others get a turn.
+const BATCH: usize = 32;
+
+/// A page of an object that is about to leave, and its frame.
+type Leaving = (Arc<VmObject>, u64, u64);
+
+impl AddressSpace {
+    /// Takes advice for a range, all of which is mapped. It changes no byte that anybody sees.
+    ///
+    /// - `Normal`, `Sequential`, `Random` are noted for the range, moved with it and forked, for who reads ahead.
+    /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them.
+    /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
+    ///
+    /// # Errors
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing
+    /// is changed then.
+    ///
+    /// # Cancellation
+    /// What was begun goes on or stays. Of what was about to be dropped, each page is dropped or not.
+    pub async fn advise(&self, range: Range<VirtAddr>, advice: Advice) -> Result<(), MapError> {
+        {
+            let mut mappings = self.mappings.lock();
+            mappings.check_mapped(&range)?;
+            if matches!(advice, Advice::Normal | Advice::Sequential | Advice::Random) {
+                mappings.split(range.start, self.memory.number_mapping())?;
+                mappings.split(range.end, self.memory.number_mapping())?;
+                mappings.change_within(&range, |mapping| mapping.advice = advice);
+                return Ok(());
+            }
+        }
+        let mut rest = range;
+        loop {
+            if advice == Advice::WillNeed {
+                self.begin_loads(&mut rest);
+            } else {
+                self.drop_clean(&mut rest).await;
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+            executor::yield_now().await;
+        }
+    }
+
+    /// Begins the loads of the next pages, as many as others can wait for.
+    fn begin_loads(&self, rest: &mut Range<VirtAddr>) {
+        for _ in 0..BATCH {
+            match self.next_of_object(rest) {
+                Some((object, index)) => object.begin_to_load(index),
+                None => return,
+            }
+        }
+    }
+
+    /// Drops the next clean pages, at most a batch.
+    async fn drop_clean(&self, rest: &mut Range<VirtAddr>) {
+        let _turn = self.memory.two_steps.lock().await;
+        let mut leaving: [Option<Leaving>; BATCH] = [const { None }; BATCH];
+        for place in &mut leaving {
+            let Some((object, index)) = self.next_of_object(rest) else { break };
+            *place = object.begin_to_drop(index).map(|frame| (object, index, frame));
+        }
+        if leaving.iter().any(Option::is_some) {
+            self.memory.settle().await;
+            for (object, index, frame) in leaving.into_iter().flatten() {
+                object.end_eviction(index, frame);
+            }
+        }
+    }
+
+    /// The next page in a range that shows an object's page, which may have no frame now; it and what is before it is taken
+    /// off the front. `None` when there is none, or so many were looked at that others should get a turn.
+    fn next_of_object(&self, rest: &mut Range<VirtAddr>) -> Option<(Arc<VmObject>, u64)> {
+        for _ in 0..BATCH {
+            if rest.is_empty() {
+                return None;
+            }
+            let page = rest.start;
+            rest.start = page.page_add(1);
+            let shown = {
+                let mappings = self.mappings.lock();
+                let mapping = mappings.at(page).filter(|mapping| mapping.going.is_none());
+                mapping.map(|mapping| (mapping.shows.clone(), mapping.first + distance(mapping.start, page)))
+            };
+            if let Some(found) = shown.and_then(|(shows, index)| shows.object_page(index)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
