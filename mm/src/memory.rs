@@ -8,6 +8,7 @@ use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
 use crate::ordered_map::{OrderedMap, Room};
+use crate::serving::Circles;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
@@ -48,6 +49,8 @@ pub struct Memory {
     objects: SpinLock<Objects>,
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
+    /// What waits for what, among those who make pages.
+    pub(crate) circles: Circles,
     pub(crate) counters: Counters,
     /// Held while a CPU forgets everything, to keep its interrupts off.
     pub(crate) forgetting: SpinLock<()>,
@@ -126,6 +129,7 @@ impl Memory {
             hardware,
             objects: SpinLock::new("objects", Objects { next: 0, by_number: OrderedMap::default() }),
             filling: AtomicUsize::new(0),
+            circles: Circles::new(),
             counters: Counters::default(),
             forgetting: SpinLock::new("forgetting", ()),
             two_steps: Mutex::new(()),

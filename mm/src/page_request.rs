@@ -36,18 +36,18 @@ impl PageRequest {
         Self { load: Some(load), object, frame: None }
     }
 
-    fn load(&self) -> &Transfer {
+    pub(crate) fn transfer(&self) -> &Shared<Transfer> {
         self.load.as_ref().expect("a request has its load until it ends")
     }
 
     /// The page that is wanted.
     pub fn index(&self) -> PageIndex {
-        self.load().page()
+        self.transfer().page()
     }
 
     /// The memory that the page belongs to, whose pool has a frame for it.
     pub fn memory(&self) -> &'static Memory {
-        self.load().memory()
+        self.transfer().memory()
     }
 
     /// Gives the request the frame that will be filled; to be done when the device can take the request,

@@ -46,6 +46,8 @@ pub enum PageError {
     Corrupted = 6,
     /// The backing store cannot be written.
     ReadOnly = 7,
+    /// The page cannot be there before whoever asks for it is done: see [`PageRequest::served_here`].
+    Deadlock = 8,
 }
 
 impl PageError {
@@ -58,6 +60,7 @@ impl PageError {
             4 => PageError::OutOfMemory,
             6 => PageError::Corrupted,
             7 => PageError::ReadOnly,
+            8 => PageError::Deadlock,
             _ => PageError::Abandoned,
         }
     }
@@ -72,6 +75,7 @@ impl fmt::Display for PageError {
             PageError::OutOfMemory => "out of memory",
             PageError::Abandoned => "the pager gave up",
             PageError::Corrupted => "the data is corrupted",
+            PageError::Deadlock => "each of several pages would wait for the next",
             PageError::ReadOnly => "the backing store cannot be written",
         })
     }

@@ -134,6 +134,7 @@ fn denial(page: PageIndex, error: PageError) -> Denial {
     match error {
         PageError::OutOfMemory => Denial::OutOfMemory,
         PageError::Corrupted => Denial::Corrupted { page },
+        PageError::Deadlock => Denial::Deadlock,
         error => Denial::Io { page, error },
     }
 }

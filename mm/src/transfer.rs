@@ -7,6 +7,7 @@ use core::future::Future;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::fallible::Shared;
+use crate::serving::Waiting;
 use crate::{Memory, OutOfMemory, PageError, PageIndex};
 use executor::{WaitQueue, WaitReason};
 
@@ -36,12 +37,19 @@ impl Transfer {
         PageIndex::new(self.index)
     }
 
-    /// Waits for the end. `Ok` means that it is worth looking at the page again, not that it is there.
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) != 0
+    }
+
+    /// Waits for the end. `Ok` means that it is worth looking at the page again, not that it is there; a wait that would
+    /// close a circle is an error at once.
     ///
     /// # Cancellation
     /// Dropping the future changes nothing for the transfer or for others who wait.
     pub(crate) fn wait(&self) -> impl Future<Output = Result<(), PageError>> + Send {
-        self.waiters.wait_for(|| self.outcome())
+        let mut waiting = Waiting::new(self);
+        self.waiters.wait_for(move || self.outcome().or_else(|| waiting.begin().err().map(Err)))
     }
 
     fn outcome(&self) -> Option<Result<(), PageError>> {

@@ -60,7 +60,10 @@ impl End {
             EndReason::Finished(status) => return Ok(status),
             EndReason::Killed => Signal::Kill,
             EndReason::Denied { why, .. } => match why {
-                Denial::Io { .. } | Denial::Corrupted { .. } | Denial::ManualPageMissing => Signal::Bus,
+                Denial::Io { .. }
+                | Denial::Corrupted { .. }
+                | Denial::ManualPageMissing
+                | Denial::Deadlock => Signal::Bus,
                 Denial::OutOfMemory => Signal::Kill,
                 _ => Signal::Segmentation,
             },

@@ -81,6 +81,8 @@ pub enum Denial {
     ManualPageMissing,
     /// There is no memory for the page, and none can be freed.
     OutOfMemory,
+    /// The page waits, by way of its pager, for whoever touched it.
+    Deadlock,
     /// A thread ran over the end of its stack: into the page below the limit of one that was made by `set_stack`, or
     /// down to what lies below it. Of other stacks `mm` knows nothing and says `NoMapping`; who knows them says this.
     StackOverflow,
@@ -96,6 +98,7 @@ impl fmt::Display for Denial {
             Denial::Corrupted { page } => write!(f, "the data of page {page} is corrupted"),
             Denial::ManualPageMissing => f.write_str("the page has no frame"),
             Denial::OutOfMemory => f.write_str("out of memory"),
+            Denial::Deadlock => f.write_str("the page waits for whoever touched it"),
             Denial::StackOverflow => f.write_str("stack overflow"),
         }
     }

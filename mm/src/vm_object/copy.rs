@@ -79,6 +79,7 @@ fn page_error(denial: Denial) -> PageError {
         Denial::Io { error, .. } => error,
         Denial::Corrupted { .. } => PageError::Corrupted,
         Denial::OutOfMemory => PageError::OutOfMemory,
+        Denial::Deadlock => PageError::Deadlock,
         // A touch without a mapping is denied for no other reason.
         _ => PageError::Abandoned,
     }

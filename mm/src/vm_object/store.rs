@@ -69,9 +69,13 @@ impl VmObject {
                 Next::Done => return result,
                 Next::Failed(error) => return result.and(Err(error)),
                 Next::Wait(transfer) => {
-                    // Whether that has failed or not, the page is looked at again.
-                    let _ = transfer.wait().await;
-                    continue;
+                    let waited = transfer.wait().await;
+                    // Whether a store has failed or not, the page is looked at again.
+                    if transfer.has_ended() {
+                        continue;
+                    }
+                    let error = |error| StoreError { page: transfer.page(), error };
+                    return result.and(waited.map_err(error));
                 }
                 Next::Store(batch) => batch,
             };
