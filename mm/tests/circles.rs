@@ -44,13 +44,17 @@ impl Needy {
             let object = object.upgrade().expect("the objects live as long as the test");
             let mut word = [0; 8];
             let offset = needed.as_u64() * PAGE;
-            let mut reading = pin!(object.read(offset, &mut word));
             if self.gives_up.lock().unwrap().contains(&index.as_u64()) {
-                let first = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
-                assert!(first.is_pending(), "what it needs is not there yet");
+                {
+                    let mut reading = pin!(object.read(offset, &mut word));
+                    let first = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+                    assert!(first.is_pending(), "what it needs is not there yet");
+                }
+                // What it needed goes on meanwhile.
+                pause().await;
                 continue;
             }
-            reading.await.inspect_err(|&error| {
+            object.read(offset, &mut word).await.inspect_err(|&error| {
                 self.denied.fetch_add(usize::from(error == PageError::Deadlock), Ordering::SeqCst);
             })?;
         }

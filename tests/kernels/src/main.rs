@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod check;
+mod circles;
 mod cpus;
 mod crawl;
 mod crew;
@@ -60,6 +61,7 @@ const TESTS: &[Test] = tests![
     loads::failing_sector_reaches_everyone,
     flight::loads_are_in_flight_together,
     flight::killed_loads_are_finished,
+    circles::pager_thread_faults_on_its_own_page,
     unmap::unmap_during_a_load,
     unmap::unmap_storm,
     crawl::crawling_disk_delays_nobody,

@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
         case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),
         case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
+        case("pager_thread_faults_on_its_own_page"),
         case("unmap_during_a_load"),
         case("unmap_storm"),
         case("crawling_disk_delays_nobody")
@@ -97,6 +98,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .on(|| Setup { cpus: 4, ..stalled() })
             .driven(disk_keeper),
         case("killed_loads_are_finished_on_4_cpus").on(|| Setup { cpus: 4, ..stalled() }).driven(disk_keeper),
+        case("pager_thread_faults_on_its_own_page_on_4_cpus").on(cpus::<4>),
         case("unmap_during_a_load_on_4_cpus").on(cpus::<4>),
         case("unmap_storm_on_2_cpus").on(cpus::<2>),
         case("unmap_storm_on_4_cpus").on(cpus::<4>),
