@@ -254,7 +254,7 @@ fn a_pager_that_faults_on_what_it_makes_is_denied() {
         space.map(&object, page(0), 1, RW.for_user(), Placement::Fixed(address(AT))).unwrap();
         let denied = machine.read(&space, AT).await;
         // What the pager makes of it is its own affair.
-        assert_eq!(denied, Err(Denial::Io { page: page(0), error: PageError::Corrupted }));
+        assert_eq!(denied, Err(Denial::Corrupted { page: page(0) }));
         pager.1.lock().unwrap().take();
     });
 }
