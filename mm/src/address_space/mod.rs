@@ -14,7 +14,14 @@
 //! | protect, protect | one that only gives rights waits, too, while others that were taken may be remembered; while they are being taken, it takes them as well |
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
-//! | remap, anything | see `remap` |
+//! | remap, fault at the old place | as for unmap: the commit of one that looked before starts over and finds no mapping, or its page is cleared |
+//! | remap, fault at the new place | the fault sees the mapping or not. The page may be remembered at its old place as well; a store, a mark, an eviction or a fork of it waits for all CPUs, and so for those. Of a private page that is copied meanwhile, they may read the older one at the old place until the call ends |
+//! | remap, load under way | the load is the object's: whoever waits at the old place looks again and finds no mapping |
+//! | remap, unmap or remap of the same | one after the other; what is going already is `NotMapped` |
+//! | remap, protect | the same; rights move along, and those that are just being taken at the old place are not in the tables at the new one |
+//! | remap, fork | one after the other: the twin has the new place, and what is going is left out. Private pages stay with their version, and the fork takes the right to write from both places |
+//! | remap, map at the old place | `Overlap` until all CPUs have forgotten the old place |
+//! | remap, its future dropped | as for unmap: the next who looks takes the old place out, when it is forgotten |
 //! | advice, anything | what is noted changes nothing else; loads are as by a touch, drops as by reclaim |
 //! | a given frame's replacement, anything | see `crate::manual` |
 //! | growth of a stack, anything | see `stack` |

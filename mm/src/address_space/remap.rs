@@ -5,16 +5,7 @@
 //! the next touch, without a copy or a load, private and dirty pages included. The new place can be used at once; the call
 //! is done when no CPU remembers the old one.
 //!
-//! | meets | what resolves it |
-//! | --- | --- |
-//! | remap, fault at the old place | as for unmap: the commit of one that looked before starts over and finds no mapping, or its page is cleared |
-//! | remap, fault at the new place | the fault sees the mapping or not. The page may be remembered at its old place as well; a store, a mark, an eviction, a fork or a copy of it waits for all CPUs, and so for those |
-//! | remap, load under way | the load is the object's: whoever waits at the old place looks again and finds no mapping |
-//! | remap, unmap or remap of the same | one after the other; what is going already is `NotMapped` |
-//! | remap, protect | the same; rights move along, and those that are just being taken at the old place are not in the tables at the new one |
-//! | remap, fork | one after the other: the twin has the new place, and what is going is left out. Private pages stay with their version, and the fork takes the right to write from both places |
-//! | remap, map at the old place | `Overlap` until all CPUs have forgotten the old place |
-//! | remap, its future dropped | as for unmap: the next who looks takes the old place out, when it is forgotten |
+//! What it meets is in the table of `address_space`.
 
 use alloc::vec::Vec;
 use core::ops::Range;
