@@ -41,7 +41,7 @@ use mm::{AddressSpace, Denial};
 
 pub use block_on::{Killed, block_on, killed, try_block_on};
 pub use exit::{EndReason, Raised};
-pub use spawn::{SpawnError, ThreadHandle, spawn, spawn_user};
+pub use spawn::{SpawnError, ThreadHandle, spawn, spawn_in, spawn_user};
 
 use crate::arch::{context::Context, fpu::FpuState};
 
@@ -152,7 +152,7 @@ impl Thread {
         }
     }
 
-    /// The address space of its lower half; kernel threads have none.
+    /// The address space of its lower half; most kernel threads have none.
     pub fn space(&self) -> Option<&Arc<AddressSpace>> {
         self.space.as_ref()
     }

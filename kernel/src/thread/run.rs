@@ -50,7 +50,8 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         let mut entered_in = None;
         let mut is_due = false;
         let reason = loop {
-            if thread.kill_requested() && (thread.space().is_some() || !thread.begun.load(Relaxed)) {
+            let may_end = || thread.with_context(|context| context.is_user()) || !thread.begun.load(Relaxed);
+            if thread.kill_requested() && may_end() {
                 break EndReason::Killed;
             }
             trace::thread(Event::Resume, thread.id());

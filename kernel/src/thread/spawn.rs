@@ -85,6 +85,26 @@ impl Future for ThreadHandle {
 /// # Errors
 /// When there is no stack or no memory for it.
 pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
+    spawn_kernel(name, None, entry)
+}
+
+/// The same, in a space whose lower half the thread sees; what it touches there is to be mapped for the kernel.
+///
+/// # Errors
+/// When there is no stack or no memory for it.
+pub fn spawn_in(
+    name: &'static str,
+    space: Arc<AddressSpace>,
+    entry: impl FnMut() + Send + 'static,
+) -> Result<ThreadHandle, SpawnError> {
+    spawn_kernel(name, Some(space), entry)
+}
+
+fn spawn_kernel(
+    name: &'static str,
+    space: Option<Arc<AddressSpace>>,
+    entry: impl FnMut() + Send + 'static,
+) -> Result<ThreadHandle, SpawnError> {
     heap::has_room().map_err(|OutOfMemory| SpawnError::NoMemory)?;
     let stack = Stack::allocate().ok_or(SpawnError::NoStack)?;
     let context = Context {
@@ -96,7 +116,7 @@ pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result
         ss: KERNEL_DATA,
         ..Context::default()
     };
-    start(name, context, None, Some(Box::new(entry)), Some(stack))
+    start(name, context, space, Some(Box::new(entry)), Some(stack))
 }
 
 /// Starts a thread of ring 3 in `space`, at `rip` with stack pointer `rsp`; both are addresses of the lower

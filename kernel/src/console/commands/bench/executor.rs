@@ -1,6 +1,6 @@
-//! `bench`: what a wake costs in this machine.
+//! `bench executor`: what a wake costs in this machine.
 
-use alloc::{boxed::Box, string::ToString, vec::Vec};
+use alloc::{string::ToString, vec::Vec};
 use core::{
     future::poll_fn,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,7 +14,7 @@ use executor::{
     time,
 };
 
-use super::super::{Command, CommandError, output::say};
+use super::super::super::{CommandError, output::say};
 use crate::{
     arch::{apic, registers::time_stamp},
     clock, cpus, interrupt,
@@ -26,24 +26,13 @@ const WARM_UP: usize = 20;
 /// Long enough for a CPU to fall asleep.
 const NAP: Duration = Duration::from_millis(1);
 
-pub(super) const BENCH: Command = Command {
-    name: "bench",
-    usage: "executor",
-    help: "what a wake costs: by an interrupt, and on a CPU that sleeps; with --icount in instructions",
-    run: |mut arguments| {
-        Box::pin(async move {
-            let what = arguments.word();
-            arguments.end()?;
-            if what.as_deref() != Some("executor") {
-                return Err(CommandError::Failed("there is one benchmark: bench executor".to_string()));
-            }
-            // One at a time: they share a vector.
-            let _alone = ALONE.lock().await;
-            bench_interrupt().await?;
-            bench_sleeping_cpu().await
-        })
-    },
-};
+/// By an interrupt, and on a CPU that sleeps.
+pub(super) async fn run() -> Result<u8, CommandError> {
+    // One at a time: they share a vector.
+    let _alone = ALONE.lock().await;
+    bench_interrupt().await?;
+    bench_sleeping_cpu().await
+}
 
 static ALONE: Mutex<()> = Mutex::new(());
 /// Told by the interrupt.
