@@ -69,6 +69,11 @@ impl Hardware for Machine {
         }
     }
 
+    fn forget_space(&self, _root: PhysAddr) {
+        // All spaces share this CPU's translations. It leaves the space, and comes back to it when a thread is entered.
+        paging::forget();
+    }
+
     fn largest_page(&self) -> PageSize {
         paging::largest_page()
     }

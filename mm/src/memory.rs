@@ -26,6 +26,12 @@ pub trait Hardware: Sync {
     /// Called with spin locks held and interrupts off, as above.
     fn forget(&self);
 
+    /// Makes the CPU that calls forget all pages of the tables at `root`, which are a lower half's, and the tables on
+    /// the way to them, also where there is one CPU only. It may forget more. Done on return, as `invalidate`.
+    ///
+    /// Called with spin locks held, as above.
+    fn forget_space(&self, root: PhysAddr);
+
     /// The largest page that the processor can show.
     fn largest_page(&self) -> PageSize {
         PageSize::Size2MiB

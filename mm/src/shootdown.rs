@@ -96,6 +96,7 @@ mod tests {
         fn forget(&self) {
             assert_eq!(held_guard(), Some("forgetting"), "interrupts are off");
         }
+        fn forget_space(&self, _: PhysAddr) {}
     }
 
     #[test]

@@ -140,6 +140,7 @@ pub(crate) mod arena {
     impl Hardware for NoProcessor {
         fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
         fn forget(&self) {}
+        fn forget_space(&self, _: PhysAddr) {}
     }
 
     /// An arena of zeros with this many frames, for good. Nothing uses its first two frames.

@@ -5,20 +5,24 @@
 //! past for writing waits; so the fork itself may be polled or dropped at any time.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use super::AddressSpace;
 use crate::backing::Backing;
 use crate::frame::Moment;
 use crate::mapping::Mapping;
-use crate::{MapError, OutOfMemory, PageTable, Protection};
+use crate::{MapError, OutOfMemory, PageTable, VirtAddr};
 
 impl AddressSpace {
     /// A space that shows in `table`, which is empty, what this one shows now: shared objects as they are, and its own
     /// copies of what is private, whose pages are copied when one of the two writes. The time taken grows with the
-    /// number of mappings. What is being unmapped is left out.
+    /// number of mappings, whatever they show. What is being unmapped is left out.
     ///
     /// # Errors
     /// [`OutOfMemory`] when the heap is full; this space is as it was.
+    ///
+    /// # Panics
+    /// When this is the kernel's space and has private memory: the kernel cannot fault at will.
     ///
     /// # Cancellation
     /// Dropping the future drops the new space. This one is as it was.
@@ -41,10 +45,7 @@ impl AddressSpace {
         });
         // Also after an error: some may be forked.
         let private = || mappings.all().filter(|mapping| matches!(mapping.shows, Backing::Private(..)));
-        for mapping in private() {
-            // Also where the mapping allows no writing: somebody may be just about to take that right out of the tables.
-            self.restrict(mapping.start..mapping.end(), Protection { write: false, ..mapping.protection });
-        }
+        self.write_protect(private().map(|mapping| mapping.start..mapping.end()));
         let moment = self.memory.frames().moment();
         for mapping in private() {
             if let Backing::Private(object, version) = &mapping.shows {
@@ -53,6 +54,19 @@ impl AddressSpace {
         }
         drop(mappings);
         made.map(|()| (twin, moment))
+    }
+
+    /// Takes the right to write from the pages in these ranges, and perhaps from others, which get it back by faults.
+    /// Also where a mapping allows no writing: somebody may be just about to take that right out of the tables.
+    fn write_protect(&self, ranges: impl Iterator<Item = Range<VirtAddr>>) {
+        let mut tables = self.table.tables.lock();
+        let mut taken = false;
+        for range in ranges {
+            taken |= tables.write_protect(range).expect("private memory is mapped in a lower half");
+        }
+        if taken {
+            self.memory.hardware().forget_space(self.table.root());
+        }
     }
 
     /// Shows what a mapping of another space shows.

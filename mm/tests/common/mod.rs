@@ -90,6 +90,13 @@ impl Hardware for Processor {
         }
     }
 
+    fn forget_space(&self, root: PhysAddr) {
+        self.with_tlb(|tlb| {
+            tlb.pages.retain(|(of, _), _| *of != root);
+            tlb.tables.retain(|(of, _), _| *of != root);
+        });
+    }
+
     fn heap_has_room(&self) -> bool {
         !self.heap_is_short.load(Ordering::Relaxed)
     }

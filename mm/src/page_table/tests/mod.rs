@@ -25,6 +25,7 @@ struct Sized(PageSize);
 impl Hardware for Sized {
     fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
     fn forget(&self) {}
+    fn forget_space(&self, _: PhysAddr) {}
     fn largest_page(&self) -> PageSize {
         self.0
     }
