@@ -98,8 +98,13 @@ pub fn stop() -> Vec<Record> {
     records
 }
 
+/// Whether events are recorded.
+pub(crate) fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
 fn record(event: Event, subject: u64) {
-    if !ON.load(Relaxed) {
+    if !is_on() {
         return;
     }
     let slot = &RING[NEXT.fetch_add(1, Relaxed) % RECORDS];

@@ -153,6 +153,7 @@ impl Backing {
     }
 
     /// Looks whether a page is there; see [`VmObject::touch`].
+    #[inline]
     pub(crate) fn touch(
         &self,
         index: u64,
@@ -162,7 +163,23 @@ impl Backing {
     ) -> Attempt {
         match self {
             Backing::Shared(object) => object.touch(index, write, spare, commit),
-            Backing::Private(object, version) => object.touch(*version, index, write, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, true, spare, commit),
+            Backing::Manual(object) => object.touch(index, spare, commit),
+        }
+    }
+
+    /// The same without loads; see [`VmObject::touch_at_once`].
+    #[inline]
+    pub(crate) fn touch_at_once(
+        &self,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        match self {
+            Backing::Shared(object) => object.touch_at_once(index, write, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, false, spare, commit),
             Backing::Manual(object) => object.touch(index, spare, commit),
         }
     }

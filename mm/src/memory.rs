@@ -168,6 +168,11 @@ impl Memory {
         }
     }
 
+    /// Whether what this CPU has been told to forget is forgotten by all.
+    pub(crate) fn has_one_cpu(&self) -> bool {
+        executor::cpus().nth(1).is_none()
+    }
+
     pub(crate) fn hardware(&self) -> &'static dyn Hardware {
         self.hardware
     }

@@ -83,6 +83,18 @@ impl PageIndexMap {
         self.len == 0
     }
 
+    /// Whether there is room for a page's entry already.
+    pub(crate) fn has_room(&self, index: u64) -> bool {
+        self.chunk(index).is_some()
+    }
+
+    /// Tells each page that is not absent, in order.
+    pub(crate) fn for_each(&self, mut told: impl FnMut(u64, PageEntry)) {
+        if let Some(root) = &self.root {
+            for_each(root, 0, self.shift, &mut told);
+        }
+    }
+
     /// Makes room for a page's entry, which is then set, or the room given up.
     pub(crate) fn make_room(&mut self, index: u64) -> Result<(), OutOfMemory> {
         let made = make_room(&mut self.root, index, self.shift);
@@ -203,6 +215,26 @@ fn give_up_room(place: &mut Option<Node>, index: u64, shift: u32) {
     };
     if empty {
         *place = None;
+    }
+}
+
+/// The depth is that of the tree.
+fn for_each(node: &Node, base: u64, shift: u32, told: &mut impl FnMut(u64, PageEntry)) {
+    match node {
+        Node::Chunk(chunk) => {
+            for (index, &entry) in (base..).zip(&chunk.entries) {
+                if entry != PageEntry::ABSENT {
+                    told(index, entry);
+                }
+            }
+        }
+        Node::Inner(nodes) => {
+            for (slot, node) in (0..).zip(nodes.iter()) {
+                if let Some(node) = node {
+                    for_each(node, base + (slot << shift), shift - BITS, told);
+                }
+            }
+        }
     }
 }
 

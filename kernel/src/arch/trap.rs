@@ -1,7 +1,7 @@
 //! Entering a thread, and what comes back.
 //!
 //! [`enter`] is an ordinary call that returns at the thread's next trap that needs the executor.
-//! Interrupts that woke nothing here and system calls that cannot wait are answered inside.
+//! Interrupts that woke nothing here, and system calls and faults that cannot wait are answered inside.
 #![allow(unsafe_code, reason = "runs threads and handles traps")]
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -13,7 +13,10 @@ use super::{
     cpu::{self, Cpu},
     fpu, idt, paging, registers, stubs,
 };
-use crate::{clock, interrupt, panic, syscall, thread::Thread};
+use crate::{
+    clock, interrupt, panic, syscall,
+    thread::{self, Thread},
+};
 
 /// Why a thread came back from [`enter`].
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +149,13 @@ fn enter_until_trap(cpu: &'static Cpu, thread: &Thread, context: *mut Context) -
                 cpu.page_faults.store(cpu.page_faults.load(Relaxed) + 1, Relaxed);
                 let fault = PageFault { address, error: registers.error as u32 };
                 refuse_trap_with_guard_held(registers, vector, address);
-                return Trap::PageFault(fault);
+                if !thread::serve_fault_at_once(thread, fault) {
+                    return Trap::PageFault(fault);
+                }
+                // It may have woken somebody. The end of the slot comes by an interrupt.
+                if executor::has_work() {
+                    return Trap::Interrupted;
+                }
             }
             stubs::SYSCALL => {
                 if !syscall::answer_at_once(registers) {

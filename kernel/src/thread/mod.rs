@@ -41,6 +41,7 @@ use mm::{AddressSpace, Denial};
 
 pub use block_on::{Killed, block_on, killed, try_block_on};
 pub use exit::{EndReason, Raised};
+pub(crate) use run::serve_fault_at_once;
 pub use spawn::{SpawnError, ThreadHandle, spawn, spawn_in, spawn_user};
 
 use crate::arch::{context::Context, fpu::FpuState};

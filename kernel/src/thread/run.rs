@@ -148,13 +148,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
         };
         let may_end = place.may_end;
         let (outcome, parked_at) = {
-            let access = match fault {
-                _ if fault.is_execute() => Access::Execute,
-                _ if fault.is_write() => Access::Write,
-                _ => Access::Read,
-            };
-            let user = fault.is_user();
-            let mut resolve = pin!(place.space.resolve(Fault { address: fault.address, access, user }));
+            let mut resolve = pin!(place.space.resolve(as_seen_by_mm(fault)));
             let mut parked_at = 0;
             // It owns what it needs: what it borrowed would be in the future twice.
             poll_fn(move |context| {
@@ -196,6 +190,30 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             None => end_or_fail_copy(thread, EndReason::Killed),
         }
     }
+}
+
+/// Resolves a fault for which nothing has to be waited for, and says whether it was one. Called inside `enter`, with
+/// interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
+pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
+    if fault.is_reserved_bit() || thread.kill_requested() || trace::is_on() {
+        return false;
+    }
+    let Ok(Place { space, may_end: true }) = place(thread, fault) else { return false };
+    if !space.resolve_at_once(as_seen_by_mm(fault)) {
+        return false;
+    }
+    thread.counters.faults.fetch_add(1, Relaxed);
+    fault_stats::at_once();
+    true
+}
+
+fn as_seen_by_mm(fault: PageFault) -> Fault {
+    let access = match fault {
+        _ if fault.is_execute() => Access::Execute,
+        _ if fault.is_write() => Access::Write,
+        _ => Access::Read,
+    };
+    Fault { address: fault.address, access, user: fault.is_user() }
 }
 
 /// Where a fault belongs.

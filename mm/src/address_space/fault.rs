@@ -152,6 +152,22 @@ impl AddressSpace {
         settle(self.memory, Resolving { space: self, fault })
     }
 
+    /// Makes the touched page accessible if nothing has to be waited for. False otherwise, and where the access is to be
+    /// denied: then [`resolve`](Self::resolve) says what becomes of it.
+    ///
+    /// Called by whoever runs the thread, also with interrupts off.
+    #[must_use]
+    pub fn resolve_at_once(&self, fault: Fault) -> bool {
+        let Ok(view) = self.peek(fault) else { return false };
+        let write = fault.access == Access::Write;
+        let commit = |frame, writable, spare: &mut Option<Frame>| self.commit(&view, frame, writable, spare);
+        let done = matches!(view.shows.touch_at_once(view.index, write, &mut None, commit), Attempt::Done);
+        if done {
+            Counters::count(&self.memory.counters.minor_faults);
+        }
+        done
+    }
+
     /// One try to resolve a fault.
     pub(super) fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
         match self.peek(fault) {
@@ -163,20 +179,27 @@ impl AddressSpace {
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.
     pub(super) fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
         view.shows.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
-            let mut tables = self.table.tables.lock();
-            if self.table.generation() != view.generation {
-                return Attempt::Again;
-            }
-            let protection = Protection { write: view.protection.write && writable, ..view.protection };
-            match tables.map(view.page, frame, protection, spare) {
-                Ok(()) => Attempt::Done,
-                Err(_) => Attempt::NeedsFrame,
-            }
+            self.commit(view, frame, writable, spare)
         })
+    }
+
+    /// Shows a page, if the mapping is still what it was.
+    #[inline]
+    fn commit(&self, view: &View, frame: u64, writable: bool, spare: &mut Option<Frame>) -> Attempt {
+        let mut tables = self.table.tables.lock();
+        if self.table.generation() != view.generation {
+            return Attempt::Again;
+        }
+        let protection = Protection { write: view.protection.write && writable, ..view.protection };
+        match tables.map(view.page, frame, protection, spare) {
+            Ok(()) => Attempt::Done,
+            Err(_) => Attempt::NeedsFrame,
+        }
     }
 
     /// Looks which page of which object a fault is about, and whether the access is allowed. A stack that is touched
     /// below its lowest page grows.
+    #[inline]
     pub(super) fn peek(&self, fault: Fault) -> Result<View, Denial> {
         let address = VirtAddr::new(fault.address).ok_or(Denial::NoMapping)?;
         if fault.user && address.is_upper_half() {

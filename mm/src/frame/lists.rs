@@ -222,10 +222,12 @@ impl FrameLists {
 
     /// Frees up to `most` frames that stay in quarantine until `now` or less, after `each` has seen it. Returns how many.
     pub(crate) fn free_quarantined(&mut self, now: u64, most: usize, mut each: impl FnMut(u64)) -> usize {
-        for freed in 0..most {
+        // Frames that lie beside each other are freed together, so that they need not be merged one by one.
+        let (mut first, mut frames, mut freed) = (0, 0, 0);
+        while freed < most {
             let slot = self.quarantine.first;
             if slot == NONE || self.records[slot as usize].page > now {
-                return freed;
+                break;
             }
             let mut list = self.quarantine;
             self.remove(&mut list, slot);
@@ -234,9 +236,18 @@ impl FrameLists {
             self.records[slot as usize].state = State::Used;
             let frame = self.base + u64::from(slot);
             each(frame);
-            self.free(frame, 1);
+            freed += 1;
+            if frame == first + frames {
+                frames += 1;
+            } else if frame + 1 == first {
+                (first, frames) = (frame, frames + 1);
+            } else {
+                self.free(first, frames);
+                (first, frames) = (frame, 1);
+            }
         }
-        most
+        self.free(first, frames);
+        freed
     }
 
     fn link_free(&mut self, slot: u32, order: usize) {

@@ -17,7 +17,7 @@ use crate::{PAGE_SIZE, PhysAddr};
 
 pub(crate) use lists::CleanPage;
 pub use pool::{FramePool, FrameStats};
-pub(crate) use quarantine::Moment;
+pub(crate) use quarantine::{Moment, QuarantineBatch};
 pub use run::{FrameRun, Frames};
 pub use sub_pool::{DrawError, Drawn, NotReturned, SubPool};
 

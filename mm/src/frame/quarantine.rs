@@ -139,6 +139,47 @@ impl FramePool {
     }
 }
 
+/// Frames that go into quarantine together, so that the pool's lock is not taken for each.
+pub(crate) struct QuarantineBatch {
+    pool: &'static FramePool,
+    frames: [u64; BATCH],
+    count: usize,
+    last: Option<Moment>,
+}
+
+impl QuarantineBatch {
+    pub(crate) fn new(pool: &'static FramePool) -> Self {
+        Self { pool, frames: [0; BATCH], count: 0, last: None }
+    }
+
+    /// Adds a frame that nobody owns any more, by its number; as [`FramePool::quarantine`].
+    pub(crate) fn add(&mut self, frame: u64) {
+        if self.count == BATCH {
+            self.flush();
+        }
+        self.frames[self.count] = frame;
+        self.count += 1;
+    }
+
+    fn flush(&mut self) {
+        let frames = &self.frames[..core::mem::take(&mut self.count)];
+        if frames.is_empty() {
+            return;
+        }
+        frames.iter().for_each(|&frame| self.pool.checks.quarantines(frame));
+        let mut guarded = self.pool.lists.lock();
+        let until = guarded.waits.begun + 1;
+        frames.iter().for_each(|&frame| guarded.lists.quarantine(frame, until));
+        self.last = Some(Moment(until));
+    }
+
+    /// When the latest of them becomes free, if there was any.
+    pub(crate) fn end(mut self) -> Option<Moment> {
+        self.flush();
+        self.last
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Moment, Waits};

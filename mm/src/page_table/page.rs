@@ -9,8 +9,8 @@ use super::{Leaf, NeedsFrame, PageTable};
 use crate::address::PAGE_BYTES;
 use crate::frame::address_of;
 use crate::page_entry::{
-    ACCESSED, ADDRESS, DIRTY, GLOBAL, NO_EXECUTE, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE, is_leaf,
-    page_at, rights, span, target,
+    ACCESSED, ADDRESS, DIRTY, GLOBAL, LARGE, NO_EXECUTE, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE,
+    is_leaf, page_at, rights, span, target,
 };
 use crate::{Frame, Protection, VirtAddr};
 
@@ -29,6 +29,7 @@ impl PageTable {
     ///
     /// # Panics
     /// When the page shows another frame, or a permanent one: who takes that away waits before it enters this.
+    #[inline]
     pub(crate) fn map(
         &mut self,
         page: VirtAddr,
@@ -37,7 +38,10 @@ impl PageTable {
         spare: &mut Option<Frame>,
     ) -> Result<(), NeedsFrame> {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
-        let (parent, leaf) = self.leaf_or_make(page, wanted, spare)?;
+        let (parent, leaf) = match self.leaf_if_open(page, wanted) {
+            Some(found) => found,
+            None => self.leaf_or_make(page, wanted, spare)?,
+        };
         let old = leaf.load(Ordering::Relaxed);
         if old & PRESENT == 0 {
             leaf.store(wanted, Ordering::Release);
@@ -56,20 +60,63 @@ impl PageTable {
     pub(crate) fn unmap(&mut self, page: VirtAddr) -> Option<Leaf> {
         let (above, leaf) = self.leaf(page)?;
         let old = leaf.swap(0, Ordering::AcqRel);
-        self.resident = self.resident.saturating_sub(1);
-        self.uncount(above);
+        self.uncount(above, 1);
         Some(leaf_of(old))
     }
 
-    /// Notes that an entry is gone from the lowest of the tables on the way to it.
-    fn uncount(&mut self, above: Above) {
+    /// Takes the pages of a range out, and the tables that are empty without them, and tells each page; goes through
+    /// the range as [`next_present`](Self::next_present) does, until the looks are used up or it is empty.
+    pub(crate) fn unmap_some(
+        &mut self,
+        rest: &mut Range<VirtAddr>,
+        looks: &mut usize,
+        mut told: impl FnMut(VirtAddr, Leaf),
+    ) {
+        // A page says where a table is that has more of them.
+        while let Some(first) = self.next_present(rest, looks) {
+            let Some((above, leaf)) = self.leaf(first) else { continue };
+            told(first, leaf_of(leaf.swap(0, Ordering::AcqRel)));
+            let mut gone = 1;
+            let pages = (rest.end.as_u64() - rest.start.as_u64()) / PAGE_BYTES;
+            let following =
+                &self.entries(target(above[0].load(Ordering::Relaxed)))[index(first.as_u64(), 1) + 1..];
+            let looked = following.len().min(*looks).min(pages as usize);
+            for (entry, distance) in following[..looked].iter().zip(0..) {
+                if entry.load(Ordering::Relaxed) & PRESENT != 0 {
+                    told(rest.start.page_add(distance), leaf_of(entry.swap(0, Ordering::AcqRel)));
+                    gone += 1;
+                }
+            }
+            rest.start = rest.start.page_add(looked as u64);
+            *looks -= looked;
+            self.uncount(above, gone);
+        }
+    }
+
+    /// Notes that pages are gone from the lowest of the tables on the way to them.
+    fn uncount(&mut self, above: Above, pages: usize) {
+        self.resident = self.resident.saturating_sub(pages as u64);
+        let mut gone = pages;
         for entry in above {
-            self.count_out(Some(entry), 1);
+            self.count_out(Some(entry), gone);
             if !self.free_if_empty(entry) {
                 return;
             }
+            gone = 1;
         }
         self.count_out(None, 1);
+    }
+
+    /// Shows another frame where a page shows this one, read-only and as if it had not been used. False if it does not.
+    pub(crate) fn exchange(&mut self, page: VirtAddr, old: u64, new: u64) -> bool {
+        let Some((_, leaf)) = self.leaf(page) else { return false };
+        let value = leaf.load(Ordering::Relaxed);
+        if leaf_of(value).frame != old {
+            return false;
+        }
+        let kept = value & !(ADDRESS | WRITABLE | ACCESSED | DIRTY);
+        leaf.store(kept | address_of(new).as_u64(), Ordering::Release);
+        true
     }
 
     /// Takes away the rights that `protection` does not give; true when any were there.
@@ -148,8 +195,28 @@ impl PageTable {
         (entry.load(Ordering::Relaxed) & PRESENT != 0).then_some((above, entry))
     }
 
+    /// The leaf entry of a page where `wanted` is to be entered, and the one above it, if all tables on the way are
+    /// there and allow what it allows. The way of nearly all faults.
+    #[inline]
+    fn leaf_if_open(&self, page: VirtAddr, wanted: u64) -> Option<(Parent, &'static AtomicU64)> {
+        let page = page.as_u64();
+        let open = PRESENT | wanted & WRITABLE;
+        let mut entry = &self.entries(self.root)[index(page, ROOT_LEVEL)];
+        let mut above = entry;
+        for level in [3, 2, 1] {
+            let value = entry.load(Ordering::Relaxed);
+            if value & (open | LARGE) != open {
+                return None;
+            }
+            above = entry;
+            entry = &self.entries(target(value))[index(page, level)];
+        }
+        Some((Some(above), entry))
+    }
+
     /// The leaf entry of a page where `wanted` is to be entered, and the one above it. Tables are added, large pages
     /// split, and protection is pushed down, as it takes.
+    #[cold]
     fn leaf_or_make(
         &mut self,
         page: VirtAddr,

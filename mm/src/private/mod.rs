@@ -25,7 +25,7 @@ use executor::lock::SpinLock;
 
 use crate::address::PAGE_BYTES;
 use crate::fallible::room_for_arc;
-use crate::frame::Moment;
+use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
@@ -128,11 +128,13 @@ impl PrivateObject {
     fn end(&self, ended: versions::Ended) {
         let (mut last, mut next) = (None, Some(ended));
         while let Some(ended) = next {
-            let mut at = 0;
-            while let Some((index, entry)) = ended.pages.next_used(at..u64::MAX) {
-                last = last.max(self.give_up(entry));
-                at = index + 1;
-            }
+            let mut batch = QuarantineBatch::new(self.memory.frames());
+            ended.pages.for_each(|_, entry| {
+                if let Some(frame) = entry.state().frame() {
+                    batch.add(frame);
+                }
+            });
+            last = last.max(batch.end());
             next = ended.past.and_then(|past| self.inner.lock().versions.end_childless(past));
             if let (None, Some(past)) = (&next, ended.past) {
                 last = last.max(self.merge(past));

@@ -93,11 +93,18 @@ impl PrivateObject {
         }
         let mut tables = table.tables.lock();
         let mut looks = LOOKS;
-        while let Some(page) = tables.next_present(rest, &mut looks) {
-            tables.unmap(page);
-            self.memory.hardware().invalidate(table.root(), page);
-        }
+        let hardware = self.memory.hardware();
+        tables.unmap_some(rest, &mut looks, |page, _| hardware.invalidate(table.root(), page));
         true
+    }
+
+    /// Shows a frame, read-only, wherever another is shown as a page of a version; this CPU forgets that one.
+    pub(super) fn exchange(&self, inner: &Inner, version: VersionId, index: u64, old: u64, new: u64) {
+        inner.mappings.for_each(index, |mapping, page| {
+            if mapping.of == version && mapping.table.tables.lock().exchange(page, old, new) {
+                self.memory.hardware().invalidate(mapping.table.root(), page);
+            }
+        });
     }
 
     /// Takes a frame out of the page tables that show it as a page of a version; this CPU forgets it. True if any

@@ -24,12 +24,14 @@ impl Source {
 
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
-    /// within this one's where a page of the object below is shown or copied.
+    /// within this one's where a page of the object below is shown or copied. Without `may_load` that one is not loaded:
+    /// as `VmObject::touch_at_once`.
     pub(crate) fn touch(
         &self,
         version: VersionId,
         index: u64,
         write: bool,
+        may_load: bool,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
@@ -62,14 +64,18 @@ impl PrivateObject {
                 Some(base) => {
                     let (below, part) = (base.first + index, base.part_of(index));
                     let copied = write || part != (0..PAGE_SIZE);
-                    let touched = base.object.touch_or_begin(below, false, spare, |frame, _, spare| {
+                    let use_it = |frame, _, spare: &mut Option<Frame>| {
                         if copied {
                             let source = Source { frame, part };
                             self.copy(&mut inner, version, index, Some(source), spare, commit)
                         } else {
                             commit(frame, false, spare)
                         }
-                    });
+                    };
+                    if !may_load {
+                        return base.object.touch_at_once(below, false, spare, use_it);
+                    }
+                    let touched = base.object.touch_or_begin(below, false, spare, use_it);
                     drop(inner);
                     base.object.hand_over(touched)
                 }
@@ -133,7 +139,8 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        if !self.memory.hardware().heap_has_room() || inner.make_room(version, index).is_err() {
+        let has_heap = || self.memory.hardware().heap_has_room();
+        if !inner.has_room(version, index) && (!has_heap() || inner.make_room(version, index).is_err()) {
             return Attempt::heap_is_full(spare);
         }
         let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
@@ -153,17 +160,30 @@ impl PrivateObject {
         }
         let frame = frame.into_number();
         let old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
-        let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
+        let shown = if self.memory.has_one_cpu() {
+            // This CPU forgets the old page at once, and nobody else has seen it.
+            old.into_iter().for_each(|old| self.exchange(inner, version, index, old, frame));
+            false
+        } else {
+            old.is_some_and(|old| self.hide(inner, version, index, old))
+        };
         let entry = PageEntry::new(PageState::Dirty { frame });
-        let moment = self.memory.frames().moment();
+        let moment = shown.then(|| self.memory.frames().moment());
         if let Some(pages) = inner.versions.own(version) {
-            pages.set(index, if shown { entry.copied(moment) } else { entry });
+            pages.set(index, moment.map_or(entry, |moment| entry.copied(moment)));
         }
-        if shown { Attempt::Forgetting(moment) } else { commit(frame, true, spare) }
+        match moment {
+            Some(moment) => Attempt::Forgetting(moment),
+            None => commit(frame, true, spare),
+        }
     }
 }
 
 impl Inner {
+    fn has_room(&mut self, version: VersionId, index: u64) -> bool {
+        self.versions.own(version).is_some_and(|pages| pages.has_room(index))
+    }
+
     fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
         self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
     }

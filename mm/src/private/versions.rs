@@ -126,6 +126,7 @@ impl Versions {
     }
 
     /// Where a page comes from; `None` when the version is gone.
+    #[inline]
     pub(crate) fn find(&self, id: VersionId, index: u64) -> Option<Found> {
         if !self.is(id) {
             return None;

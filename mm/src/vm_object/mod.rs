@@ -224,7 +224,8 @@ impl VmObject {
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Touched {
         let mut inner = self.inner.lock();
-        Touched::Tried(match self.try_touch(&mut inner, index, write, spare, commit) {
+        let entry = inner.pages.get(index);
+        Touched::Tried(match self.try_touch(&mut inner, index, entry, write, spare, commit) {
             Ok(attempt) => attempt,
             Err(NotThere) => match inner.begin_load(self.memory, index) {
                 Ok(load) => return Touched::Begun(load),
@@ -233,17 +234,43 @@ impl VmObject {
         })
     }
 
+    /// A touch of a page that is there or can be made: where there is something to wait for, nothing has happened, and
+    /// the answer is `Again`.
+    #[inline]
+    pub(crate) fn touch_at_once(
+        &self,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let mut inner = self.inner.lock();
+        let entry = inner.pages.get(index);
+        let waits = match entry.state() {
+            PageState::Loading | PageState::LoadingInvalidated | PageState::WritingBackDiscarded { .. } => {
+                true
+            }
+            PageState::Absent | PageState::Failed => self.pager.is_some(),
+            _ => false,
+        };
+        if waits {
+            return Attempt::Again;
+        }
+        self.try_touch(&mut inner, index, entry, write, spare, commit).unwrap_or(Attempt::Again)
+    }
+
     /// Uses a page that is there or can be made, or says what to wait for.
+    #[inline]
     fn try_touch(
         &self,
         inner: &mut Inner,
         index: u64,
+        entry: PageEntry,
         write: bool,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Result<Attempt, NotThere> {
         let counters = &self.memory.counters;
-        let entry = inner.pages.get(index);
         if let Some(moment) = entry.dropped_at()
             && !self.memory.frames().is_over(moment)
         {

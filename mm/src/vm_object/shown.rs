@@ -69,15 +69,14 @@ impl VmObject {
         }
         let mut tables = table.tables.lock();
         let (mut looks, mut written) = (LOOKS, false);
-        while let Some(page) = tables.next_present(rest, &mut looks) {
-            let leaf = tables.unmap(page);
+        tables.unmap_some(rest, &mut looks, |page, leaf| {
             self.memory.hardware().invalidate(table.root(), page);
-            let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
-            if leaf.is_some_and(|leaf| leaf.dirty) {
+            if leaf.dirty {
+                let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
                 self.note_written(&mut inner, index);
                 written = true;
             }
-        }
+        });
         if written {
             inner.hidden = Some(self.memory.frames().moment());
         }
