@@ -146,6 +146,11 @@ impl<K: Ord + Copy, V> OrderedMap<K, V> {
         found
     }
 
+    /// The entry, where there is no other.
+    pub(crate) fn only(&self) -> Option<(K, &V)> {
+        self.root.as_ref().filter(|_| self.len == 1).map(|node| (node.key, &node.value))
+    }
+
     /// Takes out the entry with the lowest key.
     pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
         let mut node = self.root.as_deref()?;

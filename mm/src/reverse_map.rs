@@ -102,6 +102,13 @@ impl<T: Copy> ReverseMap<T> {
 
     /// Tells each place where `page` may be shown.
     pub(crate) fn for_each(&self, page: u64, mut told: impl FnMut(&Shown<T>, VirtAddr)) {
+        // Most objects are mapped once, and this is part of each copy of a page.
+        if let Some((key, shown)) = self.by_class.only() {
+            if let Some(offset) = page.checked_sub(key.first).filter(|&offset| offset < shown.pages) {
+                told(shown, shown.start.page_add(offset));
+            }
+            return;
+        }
         let mut classes = self.classes;
         while classes != 0 {
             let class = classes.trailing_zeros();

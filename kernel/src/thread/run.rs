@@ -225,6 +225,7 @@ struct Place<'a> {
 }
 
 /// The address decides: the upper half is the kernel's, the lower half the thread's own.
+#[inline]
 fn place(thread: &Thread, fault: PageFault) -> Result<Place<'_>, Denial> {
     let upper = fault.address >> 63 == 1;
     match (upper, thread.space()) {

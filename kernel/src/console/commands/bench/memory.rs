@@ -9,7 +9,7 @@ use executor::sync::Mutex;
 use mm::{Access, PAGE_SIZE, VmObject};
 
 use super::super::super::{CommandError, output::say, room::make_room};
-use super::scene::{AtOnce, Scene, failed};
+use super::scene::{AtOnce, Scene, after, failed};
 use crate::memory;
 
 /// Pages that are touched for one figure.
@@ -27,6 +27,7 @@ const FORKS: usize = 9;
 const FORKS_BEFORE: usize = 2;
 /// Mappings that are forked; each fourth is shared.
 const MAPPINGS: u64 = 8;
+const GIB: u64 = (1 << 30) / PAGE_SIZE as u64;
 const MIB: u64 = (1 << 20) / PAGE_SIZE as u64;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -96,12 +97,15 @@ async fn copies() -> Result<(), CommandError> {
 
 async fn copy_through_levels() -> Result<(), CommandError> {
     let mut scene = Scene::new()?;
-    let spans = [1, 512, 512 * 512];
-    let start = scene.anonymous(MANY * spans[2])?;
-    for span in spans {
-        for index in 0..MANY {
-            let page = mm::VirtAddr::truncated(start.as_u64() + index * span * PAGE_SIZE as u64);
-            scene.touch(page, 1, Access::Write).await?;
+    // A table of each level with many entries: of pages, of tables of pages, and of those of other mappings.
+    let start = scene.anonymous(GIB)?;
+    for number in 1..MANY {
+        let page = scene.anonymous_at(start, number * GIB, 1)?;
+        scene.touch(page, 1, Access::Write).await?;
+    }
+    for span in [1, 512] {
+        for number in 0..MANY {
+            scene.touch(after(start, number * span), 1, Access::Write).await?;
         }
     }
     let mut ticks = Vec::new();

@@ -1,7 +1,6 @@
 //! A space of the benchmark's own, and what is mapped in it.
 
 use alloc::{string::ToString, sync::Arc, vec::Vec};
-use core::ops::Range;
 
 use mm::{
     Access, AddressSpace, OutOfMemory, PageError, PageIndex, PageRequest, PageTable, Pager, Placement,
@@ -26,9 +25,9 @@ pub(super) fn failed(why: impl ToString) -> CommandError {
     CommandError::Failed(why.to_string())
 }
 
-/// So many pages from an address on.
-pub(super) fn range(start: VirtAddr, pages: u64) -> Range<VirtAddr> {
-    start..VirtAddr::truncated(start.as_u64() + pages * mm::PAGE_SIZE as u64)
+/// So many pages after an address.
+pub(super) fn after(start: VirtAddr, pages: u64) -> VirtAddr {
+    VirtAddr::truncated(start.as_u64() + pages * mm::PAGE_SIZE as u64)
 }
 
 impl Scene {
@@ -46,6 +45,17 @@ impl Scene {
     /// Memory that is zero until it is written, and private.
     pub(super) fn anonymous(&mut self, pages: u64) -> Result<VirtAddr, CommandError> {
         let place = self.next();
+        self.space.map_anonymous(pages, Protection::READ_WRITE, place).map_err(failed)
+    }
+
+    /// The same at a place so many pages after another mapping.
+    pub(super) fn anonymous_at(
+        &self,
+        start: VirtAddr,
+        distance: u64,
+        pages: u64,
+    ) -> Result<VirtAddr, CommandError> {
+        let place = Placement::Fixed(after(start, distance));
         self.space.map_anonymous(pages, Protection::READ_WRITE, place).map_err(failed)
     }
 
@@ -69,7 +79,7 @@ impl Scene {
     /// What it takes to unmap pages.
     pub(super) async fn unmap(&self, start: VirtAddr, pages: u64) -> Result<u64, CommandError> {
         let before = time_stamp();
-        self.space.unmap(range(start, pages)).await.map_err(failed)?;
+        self.space.unmap(start..after(start, pages)).await.map_err(failed)?;
         Ok(time_stamp() - before)
     }
 
