@@ -127,17 +127,15 @@ impl FrameLists {
     /// # Panics
     /// In debug builds, when one of them is free already or was never usable.
     pub(crate) fn free(&mut self, first: u64, frames: u64) {
-        for frame in first..first + frames {
-            let slot = self.slot(frame);
-            if self.records[slot as usize].state == State::Clean {
+        // A frame of another pool has no record there.
+        let slot = first.wrapping_sub(self.base) as usize;
+        for (number, frame) in (first..first + frames).enumerate() {
+            if self.records[slot + number].state == State::Clean {
                 self.unlist(frame);
             }
-            debug_assert_eq!(
-                self.records[slot as usize].state,
-                State::Used,
-                "frame {frame:#x} is freed but nobody owned it"
-            );
-            self.records[slot as usize].state = State::Inside;
+            let state = &mut self.records[slot + number].state;
+            debug_assert_eq!(*state, State::Used, "frame {frame:#x} is freed but nobody owned it");
+            *state = State::Inside;
         }
         let (mut frame, end) = (first, first + frames);
         while frame < end {
@@ -209,8 +207,10 @@ impl FrameLists {
     /// # Panics
     /// When nobody owned the frame.
     pub(crate) fn quarantine(&mut self, frame: u64, until: u64) {
-        self.unlist(frame);
         let slot = self.slot(frame);
+        if self.records[slot as usize].state == State::Clean {
+            self.unlist(frame);
+        }
         let record = &mut self.records[slot as usize];
         assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
         (record.state, record.page) = (State::Quarantined, until);
@@ -226,14 +226,15 @@ impl FrameLists {
         let (mut first, mut frames, mut freed) = (0, 0, 0);
         while freed < most {
             let slot = self.quarantine.first;
-            if slot == NONE || self.records[slot as usize].page > now {
+            let Some(record) = self.records.get_mut(slot as usize).filter(|record| record.page <= now) else {
                 break;
+            };
+            record.state = State::Used;
+            // The next becomes the first; what its record says of the one before is not asked.
+            self.quarantine.first = record.next;
+            if self.quarantine.first == NONE {
+                self.quarantine.last = NONE;
             }
-            let mut list = self.quarantine;
-            self.remove(&mut list, slot);
-            self.quarantine = list;
-            self.quarantined -= 1;
-            self.records[slot as usize].state = State::Used;
             let frame = self.base + u64::from(slot);
             each(frame);
             freed += 1;
@@ -247,6 +248,7 @@ impl FrameLists {
             }
         }
         self.free(first, frames);
+        self.quarantined -= freed;
         freed
     }
 

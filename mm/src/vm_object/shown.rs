@@ -71,7 +71,8 @@ impl VmObject {
         let (mut looks, mut written) = (LOOKS, false);
         tables.unmap_some(rest, &mut looks, |page, leaf| {
             self.memory.hardware().invalidate(table.root(), page);
-            if leaf.dirty {
+            // Without a pager it is dirty for good.
+            if leaf.dirty && self.pager.is_some() {
                 let index = mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES;
                 self.note_written(&mut inner, index);
                 written = true;
