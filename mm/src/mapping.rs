@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::frame::Moment;
 use crate::{Access, OutOfMemory, VirtAddr};
@@ -203,6 +204,11 @@ impl Mapping {
     /// The lowest address that it has or may grow to.
     pub(crate) fn lowest(&self) -> VirtAddr {
         self.grows_to.unwrap_or(self.start)
+    }
+
+    /// The page of what is shown at an address within the mapping.
+    pub(crate) fn page_at(&self, address: VirtAddr) -> u64 {
+        self.first + (address.page_start().as_u64() - self.start.as_u64()) / PAGE_BYTES
     }
 
     /// The first address after the mapping.

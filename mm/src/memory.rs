@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
+use crate::frame::Moment;
 use crate::ordered_map::{OrderedMap, Room};
 use crate::serving::Circles;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
@@ -50,6 +51,8 @@ pub trait Hardware: Sync {
 /// own), so nothing in `mm` is global.
 pub struct Memory {
     frames: FramePool,
+    /// Where page tables and the page of zeros have their frames from, if they do not share the others' pool.
+    table_frames: Option<FramePool>,
     hardware: &'static dyn Hardware,
     /// The objects, by the numbers that frame records name them with.
     objects: SpinLock<Objects>,
@@ -130,8 +133,25 @@ impl Memory {
     /// Memory over the usable `regions` (see [`FramePool::new`]). The caller puts it where it stays for
     /// good; everything else asks for a `&'static Memory`. Needs no heap.
     pub fn new(window: PhysWindow, regions: &[Range<u64>], hardware: &'static dyn Hardware) -> Self {
+        Self::over(FramePool::new(window, regions), None, hardware)
+    }
+
+    /// Memory over two ranges of usable memory, of which page tables and the page of zeros have one for themselves: so [`frames`](Self::frames) are for
+    /// pages, and count nothing else. A fault that needs a table when there is no frame for one is denied.
+    pub fn with_table_frames(
+        window: PhysWindow,
+        pages: Range<u64>,
+        tables: Range<u64>,
+        hardware: &'static dyn Hardware,
+    ) -> Self {
+        let tables = FramePool::new(window, &[tables]);
+        Self::over(FramePool::new(window, &[pages]), Some(tables), hardware)
+    }
+
+    fn over(frames: FramePool, table_frames: Option<FramePool>, hardware: &'static dyn Hardware) -> Self {
         Self {
-            frames: FramePool::new(window, regions),
+            frames,
+            table_frames,
             hardware,
             objects: SpinLock::new("objects", Objects { next: 0, by_number: OrderedMap::default() }),
             filling: AtomicUsize::new(0),
@@ -147,6 +167,24 @@ impl Memory {
     /// The frames.
     pub fn frames(&'static self) -> &'static FramePool {
         &self.frames
+    }
+
+    /// The frames that page tables and the page of zeros are made of.
+    pub(crate) fn table_frames(&'static self) -> &'static FramePool {
+        self.table_frames.as_ref().unwrap_or(&self.frames)
+    }
+
+    /// Whether a frame for a table may be waited for like any other.
+    pub(crate) fn tables_share_frames(&self) -> bool {
+        self.table_frames.is_none()
+    }
+
+    /// A wait for all CPUs is over.
+    pub(crate) fn end_wait(&self, wait: Moment) {
+        if let Some(tables) = &self.table_frames {
+            tables.end_wait(wait);
+        }
+        self.frames.end_wait(wait);
     }
 
     /// What has happened so far.
@@ -190,7 +228,7 @@ impl Memory {
         if let Some(zeros) = self.zero_page_if_any() {
             return Some(zeros);
         }
-        let frame = self.frames().try_alloc_zeroed()?;
+        let frame = self.table_frames().try_alloc_zeroed()?;
         match self.zeros.compare_exchange(0, frame.number(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(frame.into_number()),
             Err(first) => Some(first),

@@ -4,15 +4,17 @@
 //! A page that was used since the last look is kept and becomes the youngest; the others go. Dirty pages
 //! and pages of zero objects are not listed at all, because nobody else has what is in them.
 //!
+//! A policy of one's own knows which page goes, and calls [`VmObject::evict`].
+//!
 //! Pages go in batches: all of a batch are taken out of the page tables, all CPUs are waited for once, and those
 //! that nobody touched meanwhile are taken out. The same task waits for what others have left in quarantine.
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use crate::Memory;
 use crate::frame::CleanPage;
-use crate::vm_object::Eviction;
+use crate::vm_object::{Eviction, Keep};
+use crate::{Memory, PageIndex, VmObject};
 
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
 const BATCH: usize = 32;
@@ -95,6 +97,23 @@ async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usiz
     freed
 }
 
+impl VmObject {
+    /// Gives one page back if it is clean, whether it was used lately or not, and says whether it did. The frame is free
+    /// then. For those who have a policy of their own: they need not run the [`reclaimer`].
+    ///
+    /// A page that somebody touches before all CPUs have forgotten it stays.
+    ///
+    /// # Cancellation
+    /// The page stays; nothing shows it until it is touched.
+    pub async fn evict(&self, page: PageIndex) -> bool {
+        let memory = self.memory();
+        let _turn = memory.two_steps.lock().await;
+        let Some(frame) = self.begin_to_drop(page.as_u64()) else { return false };
+        memory.forgotten(memory.frames().moment()).await;
+        self.end_eviction(page.as_u64(), frame)
+    }
+}
+
 /// Pages that leave together.
 #[derive(Default)]
 struct Batch {
@@ -110,7 +129,7 @@ impl Batch {
             let Some(clean) = memory.frames().oldest_clean() else { return };
             self.looked += 1;
             let Some(object) = memory.object(clean.object) else { continue };
-            if object.begin_eviction(clean.page, clean.frame) == Eviction::Leaving {
+            if object.begin_eviction(clean.page, clean.frame, Keep::Used) == Eviction::Leaving {
                 self.leaving[self.count] = clean;
                 self.count += 1;
             }

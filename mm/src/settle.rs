@@ -27,6 +27,11 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
+    /// There is no frame for a table, or for the page of zeros. It is waited for where any frame will do.
+    pub(crate) fn needs_table(memory: &Memory) -> Self {
+        if memory.tables_share_frames() { Attempt::NeedsFrame } else { Attempt::Denied(Denial::OutOfMemory) }
+    }
+
     /// The heap is full. Who waits for a frame waits until there is memory again; who has done so is denied.
     pub(crate) fn heap_is_full(spare: &Option<Frame>) -> Self {
         if spare.is_none() { Attempt::NeedsFrame } else { Attempt::Denied(Denial::OutOfMemory) }

@@ -51,7 +51,7 @@ impl Memory {
         let wait = self.frames().begin_wait();
         let mut grace = pin!(executor::grace_period());
         poll_fn(|context| self.look(grace.as_mut(), context)).await;
-        self.frames().end_wait(wait);
+        self.end_wait(wait);
     }
 
     /// Sees to it that all CPUs forget what was taken away before a moment: at once if no other CPU is busy, else
@@ -62,7 +62,7 @@ impl Memory {
         }
         let wait = self.frames().begin_wait();
         match self.look(pin!(executor::grace_period()), &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(()) => self.frames().end_wait(wait),
+            Poll::Ready(()) => self.end_wait(wait),
             Poll::Pending => self.frames().leave_behind(),
         }
     }

@@ -7,7 +7,6 @@ use core::future::Future;
 
 use super::AddressSpace;
 use super::mappings::Mappings;
-use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
@@ -193,7 +192,7 @@ impl AddressSpace {
         let protection = Protection { write: view.protection.write && writable, ..view.protection };
         match tables.map(view.page, frame, protection, spare) {
             Ok(()) => Attempt::Done,
-            Err(_) => Attempt::NeedsFrame,
+            Err(_) => Attempt::needs_table(self.memory),
         }
     }
 
@@ -222,7 +221,7 @@ impl AddressSpace {
         let page = address.page_start();
         Ok(View {
             shows: mapping.shows.clone(),
-            index: mapping.first + (page.as_u64() - mapping.start.as_u64()) / PAGE_BYTES,
+            index: mapping.page_at(address),
             page,
             protection: mapping.protection,
             generation: self.table.generation(),

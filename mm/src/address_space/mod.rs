@@ -55,6 +55,7 @@ use core::ops::Range;
 
 use executor::lock::SpinLock;
 
+use crate::backing::Backing;
 use crate::fallible::room_for_arc;
 use crate::table::Table;
 use crate::{Memory, OutOfMemory, PageTable, PhysAddr, VirtAddr, Walk};
@@ -138,6 +139,21 @@ impl AddressSpace {
     /// What the page tables say about an address now.
     pub fn walk(&self, address: VirtAddr) -> Option<Walk> {
         self.table.tables.lock().walk(address)
+    }
+
+    /// The number of the frame that holds a page of private memory which was written, as this space sees it now,
+    /// whether or not its page tables show it. After a fork several spaces see the same frame, until one of them
+    /// writes. `None` where nothing is mapped, or what is shown is an object's or zeros.
+    pub fn private_frame(&self, address: VirtAddr) -> Option<u64> {
+        let (shows, index) = {
+            let mappings = self.mappings.lock();
+            let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none())?;
+            (mapping.shows.clone(), mapping.page_at(address))
+        };
+        match shows {
+            Backing::Private(object, version) => object.frame(version, index),
+            Backing::Shared(_) | Backing::Manual(_) => None,
+        }
     }
 
     /// The space's numbers now.

@@ -97,6 +97,15 @@ impl FramePool {
         Moment(until)
     }
 
+    /// The same for a frame of a pool that is waited for with another one, whose moments count.
+    pub(crate) fn quarantine_with(&self, other: &FramePool, frame: Frame) {
+        self.checks.quarantines(frame.number());
+        let mut guarded = self.lists.lock();
+        // Under the lock, as the moments of a list only grow.
+        let until = other.moment();
+        guarded.lists.quarantine(frame.into_number(), until.0);
+    }
+
     /// A wait for all CPUs begins.
     pub(crate) fn begin_wait(&self) -> Moment {
         let mut guarded = self.lists.lock();

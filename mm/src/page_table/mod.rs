@@ -132,7 +132,7 @@ impl PageTable {
         let (lower, upper) = table.entries(table.root).split_at(UPPER_HALF);
         for entry in upper {
             if entry.load(Ordering::Relaxed) & PRESENT == 0 {
-                let lower = memory.frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
+                let lower = memory.table_frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
                 entry.store(address_of(lower.into_number()).as_u64() | PRESENT | WRITABLE, Ordering::Release);
             }
         }
@@ -148,7 +148,7 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new_user(memory: &'static Memory, kernel: PhysAddr) -> Result<Self, OutOfMemory> {
-        let root = memory.frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
+        let root = memory.table_frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
         let root = address_of(root.into_number());
         let table = Self { memory, root, kernel: false, resident: 0, tables: 0, top: 0 };
         for (own, shared) in table.entries(root).iter().zip(table.entries(kernel)).skip(UPPER_HALF) {

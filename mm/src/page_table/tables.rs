@@ -39,9 +39,10 @@ impl PageTable {
         table.as_u64() | PRESENT | WRITABLE | user | count
     }
 
-    /// A frame for a table: the spare one, or one of the pool.
+    /// A frame for a table: the spare one, if it is for tables as well, or one of the pool.
     pub(super) fn table_frame(&self, spare: &mut Option<Frame>) -> Result<Frame, NeedsFrame> {
-        spare.take().or_else(|| self.memory.frames().try_alloc()).ok_or(NeedsFrame)
+        let spare = if self.memory.tables_share_frames() { spare.take() } else { None };
+        spare.or_else(|| self.memory.table_frames().try_alloc()).ok_or(NeedsFrame)
     }
 
     /// Adds an empty table at an entry that is not present.
@@ -87,7 +88,12 @@ impl PageTable {
 
     /// A CPU may still walk the table.
     fn quarantine_table(&self, table: PhysAddr) {
-        let frames = self.memory.frames();
-        frames.quarantine(Frame::from_number(frames, table.as_u64() / PAGE_BYTES));
+        let pool = self.memory.table_frames();
+        let frame = Frame::from_number(pool, table.as_u64() / PAGE_BYTES);
+        if self.memory.tables_share_frames() {
+            pool.quarantine(frame);
+        } else {
+            pool.quarantine_with(self.memory.frames(), frame);
+        }
     }
 }

@@ -106,6 +106,11 @@ impl PrivateObject {
         self.base.as_ref()
     }
 
+    /// The frame of a page that was changed, as a version sees it.
+    pub(crate) fn frame(&self, version: VersionId, index: u64) -> Option<u64> {
+        self.inner.lock().versions.frame(version, index)
+    }
+
     /// A twin of a version, for the space that is forked off; see [`Versions::fork`].
     pub(crate) fn fork(&self, version: VersionId, number: u64) -> Result<VersionId, OutOfMemory> {
         self.inner.lock().versions.fork(version, number)

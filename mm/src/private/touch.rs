@@ -82,7 +82,7 @@ impl PrivateObject {
                 None if write => self.copy(&mut inner, version, index, None, spare, commit),
                 None => match self.memory.zero_page() {
                     Some(zero) => commit(zero, false, spare),
-                    None => Attempt::NeedsFrame,
+                    None => Attempt::needs_table(self.memory),
                 },
             },
         }

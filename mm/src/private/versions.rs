@@ -145,6 +145,14 @@ impl Versions {
         }
     }
 
+    /// The frame that a version sees a page in, if it was changed in that version or before a fork.
+    pub(crate) fn frame(&self, id: VersionId, index: u64) -> Option<u64> {
+        match self.find(id, index)? {
+            Found::Own(entry) | Found::Past(_, entry) => entry.state().frame(),
+            Found::Nothing => None,
+        }
+    }
+
     /// Since when no CPU may write to the pages that a past has.
     pub(crate) fn settled(&self, place: u32) -> Settled {
         self.at(place).settled

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Eviction, VmObject};
+use super::{Eviction, Keep, VmObject};
 use crate::PageIndex;
 use crate::page_state::PageState;
 use crate::settle::Attempt;
@@ -20,8 +20,6 @@ impl VmObject {
     /// it out, if nobody has touched it meanwhile.
     pub(crate) fn begin_to_drop(&self, index: u64) -> Option<u64> {
         let PageState::Loaded { frame } = self.state(PageIndex::new(index)) else { return None };
-        // The first look forgets that it was used.
-        let leaves = (0..2).any(|_| self.begin_eviction(index, frame) == Eviction::Leaving);
-        leaves.then_some(frame)
+        (self.begin_eviction(index, frame, Keep::Nothing) == Eviction::Leaving).then_some(frame)
     }
 }

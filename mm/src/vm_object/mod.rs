@@ -31,7 +31,7 @@ mod shown;
 mod store;
 
 pub(crate) use copy::piece;
-pub(crate) use shown::Eviction;
+pub(crate) use shown::{Eviction, Keep};
 pub use store::StoreError;
 
 use alloc::sync::Arc;
@@ -158,6 +158,10 @@ impl VmObject {
     /// How many pages the object has, present or not.
     pub fn pages(&self) -> u64 {
         self.pages
+    }
+
+    pub(crate) fn memory(&self) -> &'static Memory {
+        self.memory
     }
 
     /// The pager's name, or `zero`.

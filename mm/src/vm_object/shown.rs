@@ -21,6 +21,15 @@ pub(crate) enum Eviction {
     Kept,
 }
 
+/// Which clean pages are not given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keep {
+    /// Those that were used since the last look.
+    Used,
+    /// None: the caller knows best which page goes.
+    Nothing,
+}
+
 impl VmObject {
     /// Notes that a mapping shows pages from `first` on.
     pub(crate) fn note_mapping(
@@ -126,9 +135,9 @@ impl VmObject {
         }
     }
 
-    /// Begins to give a clean page back, unless it was used since the last look or is not what the frame's record
+    /// Begins to give a clean page back, unless it was used since the last look and is to be kept then, or is not what the frame's record
     /// said: the record was read without this object's lock.
-    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64) -> Eviction {
+    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64, keep: Keep) -> Eviction {
         let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
         if entry.state() != (PageState::Loaded { frame: listed_frame }) {
@@ -145,7 +154,7 @@ impl VmObject {
             inner.make_dirty(self.memory, index, listed_frame);
             return Eviction::Kept;
         }
-        if used {
+        if used && keep == Keep::Used {
             inner.pages.set(index, entry.with_referenced(false));
             return Eviction::Kept;
         }

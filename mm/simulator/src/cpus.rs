@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use executor::{Builder, JoinHandle, cpus, current_cpu, yield_now};
 use mm::PhysAddr;
 
-use super::Machine;
+use crate::Machine;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -43,11 +43,13 @@ impl Busy {
         receiver.recv().unwrap()
     }
 
+    /// Lets it read a word, or fault: `None`.
     pub fn reads(&self, root: PhysAddr, at: u64) -> Option<u64> {
         let machine = self.machine;
         self.does(move || machine.try_read(root, at))
     }
 
+    /// Lets it write a word. False where it faults.
     pub fn writes(&self, root: PhysAddr, at: u64, value: u64) -> bool {
         let machine = self.machine;
         self.does(move || machine.try_write(root, at, value)).is_some()

@@ -37,6 +37,7 @@ impl<T> Handle<T> {
         self.result.lock().unwrap().take()
     }
 
+    /// Whether there is a result that was not taken.
     pub fn is_done(&self) -> bool {
         self.result.lock().unwrap().is_some()
     }

@@ -1,0 +1,81 @@
+//! What CPUs remember of page tables.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mm::{Hardware, PhysAddr, VirtAddr};
+
+/// What the processor remembers of one page.
+#[derive(Clone, Copy)]
+pub(crate) struct Remembered {
+    pub(crate) frame: u64,
+    pub(crate) rights: u64,
+}
+
+/// The processor: it forgets a page when it is told to, or when it faults on it. All threads are the same one,
+/// unless the machine has several CPUs: then each CPU of the executor has its own memory.
+#[derive(Default)]
+pub struct Processor {
+    /// Whether each CPU has a memory of its own.
+    pub(crate) several: bool,
+    pub(crate) tlbs: Mutex<HashMap<u32, Tlb>>,
+    /// How many times a CPU was told to forget a page.
+    pub invalidations: AtomicU64,
+    /// The heap has no room for faults any more.
+    pub heap_is_short: AtomicBool,
+}
+
+/// What one CPU remembers.
+#[derive(Default)]
+pub(crate) struct Tlb {
+    pub(crate) pages: HashMap<(PhysAddr, u64), Remembered>,
+    /// The tables of level 1, by the 2 MiB that they are for, with the rights that the levels above give.
+    pub(crate) tables: HashMap<(PhysAddr, u64), Remembered>,
+    /// How many times all CPUs were waited for, when it last forgot everything between two polls.
+    pub(crate) shootdowns: u64,
+}
+
+impl Processor {
+    pub(crate) fn cpu(&self) -> u32 {
+        if self.several { executor::current_cpu() } else { 0 }
+    }
+
+    pub(crate) fn with_tlb<T>(&self, f: impl FnOnce(&mut Tlb) -> T) -> T {
+        f(self.tlbs.lock().unwrap().entry(self.cpu()).or_default())
+    }
+}
+
+impl Tlb {
+    pub(crate) fn forget(&mut self) {
+        self.pages.clear();
+        self.tables.clear();
+    }
+}
+
+impl Hardware for Processor {
+    fn invalidate(&self, root: PhysAddr, page: VirtAddr) {
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.with_tlb(|tlb| {
+            tlb.pages.remove(&(root, page.as_u64()));
+            tlb.tables.clear();
+        });
+    }
+
+    fn forget(&self) {
+        if self.several {
+            self.with_tlb(Tlb::forget);
+        }
+    }
+
+    fn forget_space(&self, root: PhysAddr) {
+        self.with_tlb(|tlb| {
+            tlb.pages.retain(|(of, _), _| *of != root);
+            tlb.tables.retain(|(of, _), _| *of != root);
+        });
+    }
+
+    fn heap_has_room(&self) -> bool {
+        !self.heap_is_short.load(Ordering::Relaxed)
+    }
+}
