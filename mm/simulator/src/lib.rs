@@ -8,6 +8,7 @@
 //! | `access` | loads and stores by programs and threads: a walk through the tables, a fault, and again |
 //! | `entries` | entries of page tables, looked at and changed behind `mm`'s back |
 //! | `cpus` | CPUs that are in the middle of a poll |
+//! | `script` | the machine below `vmscript`'s player |
 //! | `tasks` | tasks that are polled when the test says so |
 //!
 //! Everything is leaked: a machine lives as long as its test.
@@ -17,6 +18,7 @@ pub mod cpus;
 mod entries;
 mod machine;
 mod processor;
+pub mod script;
 pub mod tasks;
 
 use std::ops::Range;

@@ -1,0 +1,93 @@
+//! When which page was used and became dirty: what exact LRU needs, and what only the player knows. That a page is
+//! there, or dirty, is what `mm` says.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Whose page it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Owner {
+    /// A file, by its number.
+    File(usize),
+    /// Private memory, by the number of the mapping that shows it.
+    Private(u64),
+}
+
+/// A page.
+pub(crate) type Key = (Owner, u64);
+
+/// Times of one page that is in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Of its latest use.
+    pub(crate) used: u64,
+    /// Since when it is dirty.
+    pub(crate) dirtied: Option<u64>,
+    /// Of a private page: the frame that this is about.
+    pub(crate) frame: Option<u64>,
+}
+
+/// The times of all pages that are in memory.
+#[derive(Default)]
+pub(crate) struct Book {
+    pages: BTreeMap<Key, Times>,
+}
+
+impl Book {
+    /// A page was loaded: whatever was known of it is over.
+    pub(crate) fn loaded(&mut self, key: Key, now: u64) {
+        self.pages.insert(key, Times { used: now, dirtied: None, frame: None });
+    }
+
+    /// A page was read, or written. `frame` is that of a private page.
+    pub(crate) fn used(&mut self, key: Key, write: bool, frame: Option<u64>, now: u64) {
+        let fresh = Times { used: now, dirtied: None, frame };
+        let times = self.pages.entry(key).or_insert(fresh);
+        if times.frame != frame {
+            *times = fresh;
+        }
+        times.used = now;
+        if write || frame.is_some() {
+            times.dirtied.get_or_insert(now);
+        }
+    }
+
+    /// A fork sees with one mapping what it saw with another.
+    pub(crate) fn copy(&mut self, from: u64, to: u64) {
+        let range = (Owner::Private(from), 0)..=(Owner::Private(from), u64::MAX);
+        let copies: Vec<_> = self.pages.range(range).map(|(key, times)| (key.1, *times)).collect();
+        self.pages.extend(copies.into_iter().map(|(page, times)| ((Owner::Private(to), page), times)));
+    }
+
+    /// Looks at each page: `look` says whether it is there, and whether it is dirty.
+    pub(crate) fn refresh(&mut self, mut look: impl FnMut(Key, &Times) -> Option<bool>) {
+        self.pages.retain(|&key, times| match look(key, times) {
+            None => false,
+            Some(dirty) => {
+                times.dirtied = if dirty { times.dirtied.or(Some(times.used)) } else { None };
+                true
+            }
+        });
+    }
+
+    /// All pages, those used last first.
+    pub(crate) fn newest_first(&self) -> Vec<(Key, Times)> {
+        self.sorted(|times| Some(times.used))
+    }
+
+    /// The dirty ones, those dirtied last first.
+    pub(crate) fn dirtied_last_first(&self) -> Vec<(Key, Times)> {
+        self.sorted(|times| times.dirtied)
+    }
+
+    fn sorted(&self, by: impl Fn(&Times) -> Option<u64>) -> Vec<(Key, Times)> {
+        let mut pages: Vec<_> = self
+            .pages
+            .iter()
+            .filter(|(_, times)| by(times).is_some())
+            .map(|(&key, &times)| (key, times))
+            .collect();
+        pages.sort_by_key(|(key, times)| (core::cmp::Reverse(by(times)), *key));
+        pages
+    }
+}

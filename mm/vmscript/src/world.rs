@@ -1,0 +1,274 @@
+//! What a scenario has made so far: files, spaces, mappings, threads.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use executor::lock::SpinLock;
+use mm::{AddressSpace, Frame, Memory, OutOfMemory, PAGE_SIZE, PageIndex, PageState, VirtAddr, VmObject};
+
+use crate::answer::Answer;
+use crate::book::{Book, Key, Owner};
+use crate::command::MOST_PAGES;
+use crate::line::Wrong;
+use crate::machine::SPACE;
+use crate::pager::{Clock, FilePager};
+
+/// Pages of a mapping's place: the mapping, and at least as many that nothing is mapped at.
+const PLACE: u64 = 2 * MOST_PAGES;
+/// The first space.
+pub(crate) const MAIN: usize = 0;
+
+/// A file: blocks, and the object that caches them.
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) blocks: u64,
+    pub(crate) pager: Arc<FilePager>,
+    pub(crate) object: Arc<VmObject>,
+    pub(crate) closed: bool,
+}
+
+impl File {
+    pub(crate) fn state(&self, block: u64) -> PageState {
+        self.object.state(PageIndex::new(block))
+    }
+}
+
+/// What a mapping shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shows {
+    Anonymous,
+    File { file: usize, first: u64, private: bool },
+}
+
+/// A mapping of one space.
+#[derive(Clone)]
+pub(crate) struct Mapped {
+    /// No other mapping ever has it.
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) start: VirtAddr,
+    pub(crate) pages: u64,
+    pub(crate) shows: Shows,
+    /// Pages that somebody began to write: no others of private memory are its own.
+    pub(crate) written: BTreeSet<u64>,
+}
+
+impl Mapped {
+    /// The address of one of its pages, or of the first behind it.
+    pub(crate) fn at(&self, page: u64) -> VirtAddr {
+        word_at(self.start, page, 0)
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self.shows, Shows::Anonymous | Shows::File { private: true, .. })
+    }
+
+    /// The file's block that stands behind a page.
+    pub(crate) fn block(&self, page: u64) -> Option<(usize, u64)> {
+        match self.shows {
+            Shows::File { file, first, .. } if page < self.pages => Some((file, first + page)),
+            _ => None,
+        }
+    }
+}
+
+/// An address space.
+pub(crate) struct Space {
+    pub(crate) name: String,
+    pub(crate) space: Arc<AddressSpace>,
+    pub(crate) mappings: Vec<Mapped>,
+}
+
+/// An access under way.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// The mapping's number, if there is one.
+    pub(crate) mapping: Option<u64>,
+    pub(crate) page: u64,
+    pub(crate) write: bool,
+    /// The block of a file that it is about, or that it would copy.
+    pub(crate) block: Option<(usize, u64)>,
+}
+
+/// Where a thread leaves what it brings.
+pub(crate) type Slot<T> = Arc<SpinLock<Option<T>>>;
+
+/// What a thread does.
+pub(crate) enum Doing {
+    /// It was done at once.
+    Nothing,
+    Access(Target),
+    Other(Slot<Answer>),
+    Unmap {
+        space: usize,
+        mapping: u64,
+        slot: Slot<Answer>,
+    },
+    Fork {
+        from: usize,
+        to: String,
+        slot: Slot<Result<Arc<AddressSpace>, OutOfMemory>>,
+    },
+}
+
+/// A thread that a command was given to.
+pub(crate) struct Running<T> {
+    /// The name that `go` gave it.
+    pub(crate) id: Option<String>,
+    /// Until it has ended.
+    pub(crate) thread: Option<T>,
+    pub(crate) doing: Doing,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// Everything.
+pub(crate) struct World<T> {
+    pub(crate) memory: &'static Memory,
+    pub(crate) clock: Clock,
+    pub(crate) files: Vec<File>,
+    pub(crate) spaces: Vec<Space>,
+    /// In the order in which they were started.
+    pub(crate) threads: Vec<Running<T>>,
+    pub(crate) book: Book,
+    /// Blocks that were reclaimed in this command: none is twice, so each command ends.
+    pub(crate) reclaimed: BTreeSet<(usize, u64)>,
+    /// The places of mappings, which keep theirs.
+    places: BTreeMap<String, u64>,
+    mappings: u64,
+    /// Frames that the machine has and the scenario has not.
+    _surplus: Vec<Frame>,
+}
+
+impl<T> World<T> {
+    /// A world with so many frames and one space.
+    pub(crate) fn new(memory: &'static Memory, frames: usize, main: Arc<AddressSpace>) -> Self {
+        let mut surplus = Vec::new();
+        while memory.frames().stats().free > frames {
+            surplus.extend(memory.frames().try_alloc());
+        }
+        let main = Space { name: "main".into(), space: main, mappings: Vec::new() };
+        Self {
+            memory,
+            clock: Clock::default(),
+            files: Vec::new(),
+            spaces: Vec::from([main]),
+            threads: Vec::new(),
+            book: Book::default(),
+            reclaimed: BTreeSet::new(),
+            places: BTreeMap::new(),
+            mappings: 0,
+            _surplus: surplus,
+        }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> Result<usize, Wrong> {
+        self.files.iter().position(|file| file.name == name).ok_or(Wrong)
+    }
+
+    pub(crate) fn space(&self, name: &str) -> Result<usize, Wrong> {
+        self.spaces.iter().position(|space| space.name == name).ok_or(Wrong)
+    }
+
+    pub(crate) fn thread(&self, id: &str) -> Result<usize, Wrong> {
+        self.threads.iter().position(|thread| thread.id.as_deref() == Some(id)).ok_or(Wrong)
+    }
+
+    /// A number for a new mapping.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.mappings += 1;
+        self.mappings
+    }
+
+    /// The place of a mapping that has one.
+    pub(crate) fn place(&self, mapping: &str) -> Result<VirtAddr, Wrong> {
+        self.places.get(mapping).map(|&place| address(place, 0)).ok_or(Wrong)
+    }
+
+    /// The place of a mapping, which has one from now on. `None` when there are too many.
+    pub(crate) fn make_place(&mut self, mapping: &str) -> Option<VirtAddr> {
+        if !self.places.contains_key(mapping) {
+            let place = self.places.len() as u64;
+            if address(place, PLACE).as_u64() >= SPACE.end.as_u64() {
+                return None;
+            }
+            self.places.insert(mapping.into(), place);
+        }
+        self.place(mapping).ok()
+    }
+
+    /// The mapping of a name in a space.
+    pub(crate) fn mapping(&self, space: usize, name: &str) -> Option<&Mapped> {
+        self.spaces[space].mappings.iter().find(|mapping| mapping.name == name)
+    }
+
+    /// The mapping with a number, and its space.
+    fn by_number(&self, number: u64) -> Option<(&Space, &Mapped)> {
+        self.spaces.iter().find_map(|space| {
+            space.mappings.iter().find(|mapping| mapping.number == number).map(|mapping| (space, mapping))
+        })
+    }
+
+    /// The frame of a page that a private mapping has for itself, or shares with a fork only.
+    pub(crate) fn private_frame(&self, mapping: u64, page: u64) -> Option<u64> {
+        let (space, mapping) = self.by_number(mapping)?;
+        space.space.private_frame(mapping.at(page))
+    }
+
+    /// Notes an access that was made.
+    pub(crate) fn note_access(&mut self, target: Target) {
+        let now = self.clock.tick();
+        let own = target.mapping.and_then(|number| {
+            let (_, mapping) = self.by_number(number)?;
+            let frame = if mapping.is_private() { self.private_frame(number, target.page) } else { None };
+            frame.map(|frame| (number, frame))
+        });
+        match (own, target.block) {
+            (Some((number, frame)), _) => {
+                self.book.used((Owner::Private(number), target.page), target.write, Some(frame), now);
+            }
+            (None, Some((file, block))) if self.files[file].state(block).frame().is_some() => {
+                self.book.used((Owner::File(file), block), target.write, None, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves out of the book what is not in memory any more.
+    pub(crate) fn refresh_book(&mut self) {
+        let mut book = core::mem::take(&mut self.book);
+        book.refresh(|(owner, page), times| match owner {
+            Owner::File(file) => match self.files[file].state(page) {
+                PageState::Loaded { .. } => Some(false),
+                PageState::Dirty { .. } | PageState::WritingBack { .. } => Some(true),
+                _ => None,
+            },
+            Owner::Private(mapping) => {
+                self.private_frame(mapping, page).filter(|&frame| Some(frame) == times.frame).map(|_| true)
+            }
+        });
+        self.book = book;
+    }
+
+    /// Clean pages, those used longest ago first.
+    pub(crate) fn clean_oldest_first(&self) -> Vec<(usize, u64)> {
+        let clean = |key: Key| match key {
+            (Owner::File(file), block) => {
+                matches!(self.files[file].state(block), PageState::Loaded { .. }).then_some((file, block))
+            }
+            (Owner::Private(_), _) => None,
+        };
+        self.book.newest_first().into_iter().rev().filter_map(|(key, _)| clean(key)).collect()
+    }
+}
+
+/// The address of a page in a place.
+fn address(place: u64, page: u64) -> VirtAddr {
+    VirtAddr::truncated(((place + 1) * PLACE + page) * PAGE_SIZE as u64)
+}
+
+/// The address of a word of a mapping's page. Pages behind the place stand for its last page, where nothing is mapped.
+pub(crate) fn word_at(start: VirtAddr, page: u64, word: u64) -> VirtAddr {
+    VirtAddr::truncated(start.as_u64() + page.min(PLACE - 1) * PAGE_SIZE as u64 + word * 8)
+}
