@@ -38,6 +38,7 @@ pub mod serial;
 mod syscall;
 pub mod thread;
 pub mod trace;
+pub mod vmscript;
 pub mod window;
 
 pub use power::exit;

@@ -37,6 +37,8 @@ pub struct Options {
     pub cmdline: String,
     /// The one command to execute.
     pub exec: Option<String>,
+    /// The scenario to play; see [`crate::vmscript`].
+    pub vmscript: Option<Vec<u8>>,
     /// Whether to give the tour.
     pub tour: bool,
     /// Whether the console follows.
@@ -56,13 +58,21 @@ impl Options {
             String::from_utf8(file).ok()
         };
         let disks = text("disks").unwrap_or_default();
+        let cmdline = text("cmdline").unwrap_or_default();
+        let (exec, tour, console) = (text("exec"), text("tour").is_some(), text("console").is_some());
         Self {
-            cmdline: text("cmdline").unwrap_or_default(),
-            exec: text("exec"),
-            tour: text("tour").is_some(),
-            console: text("console").is_some(),
+            vmscript: device.read_file("opt/faultline/vmscript"),
+            cmdline,
+            exec,
+            tour,
+            console,
             disks: disks.lines().filter_map(parse_disk).collect(),
         }
+    }
+
+    /// Whether the run is for one thing, whose output the runner gives on as its own.
+    pub fn has_one_task(&self) -> bool {
+        self.exec.is_some() || self.vmscript.is_some()
     }
 
     /// The value of `name=value` on the command line.

@@ -12,14 +12,14 @@
 
 #![allow(unsafe_code, reason = "takes over physical memory from the boot loader")]
 
-use alloc::sync::Arc;
+use alloc::{boxed::Box, sync::Arc};
 use core::ops::Range;
 
 use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{
-    AddressSpace, Hardware, MapError, Memory, MemoryType, OutOfMemory, PageSize, PageTable, PhysAddr,
-    PhysWindow, Protection, VirtAddr,
+    AddressSpace, FramePool, Hardware, MapError, Memory, MemoryType, OutOfMemory, PageSize, PageTable,
+    PhysAddr, PhysWindow, Protection, VirtAddr,
 };
 
 use crate::{
@@ -168,6 +168,23 @@ pub async fn fork(space: &AddressSpace) -> Result<Arc<AddressSpace>, OutOfMemory
     heap::has_room()?;
     let table = PageTable::new_user(memory(), kernel_space().root()).map_err(|_| OutOfMemory)?;
     space.fork(table).await
+}
+
+/// Memory apart from the machine's, taken out of it for good: at least so many frames for pages, and so many for tables.
+/// Nobody reclaims in it. `None` when there is not so much in one piece. For tasks: it is built on the caller's stack.
+pub(crate) fn apart(pages: usize, tables: usize) -> Option<&'static Memory> {
+    heap::has_room().ok()?;
+    let frames = memory().frames();
+    let take = |usable| frames.try_alloc_contiguous(FramePool::room_for(usable), 1);
+    let regions = [take(pages)?, take(tables)?].map(|run| {
+        let bytes = run.frames() as u64 * mm::PAGE_SIZE as u64;
+        let start = run.into_address().as_u64();
+        start..start + bytes
+    });
+    let [pages, tables] = regions;
+    // SAFETY: as in `init`; these frames are nobody else's from here on.
+    let window = unsafe { PhysWindow::new(PHYSICAL_MEMORY as *mut u8) };
+    Some(Box::leak(Box::new(Memory::with_table_frames(window, pages, tables, &Machine))))
 }
 
 /// The root of the kernel's own page tables, without a lower half.

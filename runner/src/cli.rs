@@ -15,7 +15,7 @@ const ENVIRONMENT: &str = "Environment:
 
 /// Builds the Faultline kernel and runs it in QEMU.
 ///
-/// Without --exec the kernel gives a tour of what it does; the console follows where standard input is a
+/// Without --exec and --vmscript the kernel gives a tour of what it does; the console follows where standard input is a
 /// terminal. The exit status is the kernel's own, or 101 after a kernel panic, 102 after a triple fault or an
 /// unexpected reset, 103 after the time limit, 104 when the run could not be set up.
 #[derive(Debug, Parser)]
@@ -54,6 +54,10 @@ pub struct Cli {
     /// Run one console command and power off with its status; standard output carries its output only
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["console", "no_tour"])]
     pub exec: Option<String>,
+    /// Play a scenario of the VM core and power off, with status 1 if a line was wrong; standard output carries its answers
+    /// only
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "console", "no_tour"])]
+    pub vmscript: Option<PathBuf>,
     /// Offer the console though standard input is no terminal
     #[arg(long)]
     pub console: bool,
@@ -100,6 +104,11 @@ pub enum Task {
 }
 
 impl Cli {
+    /// Whether the run is for one thing, whose output is ours.
+    pub fn has_one_task(&self) -> bool {
+        self.exec.is_some() || self.vmscript.is_some()
+    }
+
     /// Reads a command line, the program's name first. Ends the process after a usage error or `--help`.
     ///
     /// # Errors
@@ -246,6 +255,9 @@ mod tests {
             "--disk a --disk-fail 1,0",
             "--disk a --disk-fail 18446744073709551615,9",
             "--exec help --console",
+            "--vmscript",
+            "--vmscript a --exec help",
+            "--vmscript a --console",
             "doctor --uefi",
             "--uefi doctor",
             "surprise",

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::disk::Disk;
 use crate::image::BootImage;
 
+/// Bytes of the largest file that the kernel reads by fw_cfg.
+pub const MAX_VMSCRIPT: usize = 1 << 20;
 /// The disks' places on the PCI bus end at 0x1f.
 pub const MAX_DISKS: usize = 16;
 const FIRST_DISK_SLOT: usize = 0x10;
@@ -48,6 +50,8 @@ pub struct MachineConfig {
     pub cmdline: String,
     /// The one command that the kernel is to run.
     pub exec: Option<String>,
+    /// The scenario that the kernel is to play; at most [`MAX_VMSCRIPT`] bytes.
+    pub vmscript: Option<Vec<u8>>,
     /// Give the tour first.
     pub tour: bool,
     /// Offer the console (after the tour, if there is one).
@@ -71,6 +75,7 @@ impl MachineConfig {
             qmp: false,
             cmdline: String::new(),
             exec: None,
+            vmscript: None,
             tour: false,
             console: false,
             extra: Vec::new(),
@@ -78,14 +83,19 @@ impl MachineConfig {
     }
 
     /// The files that the kernel reads by fw_cfg: names without `opt/faultline/`, and contents.
-    pub fn kernel_files(&self) -> Vec<(&'static str, String)> {
-        let mut files = vec![("cmdline", self.cmdline.clone())];
-        files.extend(self.exec.clone().map(|command| ("exec", command)));
+    pub fn kernel_files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let mut files = vec![("cmdline", self.cmdline.clone().into_bytes())];
+        files.extend(self.exec.clone().map(|command| ("exec", command.into_bytes())));
+        files.extend(self.vmscript.clone().map(|script| ("vmscript", script)));
         files.extend(self.tour.then(|| ("tour", "1".into())));
         files.extend(self.console.then(|| ("console", "1".into())));
         files.push((
             "disks",
-            self.disks.iter().map(|disk| format!("{} {}\n", disk.name, disk.bytes)).collect(),
+            self.disks
+                .iter()
+                .map(|disk| format!("{} {}\n", disk.name, disk.bytes))
+                .collect::<String>()
+                .into(),
         ));
         files
     }
@@ -348,6 +358,8 @@ mod tests {
         let files = config.kernel_files();
         assert!(files.contains(&("tour", "1".into())) && files.contains(&("console", "1".into())));
         assert!(!files.iter().any(|(name, _)| *name == "exec"));
+        config.vmscript = Some(b"ram 1 # \xff".into());
+        assert!(config.kernel_files().contains(&("vmscript", b"ram 1 # \xff".into())));
         config.exec = Some("hash --threads 8".into());
         assert!(config.kernel_files().contains(&("exec", "hash --threads 8".into())));
     }

@@ -1,5 +1,7 @@
 //! From the options of the command line to the machine's outcome.
+use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::host::{self, Kvm};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
-use crate::qemu::{MAX_DISKS, MachineConfig};
+use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig};
 use crate::terminal::{RawTerminal, forward_input};
 use crate::workspace::{Profile, Workspace};
 
@@ -30,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         bail!("{} disks are too many: the machine has room for {}", cli.disks.len(), MAX_DISKS - 1);
     }
     let disks = disk::check_all(&cli.disks)?;
+    let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
 
     let workspace = Workspace::find()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
@@ -40,7 +43,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let tool = tool.finish()?;
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
-    let console = cli.console || (cli.exec.is_none() && io::stdin().is_terminal());
+    let console = cli.console || (!cli.has_one_task() && io::stdin().is_terminal());
     let config = MachineConfig {
         ovmf,
         memory_mib: cli.memory,
@@ -51,7 +54,8 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         icount: cli.icount,
         cmdline: cli.cmdline.clone(),
         exec: cli.exec.clone(),
-        tour: cli.exec.is_none() && !cli.no_tour,
+        vmscript,
+        tour: !cli.has_one_task() && !cli.no_tour,
         console,
         extra: cli.qemu_args.clone(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
@@ -59,9 +63,18 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     boot(&config, cli.timeout.map(Duration::from_secs))
 }
 
+/// A scenario that the kernel can take over.
+fn scenario(path: &Path) -> Result<Vec<u8>> {
+    let script = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if script.len() > MAX_VMSCRIPT {
+        bail!("{} is too long: a scenario has at most {MAX_VMSCRIPT} bytes", path.display());
+    }
+    Ok(script)
+}
+
 /// The user's disks, or the one for the tour; and the user programs.
 fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<Vec<Disk>> {
-    if disks.is_empty() && cli.exec.is_none() {
+    if disks.is_empty() && !cli.has_one_task() {
         disks.push(disk::demo_disk(workspace)?);
     }
     // User programs are optimised in any case: it is the kernel that --debug is about.
@@ -71,13 +84,14 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
 }
 
 fn boot(config: &MachineConfig, limit: Option<Duration>) -> Result<Outcome> {
-    let sinks = match config.exec {
-        Some(_) => Sinks {
+    let has_one_task = config.exec.is_some() || config.vmscript.is_some();
+    let sinks = match has_one_task {
+        true => Sinks {
             console: Box::new(io::stderr()),
             exec: Box::new(io::stdout()),
             messages: Box::new(io::stderr()),
         },
-        None => Sinks {
+        false => Sinks {
             console: Box::new(io::stdout()),
             exec: Box::new(io::sink()),
             messages: Box::new(io::stderr()),

@@ -19,6 +19,7 @@ pub(crate) mod stacks;
 mod stubs;
 pub(crate) mod trampoline;
 pub mod trap;
+pub(crate) mod word;
 
 /// First of all at boot: what a lock, a trap and a report need.
 pub(crate) fn init() {

@@ -36,6 +36,10 @@ pub async fn main() {
         ticker::start();
     }
     drivers::power::control("ready");
+    if let Some(script) = &options.vmscript {
+        let status = crate::vmscript::run(script).await;
+        power::exit_when_written(status).await;
+    }
     if let Some(line) = &options.exec {
         let status = execute(line).await;
         power::exit_when_written(status).await;

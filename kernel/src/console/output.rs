@@ -10,7 +10,7 @@ use crate::{machine, serial};
 /// Lines of a table that are written before others get a turn.
 const BATCH: usize = 16;
 
-/// What commands and programs print to: the console, or the runner's standard output under `--exec`.
+/// What commands and programs print to: the console, or the runner's standard output under `--exec` and `--vmscript`.
 #[derive(Clone, Copy)]
 pub struct Output {
     port: &'static Serial,
@@ -20,9 +20,10 @@ pub struct Output {
 
 /// The output of this run.
 pub fn output() -> Output {
-    match machine::options().exec {
-        Some(_) => Output { port: &serial::OUTPUT, is_terminal: false },
-        None => Output { port: &serial::CONSOLE, is_terminal: true },
+    if machine::options().has_one_task() {
+        Output { port: &serial::OUTPUT, is_terminal: false }
+    } else {
+        Output { port: &serial::CONSOLE, is_terminal: true }
     }
 }
 

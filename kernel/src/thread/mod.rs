@@ -42,7 +42,7 @@ use mm::{AddressSpace, Denial};
 pub use block_on::{Killed, block_on, killed, try_block_on};
 pub use exit::{EndReason, Raised};
 pub(crate) use run::serve_fault_at_once;
-pub use spawn::{SpawnError, ThreadHandle, spawn, spawn_in, spawn_user};
+pub use spawn::{SpawnError, ThreadHandle, spawn, spawn_here, spawn_user};
 
 use crate::arch::{context::Context, fpu::FpuState};
 
@@ -73,7 +73,7 @@ pub struct Thread {
     context: UnsafeCell<Context>,
     /// Touched by `enter` only.
     fpu: UnsafeCell<Option<Box<FpuState>>>,
-    /// The lower half, for threads of ring 3.
+    /// The lower half, for threads of ring 3 and for those of the kernel that were given one.
     space: Option<Arc<AddressSpace>>,
     /// What a kernel thread runs. It stays here, so that what it captured is given back also when the
     /// thread is ended in the middle. Reached without a lock, which would make three pages of every stack
@@ -153,7 +153,7 @@ impl Thread {
         }
     }
 
-    /// The address space of its lower half; most kernel threads have none.
+    /// The address space of its lower half; few kernel threads have one.
     pub fn space(&self) -> Option<&Arc<AddressSpace>> {
         self.space.as_ref()
     }

@@ -85,24 +85,29 @@ impl Future for ThreadHandle {
 /// # Errors
 /// When there is no stack or no memory for it.
 pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result<ThreadHandle, SpawnError> {
-    spawn_kernel(name, None, entry)
+    spawn_kernel(name, None, Builder::new(), entry)
 }
 
-/// The same, in a space whose lower half the thread sees; what it touches there is to be mapped for the kernel.
+/// Starts a kernel thread that stays on the CPU of the caller, in the space of its lower half, if it is given one; else as
+/// [`spawn`]. What the space maps without the right of ring 3 it may read and write, and parks as in the window.
+///
+/// A thread with a space is ended by a kill wherever it stands outside of spin locks, so it owns nothing but what `entry`
+/// captured.
 ///
 /// # Errors
 /// When there is no stack or no memory for it.
-pub fn spawn_in(
+pub fn spawn_here(
     name: &'static str,
-    space: Arc<AddressSpace>,
+    space: Option<Arc<AddressSpace>>,
     entry: impl FnMut() + Send + 'static,
 ) -> Result<ThreadHandle, SpawnError> {
-    spawn_kernel(name, Some(space), entry)
+    spawn_kernel(name, space, Builder::new().cpu(executor::current_cpu()), entry)
 }
 
 fn spawn_kernel(
     name: &'static str,
     space: Option<Arc<AddressSpace>>,
+    builder: Builder,
     entry: impl FnMut() + Send + 'static,
 ) -> Result<ThreadHandle, SpawnError> {
     heap::has_room().map_err(|OutOfMemory| SpawnError::NoMemory)?;
@@ -116,7 +121,7 @@ fn spawn_kernel(
         ss: KERNEL_DATA,
         ..Context::default()
     };
-    start(name, context, space, Some(Box::new(entry)), Some(stack))
+    start(name, context, space, builder, Some(Box::new(entry)), Some(stack))
 }
 
 /// Starts a thread of ring 3 in `space`, at `rip` with stack pointer `rsp`; both are addresses of the lower
@@ -138,13 +143,14 @@ pub fn spawn_user(
         ss: USER_DATA,
         ..Context::default()
     };
-    start(name, context, Some(space), None, None)
+    start(name, context, Some(space), Builder::new(), None, None)
 }
 
 fn start(
     name: &'static str,
     context: Context,
     space: Option<Arc<AddressSpace>>,
+    builder: Builder,
     entry: Option<Entry>,
     stack: Option<Stack>,
 ) -> Result<ThreadHandle, SpawnError> {
@@ -163,7 +169,7 @@ fn start(
         counters: Counters::default(),
     });
     THREADS.lock().insert(thread.id(), Arc::downgrade(&thread));
-    let end = Builder::new().name(name).class(Class::Thread).try_spawn(run(thread.clone(), stack));
+    let end = builder.name(name).class(Class::Thread).try_spawn(run(thread.clone(), stack));
     match end {
         Ok(end) => Ok(ThreadHandle { thread, end }),
         Err(_) => {

@@ -4,7 +4,9 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use mm::{AddressSpace, Memory, OutOfMemory, PAGE_SIZE, PageTable, PhysAddr, PhysWindow, TestPager};
+use mm::{
+    AddressSpace, FramePool, Memory, OutOfMemory, PAGE_SIZE, PageTable, PhysAddr, PhysWindow, TestPager,
+};
 
 use crate::{KERNEL_RANGE, PAGE, Processor, USER_RANGE, address, content};
 
@@ -43,9 +45,8 @@ impl Machine {
 
     /// A machine with at least so many frames for pages, and so many for tables in a pool of their own.
     pub fn with_table_frames(frames: usize, tables: usize) -> &'static Self {
-        // The frame records are somewhat larger than this; then there are frames to spare.
-        let pages = frames + 2 + frames / 128;
-        let all = 2 + pages + UPPER_HALF + tables + 2 + tables / 128;
+        let pages = FramePool::room_for(frames);
+        let all = 2 + pages + FramePool::room_for(UPPER_HALF + tables);
         let (first, end) = (2 * PAGE, all as u64 * PAGE);
         let middle = first + pages as u64 * PAGE;
         Self::over(all, 0, Processor::default(), |window, processor| {

@@ -87,8 +87,7 @@ impl FramePool {
         let base = merged(regions).map(|frames| frames.start).min().expect("there is usable memory");
         let end = merged(regions).map(|frames| frames.end).max().unwrap_or(base);
         let count = (end - base) as usize;
-        let pages = |bytes: usize| bytes.div_ceil(PAGE_SIZE) as u64;
-        let (of_records, of_checks) = (pages(count * size_of::<Record>()), pages(count * checks::BYTES));
+        let (of_records, of_checks) = Self::records(count);
         let needed = of_records + of_checks;
         let home = merged(regions)
             .filter(|frames| frames.end - frames.start >= needed)
@@ -127,6 +126,23 @@ impl FramePool {
         };
         pool.decide(&pool.lists.lock());
         pool
+    }
+
+    /// How many frames a region must have, so that a pool over it alone has at least `frames` to hand out.
+    pub const fn room_for(frames: usize) -> usize {
+        // The records are there also for none.
+        let frames = if frames == 0 { 1 } else { frames };
+        let (of_records, of_checks) = Self::records(frames);
+        // The records of these have records, too.
+        let (more_records, more_checks) = Self::records((of_records + of_checks) as usize);
+        frames + (of_records + of_checks + more_records + more_checks) as usize
+    }
+
+    /// The frames that are taken for the records of `count` frames, and for what debug builds keep beside them.
+    const fn records(count: usize) -> (u64, u64) {
+        let of_records = (count * size_of::<Record>()).div_ceil(PAGE_SIZE);
+        let of_checks = (count * checks::BYTES).div_ceil(PAGE_SIZE);
+        (of_records as u64, of_checks as u64)
     }
 
     /// A free frame with whatever bytes were in it, or `None` at once.

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use executor::lock::SpinLock;
-use mm::{MapError, OutOfMemory, PageIndex, Placement, Protection};
+use mm::{MapError, OutOfMemory, PageIndex, Placement};
 
 use crate::answer::Answer;
 use crate::command::{Command, Source};
@@ -15,8 +15,6 @@ use crate::line::Wrong;
 use crate::machine::{Job, Machine};
 use crate::player::Player;
 use crate::world::{Doing, Mapped, Shows, Slot, Space, Target, word_at};
-
-const RW: Protection = Protection::READ_WRITE.for_user();
 
 /// What a command came to at once.
 pub(crate) enum Begun<T> {
@@ -49,6 +47,7 @@ impl<M: Machine> Player<M> {
     }
 
     fn map(&mut self, space: usize, name: &str, source: Source<'_>, pages: u64) -> Result<Answer, Wrong> {
+        let allowed = self.machine.protection();
         let world = self.world.as_mut().ok_or(Wrong)?;
         if world.mapping(space, name).is_some() {
             return Err(Wrong);
@@ -70,13 +69,13 @@ impl<M: Machine> Player<M> {
         let Some(start) = world.make_place(name) else { return Ok(Answer::Error("places")) };
         let (at, space_of) = (Placement::Fixed(start), world.spaces[space].space.clone());
         let mapped = match shows {
-            Shows::Anonymous => space_of.map_anonymous(pages, RW, at),
+            Shows::Anonymous => space_of.map_anonymous(pages, allowed, at),
             Shows::File { file, first, private } => {
                 let (object, first) = (&world.files[file].object, PageIndex::new(first));
                 if private {
-                    space_of.map_private(object, first, pages, RW, at)
+                    space_of.map_private(object, first, pages, allowed, at)
                 } else {
-                    space_of.map(object, first, pages, RW, at)
+                    space_of.map(object, first, pages, allowed, at)
                 }
             }
         };

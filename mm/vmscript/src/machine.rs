@@ -7,10 +7,10 @@ use core::ops::Range;
 use core::pin::Pin;
 
 use executor::WaitReason;
-use mm::{AddressSpace, Denial, Memory, OutOfMemory, PageTable, VirtAddr};
+use mm::{AddressSpace, Denial, Memory, OutOfMemory, PageTable, Protection, VirtAddr};
 
 /// Frames for page tables, beside those that a scenario has for its pages.
-pub const TABLE_FRAMES: usize = 2048;
+pub const TABLE_FRAMES: usize = 1024;
 
 /// The range of every space of a scenario: the lower half but for its ends.
 pub const SPACE: Range<VirtAddr> = VirtAddr::truncated(0x1_0000)..VirtAddr::truncated(0x7fff_ffff_f000);
@@ -52,6 +52,11 @@ pub trait Machine {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for the root.
     fn empty_table(&mut self) -> Result<PageTable, OutOfMemory>;
+
+    /// What mappings allow, so that the machine's threads may read and write.
+    fn protection(&self) -> Protection {
+        Protection::READ_WRITE.for_user()
+    }
 
     /// Starts a thread. An access is made in the space of the job, and as often as it faults.
     ///

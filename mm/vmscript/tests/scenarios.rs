@@ -31,7 +31,11 @@ fn scenarios_have_the_answers_beside_them() {
         .collect();
     scripts.sort();
     assert!(scripts.len() >= 14, "scenarios are missing");
+    let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kernels/src/vmscript.rs");
+    let kernel = fs::read_to_string(kernel).expect("there is a test of the kernel");
     for path in scripts {
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+        assert!(kernel.contains(&format!("    \"{name}\",\n")), "{name} is not played in the kernel");
         let read =
             |path: &Path| fs::read_to_string(path).unwrap_or_else(|_| panic!("{} is there", path.display()));
         check(&path.display().to_string(), &read(&path), &read(&path.with_extension("out")));

@@ -32,6 +32,7 @@ mod storms;
 mod tasks;
 mod unmap;
 mod usage;
+mod vmscript;
 mod waits;
 mod wild;
 
@@ -93,6 +94,7 @@ const TESTS: &[Test] = tests![
     forks::one_page_fork_storm,
     forks::protect_storm,
     reclaim::readers_outgrow_memory,
+    vmscript::scenarios_are_played_as_on_the_host,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,
     cpus::sleeping_cpu_is_woken,

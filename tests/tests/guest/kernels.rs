@@ -52,6 +52,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
+        case("scenarios_are_played_as_on_the_host"),
+        case("scenarios_are_played_as_on_the_host_on_4_cpus").on(cpus::<4>),
         case("all_cpus_are_up"),
         case("all_cpus_are_up_on_2_cpus").on(cpus::<2>),
         case("all_cpus_are_up_on_4_cpus").on(cpus::<4>),

@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("runner_ends_with_103_after_the_time_limit", time_limit),
         ("runner_keeps_standard_output_for_the_command", channels),
         ("runner_keeps_standard_output_for_the_command_with_uefi", channels_uefi),
+        ("runner_plays_a_scenario_and_prints_its_answers_only", vmscript),
         ("runner_gives_the_tour_without_a_terminal", tour),
         ("runner_refuses_a_disk_in_use", locked_disk),
         ("runner_is_outlived_by_no_machine", orphan),
@@ -74,6 +75,31 @@ fn only_help(output: &Output) -> Result<()> {
 
 fn channels(built: &Built) -> Result<()> {
     only_help(&run(built, &["--exec", "help"])?)
+}
+
+fn vmscript(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.vms");
+    let path = file.to_str().context("a path of text")?;
+    for (script, answers, status) in [
+        (
+            &b"ram 1 # \xff\nfile A 9\r\nmap M A 0 9\nread M 8\nread M 9"[..],
+            "ok\nok\nok\nvalue 8\nfault mapping\n",
+            0,
+        ),
+        (b"ram 1\nram \xff\n", "ok\nerror syntax\n", 1),
+    ] {
+        std::fs::write(&file, script)?;
+        let output = run(built, &["--vmscript", path])?;
+        ends_with(&output, status)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(text == answers, "not what the host answers:\n{text}");
+    }
+    let output = run(built, &["--vmscript", "/there/is/none"])?;
+    ends_with(&output, 104)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(errors.contains("cannot read /there/is/none"), "{errors}");
+    Ok(())
 }
 
 fn channels_uefi(built: &Built) -> Result<()> {

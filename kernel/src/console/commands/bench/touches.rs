@@ -34,7 +34,7 @@ pub(super) async fn touch(space: &Arc<AddressSpace>, touches: Touches) -> Result
         touch_all(touches, &mut ticks);
         let _unwanted = sender.send(ticks);
     };
-    let thread = thread::spawn_in("bench", space.clone(), entry)
+    let thread = thread::spawn_here("bench", Some(space.clone()), entry)
         .map_err(|why| CommandError::Failed(why.to_string()))?;
     let end = thread.await;
     receiver.await.map_err(|_| CommandError::Failed(alloc::format!("the thread was {end}")))
