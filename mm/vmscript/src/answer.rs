@@ -31,6 +31,7 @@ impl Answer {
             Denial::Io { error, .. } => name(error),
             Denial::Corrupted { .. } => "corrupted",
             Denial::OutOfMemory => "memory",
+            Denial::Deadlock => "deadlock",
         })
     }
 
@@ -44,6 +45,7 @@ fn name(error: PageError) -> &'static str {
     match error {
         PageError::OutOfMemory => "memory",
         PageError::Corrupted => "corrupted",
+        PageError::Deadlock => "deadlock",
         _ => "io",
     }
 }
