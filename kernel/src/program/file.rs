@@ -1,17 +1,16 @@
-//! A program's file as objects: its own pages, shared by all who run it, and copies of them for those who
-//! write.
+//! A program's file as an object: its pages are shared by all who run it, and copied for those who write.
 //!
 //! ```text
 //! text, constants:  fault ─► file object ─► block pager ─► disk
-//! data:             fault ─► copy, one object a run ─► [ copying task ] ─► file object ─► ...
-//! bss, stack:       fault ─► zero object
+//! data:             fault ─► private memory, one a run ─► file object ─► ...
+//! bss, stack:       fault ─► private memory
 //! ```
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use drivers::block::SECTOR_BYTES;
-use executor::{Builder, sync::Mutex};
-use mm::{OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, VmObject};
+use executor::sync::Mutex;
+use mm::{OutOfMemory, PAGE_SIZE, VmObject};
 
 use super::archive::Found;
 use crate::{block_pager::BlockPager, heap, machine::Disk, memory};
@@ -54,61 +53,8 @@ impl File {
         &self.name
     }
 
-    /// The file's pages. Whoever maps them does so read-only.
+    /// The file's pages. Whoever maps them does so read-only, or in private.
     pub(super) fn object(&self) -> &Arc<VmObject> {
         &self.object
     }
-
-    /// A new object whose pages are copies of the file's from `offset` on, as far as `bytes` reach; the last
-    /// page is filled up with zeros. Nothing that is written to it reaches the file.
-    ///
-    /// # Errors
-    /// When there is no memory to note it.
-    pub(super) fn copy(&self, offset: u64, bytes: u64) -> Result<Arc<VmObject>, OutOfMemory> {
-        heap::has_room()?;
-        let pager = Arc::new(CopyPager { source: self.object.clone(), offset, bytes });
-        VmObject::try_new(memory::memory(), pager, bytes.div_ceil(PAGE_SIZE as u64))
-    }
-}
-
-/// Fills pages with what another object holds. What becomes dirty is never given back, and what stays clean
-/// can be copied again, so the copies are private.
-struct CopyPager {
-    source: Arc<VmObject>,
-    /// Where in the source the first byte stands.
-    offset: u64,
-    /// How many bytes there are; zeros follow.
-    bytes: u64,
-}
-
-impl Pager for CopyPager {
-    fn name(&self) -> &str {
-        self.source.name()
-    }
-
-    fn load(&self, request: PageRequest) {
-        let start = request.index().byte_offset();
-        let bytes = self.bytes.saturating_sub(start).min(PAGE_SIZE as u64) as usize;
-        let task = copy_page(request, self.source.clone(), self.offset + start, bytes);
-        // A request whose task cannot begin is dropped with it, and so fails.
-        drop(Builder::new().name("copy-page").try_spawn(task));
-    }
-}
-
-/// Serves one request.
-///
-/// # Cancellation
-/// The request fails.
-async fn copy_page(mut request: PageRequest, source: Arc<VmObject>, offset: u64, bytes: usize) {
-    let Ok(mut frame) = memory::memory().frames().alloc().await else {
-        return request.complete(Err(PageError::OutOfMemory));
-    };
-    let (copied, zeros) = frame.as_bytes_mut().split_at_mut(bytes);
-    zeros.fill(0);
-    // The frame is attached when it is full: until then it may have to be given back for want of another.
-    if let Err(error) = source.read(offset, copied).await {
-        return request.complete(Err(error));
-    }
-    request.attach(frame);
-    request.complete(Ok(()));
 }

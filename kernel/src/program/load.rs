@@ -2,13 +2,13 @@
 
 use core::ops::Range;
 
-use mm::{AddressSpace, MapError, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr, VmObject};
+use mm::{AddressSpace, MapError, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr};
 
 use super::{
     elf::{Image, Segment},
     file::File,
 };
-use crate::memory::{self, USER};
+use crate::memory::USER;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -28,7 +28,7 @@ pub(super) const SEGMENTS: Range<u64> = USER.start..GUARD.start;
 /// values: a count and three ends of lists. The stack pointer stands before them, aligned as calls want it.
 pub(super) const STACK_POINTER: u64 = STACK.end - 64;
 
-/// Maps the segments of `image` and a stack.
+/// Maps the segments of `image` and a stack, which grows when it is touched.
 ///
 /// # Errors
 /// When there is no memory, or something does not fit, which a checked image in an empty space does.
@@ -36,30 +36,21 @@ pub(super) fn map(space: &AddressSpace, file: &File, image: &Image) -> Result<()
     for segment in image.segments() {
         map_segment(space, file, segment)?;
     }
-    let stack = VmObject::try_zero(memory::memory(), STACK_BYTES / PAGE)?;
-    let at = Placement::Fixed(VirtAddr::truncated(STACK.start));
-    let protection = Protection::READ_WRITE.for_user();
-    space.map(&stack, PageIndex::new(0), STACK_BYTES / PAGE, protection, at)?;
-    Ok(())
+    let room = VirtAddr::truncated(STACK.start)..VirtAddr::truncated(STACK.end);
+    space.set_stack(room, 1, Protection::READ_WRITE.for_user())
 }
 
 fn map_segment(space: &AddressSpace, file: &File, segment: &Segment) -> Result<(), MapError> {
     let protection =
         Protection { read: segment.read, write: segment.write, execute: segment.execute, user: true };
-    let at = |page: u64| Placement::Fixed(VirtAddr::truncated(segment.start + page * PAGE));
-    let from_file = segment.file_bytes.div_ceil(PAGE);
-    if from_file > 0 {
-        let (object, first) = if segment.write || segment.zeros {
-            (&file.copy(segment.file_offset, segment.file_bytes)?, 0)
-        } else {
-            (file.object(), segment.file_offset / PAGE)
-        };
-        space.map(object, PageIndex::new(first), from_file, protection, at(0))?;
-    }
-    let zeros = segment.pages - from_file;
-    if zeros > 0 {
-        let object = VmObject::try_zero(memory::memory(), zeros)?;
-        space.map(&object, PageIndex::new(0), zeros, protection, at(from_file))?;
+    let at = Placement::Fixed(VirtAddr::truncated(segment.start));
+    if segment.write || segment.zeros {
+        let bytes = segment.pages * PAGE;
+        space.map_part(file.object(), segment.file_offset, segment.file_bytes, bytes, protection, at)?;
+    } else {
+        // Pages that are the same for all who run the program.
+        let first = PageIndex::new(segment.file_offset / PAGE);
+        space.map(file.object(), first, segment.pages, protection, at)?;
     }
     Ok(())
 }
