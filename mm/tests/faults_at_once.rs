@@ -1,0 +1,80 @@
+//! Faults that are answered where the trap arrives: those for which nothing has to be waited for, and no others.
+
+mod common;
+
+use std::pin::pin;
+use std::task::Poll;
+
+use common::cpus::poll_once;
+use common::{Machine, PAGE, address, page};
+use mm::{Access, FaultOutcome, PageState, Placement, Protection, VmObject};
+
+const BASE: u64 = 0x4000_0000;
+const RIGHTS: Protection = Protection::READ_WRITE.for_user();
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match poll_once(pin!(future)) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("there is nothing to wait for"),
+    }
+}
+
+#[test]
+fn a_page_that_is_there_or_can_be_made_is_shown_at_once() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    space.map_anonymous(4, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
+    let minor = machine.memory.stats().minor_faults;
+    assert!(space.resolve_at_once(machine.fault(BASE, Access::Read)));
+    assert_eq!(machine.try_read(space.root(), BASE), Some(0));
+    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert_eq!(machine.try_write(space.root(), BASE, 7), Some(()));
+    // A copy takes the place of what was shown.
+    let twin = now(space.fork(machine.empty_table())).unwrap();
+    assert_eq!(machine.try_write(space.root(), BASE, 8), None);
+    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert_eq!(machine.try_write(space.root(), BASE, 8), Some(()));
+    assert_eq!((now(machine.read(&twin, BASE)), now(machine.read(&space, BASE))), (Ok(7), Ok(8)));
+    assert!(machine.memory.stats().minor_faults >= minor + 3);
+}
+
+#[test]
+fn a_page_that_has_to_be_loaded_is_left_alone() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let object = VmObject::new(machine.memory, machine.pager(), 2);
+    space.map(&object, page(0), 1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
+    space.map_private(&object, page(1), 1, RIGHTS, Placement::Fixed(address(BASE + PAGE))).unwrap();
+    for at in [BASE, BASE + PAGE] {
+        assert!(!space.resolve_at_once(machine.fault(at, Access::Write)));
+    }
+    let stats = machine.memory.stats();
+    assert_eq!((stats.loads_started, stats.minor_faults, object.stats().transfers), (0, 0, 0));
+    assert_eq!([object.state(page(0)), object.state(page(1))], [PageState::Absent; 2]);
+}
+
+#[test]
+fn what_is_denied_is_left_to_who_can_say_why() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    space.map_anonymous(1, Protection::READ.for_user(), Placement::Fixed(address(BASE))).unwrap();
+    for (at, access) in [(BASE, Access::Write), (BASE + PAGE, Access::Read)] {
+        let fault = machine.fault(at, access);
+        assert!(!space.resolve_at_once(fault));
+        assert_eq!(machine.memory.stats().denied, u64::from(at > BASE));
+        assert!(matches!(now(space.resolve(fault)), FaultOutcome::Denied(_)));
+    }
+}
+
+#[test]
+fn without_a_frame_nothing_has_happened() {
+    let machine = Machine::new(64);
+    let space = machine.user_space();
+    space.map_anonymous(1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
+    let frames = machine.memory.frames();
+    let taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+    assert!(!space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert_eq!((frames.stats().waiting, space.stats().resident_pages), (0, 0));
+    drop(taken);
+    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+}
