@@ -6,6 +6,9 @@
 //!                                               page state ◄─ complete ◄─ device's task ◄─ interrupt
 //! ```
 //!
+//! Pages that follow each other are one request of the device, with their frames as its scatter list. If that fails,
+//! those that somebody wants are asked for again one by one, so each has an error of its own, and none has another's.
+//!
 //! A load gets its frame when the device has room for it, so any number of them may wait here for
 //! little memory. A page is stored when the device has it; a flush makes that durable.
 #![allow(unsafe_code, reason = "hands frames to a device")]
@@ -13,11 +16,11 @@
 use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc};
 
 use drivers::{
-    block::{BlockClient, BlockError, BlockRequest, Operation, SECTOR_BYTES, Segment},
+    block::{BlockClient, BlockError, BlockRequest, Operation, SECTOR_BYTES, Segment, Segments},
     virtio_blk::VirtioBlk,
 };
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
-use mm::{PAGE_SIZE, PageError, PageRequest, Pager, StoreRequest};
+use mm::{OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, Requests, StoreRequest};
 
 use crate::{
     heap, memory,
@@ -35,6 +38,10 @@ pub struct BlockPager {
     waiting: SpinLock<VecDeque<Request>>,
     arrived: WaitQueue,
 }
+
+/// Pages of one request at most. With more of them the device is hardly faster.
+const MOST_PAGES: usize = 32;
+const PAGE_SECTORS: u64 = PAGE_SIZE as u64 / SECTOR_BYTES;
 
 impl BlockPager {
     /// The sectors from `first_sector` to `end_sector` of `device`, both within its capacity. Starts the
@@ -57,48 +64,103 @@ impl BlockPager {
         self.waiting.lock().len()
     }
 
-    /// First sector and number of sectors of a page; fewer than eight at the end, `None` beyond it.
-    fn sectors(&self, page: u64) -> Option<(u64, u64)> {
-        let first = self.first_sector + page.checked_mul(PAGE_SIZE as u64 / SECTOR_BYTES)?;
-        let count = self.end_sector.checked_sub(first).filter(|&left| left > 0)?;
-        Some((first, count.min(PAGE_SIZE as u64 / SECTOR_BYTES)))
+    /// The sectors of `pages` pages from one on, as far as there are any: the last page may have fewer than eight. `None`
+    /// beyond the end.
+    fn sectors(&self, page: u64, pages: usize) -> Option<(u64, u64)> {
+        let first = self.first_sector.checked_add(page.checked_mul(PAGE_SECTORS)?)?;
+        let left = self.end_sector.checked_sub(first).filter(|&left| left > 0)?;
+        Some((first, left.min(pages as u64 * PAGE_SECTORS)))
     }
 }
 
 /// What is wanted of the device.
 enum Request {
-    Load(PageRequest),
-    Store(StoreRequest),
+    Load(Requests<PageRequest>),
+    Store(Requests<StoreRequest>),
 }
 
 impl Request {
-    fn index(&self) -> u64 {
+    fn first(&self) -> u64 {
         match self {
-            Request::Load(load) => load.index().as_u64(),
-            Request::Store(store) => store.index().as_u64(),
+            Request::Load(loads) => loads.first().as_u64(),
+            Request::Store(stores) => stores.first().as_u64(),
         }
     }
 
-    fn complete(self, result: Result<(), PageError>) {
+    fn pages(&self) -> usize {
         match self {
-            Request::Load(load) => load.complete(result),
-            Request::Store(store) => store.complete(result),
+            Request::Load(loads) => loads.len(),
+            Request::Store(stores) => stores.len(),
         }
     }
 
-    /// Where the device reads or writes the page's first `bytes` bytes. A load gets its frame here.
-    async fn address(&mut self, bytes: usize) -> Result<u64, PageError> {
+    fn fail(self, error: PageError) {
+        self.complete(0, error);
+    }
+
+    /// The first `bytes` bytes are done.
+    fn complete(self, bytes: usize, rest: PageError) {
         match self {
-            Request::Load(load) => {
-                let mut frame =
-                    memory::memory().frames().alloc().await.map_err(|_| PageError::OutOfMemory)?;
-                frame.as_bytes_mut()[bytes..].fill(0);
-                let address = frame.address();
-                load.attach(frame);
-                Ok(address.as_u64())
+            Request::Load(loads) => loads.complete(bytes, rest),
+            Request::Store(stores) => stores.complete(bytes, rest),
+        }
+    }
+
+    fn split_off(&mut self, pages: usize) -> Result<Option<Self>, OutOfMemory> {
+        Ok(match self {
+            Request::Load(loads) => loads.split_off(pages)?.map(Request::Load),
+            Request::Store(stores) => stores.split_off(pages)?.map(Request::Store),
+        })
+    }
+
+    /// Gives frames to the pages of a load. Pages that are read ahead get one only if there are some to spare. Where
+    /// there is none, the request ends before that page, and what is wanted of the rest is answered: so nobody waits
+    /// for a frame who has one already.
+    async fn take_frames(&mut self) -> Result<Option<Self>, PageError> {
+        let Request::Load(loads) = self else { return Ok(None) };
+        for number in 0..loads.len() {
+            let load = &mut loads.as_mut_slice()[number];
+            if load.try_attach() {
+                continue;
             }
-            Request::Store(store) => Ok(store.frame_address().as_u64()),
+            if number > 0 {
+                if load.is_ahead() {
+                    loads.truncate(number);
+                    return Ok(None);
+                }
+                let rest = loads.split_off(number).map_err(|OutOfMemory| PageError::OutOfMemory)?;
+                return Ok(rest.map(Request::Load));
+            }
+            if load.is_ahead() {
+                return Err(PageError::OutOfMemory);
+            }
+            load.attach(
+                memory::memory().frames().alloc().await.map_err(|OutOfMemory| PageError::OutOfMemory)?,
+            );
         }
+        Ok(None)
+    }
+
+    /// Where the device reads or writes the first `bytes` bytes. What follows them in a page that is loaded is zero.
+    fn segments(&mut self, bytes: usize) -> Result<Segments, OutOfMemory> {
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        let mut segments = Segments::new();
+        segments.try_reserve(pages).map_err(|_| OutOfMemory)?;
+        for number in 0..pages {
+            let within = (bytes - number * PAGE_SIZE).min(PAGE_SIZE);
+            let address = match self {
+                Request::Load(loads) => loads.as_mut_slice()[number].frame_mut().map(|frame| {
+                    frame.as_bytes_mut()[within..].fill(0);
+                    frame.address()
+                }),
+                Request::Store(stores) => Some(stores.as_slice()[number].frame_address()),
+            };
+            let address = address.ok_or(OutOfMemory)?.as_u64();
+            // SAFETY: the frame belongs to the request or to the page that it stores, which keeps it, until the client
+            // is told that the device is done.
+            segments.push(unsafe { Segment::new(address, within as u32) });
+        }
+        Ok(segments)
     }
 
     fn operation(&self) -> Operation {
@@ -122,9 +184,33 @@ impl BlockPager {
             }
         };
         if let Some(request) = refused {
-            return request.complete(Err(PageError::OutOfMemory));
+            return request.fail(PageError::OutOfMemory);
         }
         self.arrived.wake_one();
+    }
+
+    /// Some page of a request has failed. Those that somebody wants are asked for again, each alone.
+    fn try_alone(&self, request: Request, error: PageError) {
+        match request {
+            Request::Load(loads) if loads.len() > 1 => {
+                for load in loads {
+                    match Requests::try_from_one(load) {
+                        Ok(alone) if !alone.as_slice()[0].is_ahead() => self.enter(Request::Load(alone)),
+                        Ok(ahead) => ahead.complete(0, error),
+                        Err(load) => load.complete(Err(PageError::OutOfMemory)),
+                    }
+                }
+            }
+            Request::Store(stores) if stores.len() > 1 => {
+                for store in stores {
+                    match Requests::try_from_one(store) {
+                        Ok(alone) => self.enter(Request::Store(alone)),
+                        Err(store) => store.complete(Err(PageError::OutOfMemory)),
+                    }
+                }
+            }
+            alone => alone.fail(error),
+        }
     }
 }
 
@@ -134,56 +220,98 @@ impl Pager for BlockPager {
     }
 
     fn load(&self, request: PageRequest) {
-        self.enter(Request::Load(request));
+        match Requests::try_from_one(request) {
+            Ok(one) => self.load_range(one),
+            Err(request) => request.complete(Err(PageError::OutOfMemory)),
+        }
+    }
+
+    fn load_range(&self, requests: Requests<PageRequest>) {
+        self.enter(Request::Load(requests));
+    }
+
+    fn pages_at_once(&self) -> usize {
+        MOST_PAGES.min(self.device.max_segments())
     }
 
     fn store(&self, request: StoreRequest) {
-        self.enter(Request::Store(request));
+        match Requests::try_from_one(request) {
+            Ok(one) => self.store_range(one),
+            Err(request) => request.complete(Err(PageError::OutOfMemory)),
+        }
+    }
+
+    fn store_range(&self, requests: Requests<StoreRequest>) {
+        self.enter(Request::Store(requests));
     }
 }
 
 /// Hands requests to the device, first come, first served.
 async fn serve(pager: Arc<BlockPager>) {
     loop {
-        let mut request = pager.arrived.wait_for(|| pager.waiting.lock().pop_front()).await;
-        let slot = pager.device.reserve().await;
-        let Some((sector, sectors)) = pager.sectors(request.index()) else {
-            request.complete(Err(PageError::OutOfRange));
-            continue;
-        };
-        let bytes = (sectors * SECTOR_BYTES) as usize;
-        let address = match request.address(bytes).await {
-            Ok(address) => address,
-            Err(error) => {
-                request.complete(Err(error));
-                continue;
-            }
-        };
-        trace::page(Event::Request, request.index());
-        // SAFETY: the frame belongs to the request or to the page that it stores, which keeps it, until the client is
-        // told that the device is done.
-        let segment = unsafe { Segment::new(address, bytes as u32) };
-        let segments = [segment].into_iter().collect();
-        let op = request.operation();
-        // Others wait for it, perhaps to give memory back.
-        heap::with_reserve(|| {
-            let client = Box::new(Submitted(request));
-            slot.submit(BlockRequest { op, sector, segments, client });
-        });
+        let request = pager.arrived.wait_for(|| pager.waiting.lock().pop_front()).await;
+        serve_one(&pager, request).await;
     }
 }
 
+async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
+    match request.split_off(pager.pages_at_once()) {
+        Ok(Some(rest)) => pager.enter(rest),
+        Ok(None) => {}
+        Err(OutOfMemory) => return request.fail(PageError::OutOfMemory),
+    }
+    let Ok(slot) = pager.device.reserve_for(request.pages()).await else {
+        return request.fail(PageError::Io);
+    };
+    let Some((sector, sectors)) = pager.sectors(request.first(), request.pages()) else {
+        return request.fail(PageError::OutOfRange);
+    };
+    // What lies beyond the end is nothing that the device has.
+    let inside = (sectors as usize).div_ceil(PAGE_SECTORS as usize);
+    match request.split_off(inside) {
+        Ok(Some(beyond)) => beyond.fail(PageError::OutOfRange),
+        Ok(None) => {}
+        Err(OutOfMemory) => return request.fail(PageError::OutOfMemory),
+    }
+    match request.take_frames().await {
+        Ok(Some(rest)) => pager.enter(rest),
+        Ok(None) => {}
+        Err(error) => return request.fail(error),
+    }
+    let bytes = (sectors * SECTOR_BYTES) as usize;
+    let bytes = bytes.min(request.pages() * PAGE_SIZE);
+    trace::page(Event::Request, request.first());
+    let op = request.operation();
+    // Others wait for it, perhaps to give memory back.
+    heap::with_reserve(|| match request.segments(bytes) {
+        Ok(segments) => {
+            let client = Box::new(Submitted { pager: pager.clone(), request });
+            slot.submit(BlockRequest { op, sector, segments, client });
+        }
+        Err(OutOfMemory) => request.fail(PageError::OutOfMemory),
+    });
+}
+
 /// A request that the device works on.
-struct Submitted(Request);
+struct Submitted {
+    pager: Arc<BlockPager>,
+    request: Request,
+}
 
 impl BlockClient for Submitted {
     fn complete(self: Box<Self>, result: Result<(), BlockError>) {
-        trace::page(Event::Complete, self.0.index());
-        self.0.complete(result.map_err(|error| match error {
-            BlockError::DeviceGone => PageError::DeviceGone,
-            BlockError::OutOfRange => PageError::OutOfRange,
-            BlockError::ReadOnly => PageError::ReadOnly,
-            _ => PageError::Io,
-        }));
+        trace::page(Event::Complete, self.request.first());
+        let Self { pager, request } = *self;
+        let error = match result {
+            Ok(()) => return request.complete(usize::MAX, PageError::Io),
+            Err(BlockError::DeviceGone) => PageError::DeviceGone,
+            Err(BlockError::OutOfRange) => PageError::OutOfRange,
+            Err(BlockError::ReadOnly) => PageError::ReadOnly,
+            Err(_) => PageError::Io,
+        };
+        match error {
+            PageError::Io => pager.try_alone(request, error),
+            error => request.fail(error),
+        }
     }
 }

@@ -8,7 +8,8 @@ use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::Attempt;
 use crate::table::Table;
-use crate::{Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
+use crate::vm_object::ObjectRoom;
+use crate::{Advice, Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Backing {
@@ -19,16 +20,18 @@ pub(crate) enum Backing {
 
 /// Memory to note one mapping wherever it has to be.
 pub(crate) enum Rooms {
-    Shared(NoteRoom),
-    Private(NoteRoom<VersionId>, Option<NoteRoom>),
+    Shared(ObjectRoom),
+    Manual(NoteRoom),
+    Private(NoteRoom<VersionId>, Option<ObjectRoom>),
 }
 
 impl Backing {
     pub(crate) fn rooms(&self) -> Result<Rooms, OutOfMemory> {
         Ok(match self {
-            Backing::Shared(_) | Backing::Manual(_) => Rooms::Shared(ReverseMap::room()?),
+            Backing::Shared(object) => Rooms::Shared(object.room()?),
+            Backing::Manual(_) => Rooms::Manual(ReverseMap::room()?),
             Backing::Private(object, _) => {
-                let below = object.base().map(|_| ReverseMap::room()).transpose()?;
+                let below = object.base().map(|base| base.object.room()).transpose()?;
                 Rooms::Private(ReverseMap::room()?, below)
             }
         })
@@ -40,7 +43,7 @@ impl Backing {
         let below = Shown::new(pages, start, table.clone(), ());
         match (self, rooms) {
             (Backing::Shared(object), Rooms::Shared(room)) => object.note_mapping(room, id, first, below),
-            (Backing::Manual(object), Rooms::Shared(room)) => object.note_mapping(room, id, first, below),
+            (Backing::Manual(object), Rooms::Manual(room)) => object.note_mapping(room, id, first, below),
             (Backing::Private(object, version), Rooms::Private(room, room_below)) => {
                 let shown = Shown::new(pages, start, table.clone(), *version);
                 object.note_mapping(room, id, first, shown)?;
@@ -98,7 +101,7 @@ impl Backing {
             (Backing::Shared(object), [Rooms::Shared(one), Rooms::Shared(two)]) => {
                 object.split_mapping([one, two], id, first, pages, before, second);
             }
-            (Backing::Manual(object), [Rooms::Shared(one), Rooms::Shared(two)]) => {
+            (Backing::Manual(object), [Rooms::Manual(one), Rooms::Manual(two)]) => {
                 object.split_mapping([one, two], mapping, before, second);
             }
             (
@@ -152,17 +155,26 @@ impl Backing {
         }
     }
 
+    /// The object whose pages are shown along with their neighbours, if it is one whose pager takes several at once.
+    pub(crate) fn shares_with_neighbours(&self) -> Option<&Arc<VmObject>> {
+        match self {
+            Backing::Shared(object) if object.pages_at_once() > 1 => Some(object),
+            _ => None,
+        }
+    }
+
     /// Looks whether a page is there; see [`VmObject::touch`].
     #[inline]
     pub(crate) fn touch(
         &self,
         index: u64,
         write: bool,
+        advice: Advice,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         match self {
-            Backing::Shared(object) => object.touch(index, write, spare, commit),
+            Backing::Shared(object) => object.touch_advised(index, write, advice, spare, commit),
             Backing::Private(object, version) => object.touch(*version, index, write, true, spare, commit),
             Backing::Manual(object) => object.touch(index, spare, commit),
         }

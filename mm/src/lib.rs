@@ -20,9 +20,10 @@
 //! | peek: which mapping, is the access allowed, which page of which object | `address_space/fault`, `address_space/mappings` |
 //! | try, wait with nothing held, try again | `settle` |
 //! | touch: is the page there, loading, or to be made or loaded | `vm_object`, `page_state`, `page_index_map` |
-//! | one load for all who wait | `transfer`, `page_request` |
+//! | one load for all who wait, and for pages read ahead | `transfer`, `page_request`, `requests`, `vm_object/ahead` |
 //! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |
+//! | and pages beside it that are there | `vm_object/neighbours` |
 //!
 //! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
 //! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`; `frame` gives
@@ -47,6 +48,7 @@ mod frame;
 mod manual;
 mod mapping;
 mod memory;
+mod memory_pager;
 mod ordered_map;
 mod page_entry;
 mod page_index_map;
@@ -56,6 +58,7 @@ mod page_table;
 mod pager;
 mod private;
 mod reclaim;
+mod requests;
 mod reverse_map;
 mod serving;
 mod settle;
@@ -77,11 +80,13 @@ pub use frame::{
 pub use manual::ManualObject;
 pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};
 pub use memory::{FaultStats, Hardware, Memory};
+pub use memory_pager::MemoryPager;
 pub use page_request::PageRequest;
 pub use page_state::PageState;
 pub use page_table::{Found, PageSize, PageTable, Visit, Walk};
 pub use pager::{PageError, Pager};
 pub use reclaim::{reclaim, reclaimer};
+pub use requests::Requests;
 pub use serving::Serving;
 pub use store_request::StoreRequest;
 pub use test_pager::{Content, TestPager};

@@ -85,6 +85,7 @@ pub(crate) type ObjectRoom = Room<u32, Weak<VmObject>>;
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) loads_started: AtomicU64,
+    pub(crate) loads_ahead: AtomicU64,
     pub(crate) loads_shared: AtomicU64,
     pub(crate) loads_failed: AtomicU64,
     pub(crate) loads_invalidated: AtomicU64,
@@ -107,6 +108,8 @@ impl Counters {
 pub struct FaultStats {
     /// Loads handed to a pager.
     pub loads_started: u64,
+    /// Of these, pages that nobody had asked for.
+    pub loads_ahead: u64,
     /// Faults that joined a load under way.
     pub loads_shared: u64,
     /// Loads that ended with an error.
@@ -193,6 +196,7 @@ impl Memory {
         let counters = &self.counters;
         FaultStats {
             loads_started: read(&counters.loads_started),
+            loads_ahead: read(&counters.loads_ahead),
             loads_shared: read(&counters.loads_shared),
             loads_failed: read(&counters.loads_failed),
             loads_invalidated: read(&counters.loads_invalidated),
@@ -215,10 +219,10 @@ impl Memory {
         self.hardware
     }
 
-    /// A request that had a frame has ended. If it was the last, those who wait for memory may have nothing
+    /// Requests that had frames have ended. If they were the last, those who wait for memory may have nothing
     /// left to hope for, and the reclaimer looks.
-    pub(crate) fn filling_ended(&'static self) {
-        if self.filling.fetch_sub(1, Ordering::AcqRel) == 1 {
+    pub(crate) fn filling_ended(&'static self, requests: usize) {
+        if requests > 0 && self.filling.fetch_sub(requests, Ordering::AcqRel) == requests {
             self.frames().look_if_waiting();
         }
     }

@@ -10,6 +10,7 @@
 //! | completion, unmap | nothing to resolve: the page becomes loaded, nobody sees it, the waiters find no mapping |
 //! | completion, new waiter | the waiter holds the load already and finds the outcome set before it sleeps |
 //! | pager drops the request | counts as a completion with `PageError::Abandoned` |
+//! | load that nobody has asked for, its failure | the page is `Absent` again; who waits by now looks again, and loads it for itself |
 
 use alloc::sync::Weak;
 use core::fmt;
@@ -17,7 +18,10 @@ use core::sync::atomic::Ordering;
 
 use crate::fallible::Shared;
 use crate::transfer::Transfer;
-use crate::{Frame, Memory, PageError, PageIndex, PhysAddr, VmObject};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PhysAddr, VmObject};
+
+/// Loads that end under one hold of the object's lock.
+const TOGETHER: usize = 32;
 
 /// A load of one page, in the hands of a pager. It owns the frame that is filled, and ends whether or not
 /// anybody still waits.
@@ -25,29 +29,52 @@ use crate::{Frame, Memory, PageError, PageIndex, PhysAddr, VmObject};
 /// Dropping a request ends it with [`PageError::Abandoned`]. Neither that nor [`PageRequest::complete`]
 /// may be done by an interrupt handler.
 pub struct PageRequest {
+    memory: &'static Memory,
+    index: u64,
     /// Always there until the end.
-    load: Option<Shared<Transfer>>,
-    object: Weak<VmObject>,
+    object: Option<Weak<VmObject>>,
     frame: Option<Frame>,
+    /// What those wait for who asked for the page. There is none when it is read ahead: who comes later finds one with
+    /// the object.
+    load: Option<Shared<Transfer>>,
 }
 
 impl PageRequest {
+    /// A request for a page that somebody waits for.
     pub(crate) fn new(load: Shared<Transfer>, object: Weak<VmObject>) -> Self {
-        Self { load: Some(load), object, frame: None }
+        let (memory, index) = (load.memory(), load.page().as_u64());
+        Self { memory, index, object: Some(object), frame: None, load: Some(load) }
     }
 
-    pub(crate) fn transfer(&self) -> &Shared<Transfer> {
-        self.load.as_ref().expect("a request has its load until it ends")
+    /// What those wait for who wait for the page; `None` when the object is gone.
+    pub(crate) fn transfer(&self) -> Result<Option<Shared<Transfer>>, OutOfMemory> {
+        if let Some(load) = &self.load {
+            return Ok(Some(load.clone()));
+        }
+        let object = self.object.as_ref().and_then(Weak::upgrade);
+        object.map(|object| object.load_under_way(self.index)).transpose()
+    }
+
+    /// A request for a page that nobody has asked for.
+    pub(crate) fn ahead(memory: &'static Memory, index: u64, object: Weak<VmObject>) -> Self {
+        Self { memory, index, object: Some(object), frame: None, load: None }
     }
 
     /// The page that is wanted.
     pub fn index(&self) -> PageIndex {
-        self.transfer().page()
+        PageIndex::new(self.index)
+    }
+
+    /// Whether nobody has asked for the page: it is read ahead. Then no frame is waited for, see
+    /// [`try_attach`](Self::try_attach), and a failure is nobody's: whoever touches the page meanwhile or later loads
+    /// it again.
+    pub fn is_ahead(&self) -> bool {
+        self.load.is_none()
     }
 
     /// The memory that the page belongs to, whose pool has a frame for it.
     pub fn memory(&self) -> &'static Memory {
-        self.transfer().memory()
+        self.memory
     }
 
     /// Gives the request the frame that will be filled; to be done when the device can take the request,
@@ -56,6 +83,14 @@ impl PageRequest {
         if self.frame.replace(frame).is_none() {
             self.memory().filling.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Gives the request a frame if there is one to spare: any for a page that is wanted, for one that is read ahead
+    /// only while there is plenty, so that nothing is given back for it. False if not.
+    pub fn try_attach(&mut self) -> bool {
+        let frames = self.memory().frames();
+        let frame = if self.is_ahead() { frames.try_alloc_spare() } else { frames.try_alloc() };
+        frame.map(|frame| self.attach(frame)).is_some()
     }
 
     /// Where the device is to write, once a frame is attached.
@@ -75,24 +110,47 @@ impl PageRequest {
     }
 
     fn end(&mut self, result: Result<(), PageError>) {
-        let Some(load) = self.load.take() else { return };
+        let Some(object) = self.object.take() else { return };
         let frame = self.frame.take();
-        let had_frame = frame.is_some();
+        let had_frame = usize::from(frame.is_some());
         let result = match (result, frame) {
             (Ok(()), Some(frame)) => Ok(frame),
             (Ok(()), None) => Err(PageError::Abandoned),
             (Err(error), _) => Err(error),
         };
-        let counters = &load.memory().counters;
-        counters.loads_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
-        let result = match self.object.upgrade() {
-            Some(object) => object.finish_load(load.page().as_u64(), result),
-            None => Ok(()),
+        let failed = result.is_err() && !self.is_ahead();
+        self.memory.counters.loads_failed.fetch_add(u64::from(failed), Ordering::Relaxed);
+        let (result, load) = match object.upgrade() {
+            Some(object) => object.finish_load(self.index, result, self.is_ahead()),
+            None => (Ok(()), self.load.clone()),
         };
-        if had_frame {
-            load.memory().filling_ended();
+        self.memory.filling_ended(had_frame);
+        if let Some(load) = load {
+            load.settle(result);
         }
-        load.settle(result);
+    }
+
+    /// Ends loads of one object whose pages have all come.
+    pub(crate) fn complete_all(requests: &mut [Self]) {
+        for some in requests.chunks_mut(TOGETHER) {
+            let Some(object) = some.first().and_then(|first| first.object.as_ref()?.upgrade()) else {
+                some.iter_mut().for_each(|request| request.end(Ok(())));
+                continue;
+            };
+            let mut waited: [Option<Shared<Transfer>>; TOGETHER] = [const { None }; TOGETHER];
+            let mut count = 0;
+            object.finish_loads(|finish| {
+                for (request, waited) in some.iter_mut().zip(&mut waited) {
+                    // One without a frame ends by being dropped.
+                    let Some(frame) = request.frame.take() else { continue };
+                    request.object = None;
+                    count += 1;
+                    *waited = finish(request.index, frame, request.is_ahead());
+                }
+            });
+            object.memory().filling_ended(count);
+            waited.into_iter().flatten().for_each(|load| load.settle(Ok(())));
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | `Absent` (paged) | `Loading`, one request, wait | the same | - | - | `Absent` | - |
 //! | `Absent` (zero) | `Dirty`, a zeroed frame | the same | - | - | `Absent` | - |
-//! | `Loading` | wait with the others | the same | `Loaded`, waiters look again | `Failed`, waiters get the error | `LoadingInvalidated` | - |
+//! | `Loading` | wait with the others | the same | `Loaded`, waiters look again | `Failed`, waiters get the error; `Absent`, waiters look again, if nobody had asked for it when it began | `LoadingInvalidated` | - |
 //! | `LoadingInvalidated` | wait with the others | the same | `Absent`, data thrown away, waiters look again and so load again | the same | no change | - |
 //! | `Loaded` | show read-only | `Dirty`, show writable | - | - | `Absent`, unmapped, frame freed | `Absent`, unless it was used lately; `Dirty` when a page table says that it was written |
 //! | `Dirty` | show writable | the same | - | - | `Absent`, unmapped, frame freed, changes lost | no change |
@@ -22,6 +22,8 @@
 //! | `WritingBack` | wait for the end, then store again | `Dirty`, stored | `Dirty`, written since: so that no mark makes it clean | no change | `WritingBackDiscarded` |
 //! | `WritingBackDiscarded` | no change | `Absent`, frame freed | the same | no change | no change |
 //! | all others | no change | - | - | no change | no change |
+//!
+//! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
 //!
 //! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
 //! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
@@ -141,8 +143,11 @@ const WRITTEN: u64 = 1 << 7;
 
 /// The page of a version is a copy, and CPUs that may still use the page that was shown before are waited for: bits 9..12
 /// and 52..64 are the low bits of the moment. Set when it is copied, cleared by the first touch after that moment; only
-/// where the page is `Dirty`.
+/// where the page is `Dirty` or `WritingBack`. A page of an overlay is one, too.
 const COPIED: u64 = 1 << 8;
+
+/// `COPIED` and the bits of its moment.
+const COPY: u64 = COPIED | 7 << 9 | 0xfff << 52;
 
 /// How many of a moment's bits are kept with a copied page.
 pub(crate) const COPIED_BITS: u32 = 15;
@@ -216,15 +221,20 @@ impl PageEntry {
         self.0 & STORED != 0
     }
 
+    /// A dirty page that is not about to count as clean any more.
+    pub(crate) fn not_between(self) -> Self {
+        Self(self.0 & !BETWEEN)
+    }
+
     /// A page whose store begins.
-    pub(crate) fn begin_store(frame: u64) -> Self {
-        Self(Self::new(PageState::WritingBack { frame }).0 | STORED)
+    pub(crate) fn begin_store(self, frame: u64) -> Self {
+        Self(Self::new(PageState::WritingBack { frame }).0 | STORED | self.0 & COPY)
     }
 
     /// The page when its store has ended.
     pub(crate) fn end_store(self, frame: u64, stored: bool) -> Self {
         let written = if stored { self.0 & WRITTEN } else { WRITTEN };
-        Self(Self::new(PageState::Dirty { frame }).0 | STORED | written)
+        Self(Self::new(PageState::Dirty { frame }).0 | STORED | written | self.0 & COPY)
     }
 
     /// A dirty page that is not to be shown before this moment is over.
@@ -241,7 +251,7 @@ impl PageEntry {
 
     /// The page when that moment is over.
     pub(crate) fn settled(self) -> Self {
-        Self(self.0 & ((1 << 52) - 1) & !(COPIED | 7 << 9))
+        Self(self.0 & !COPY)
     }
 
     /// A page that was dropped at this moment.
@@ -290,6 +300,11 @@ mod tests {
             let copied = dirty.copied(Moment::from_number(low + (5 << COPIED_BITS)));
             assert_eq!((copied.copied_at(), copied.state()), (Some(low), dirty.state()));
             assert!(copied.settled() == dirty);
+            let stored = copied.begin_store((1 << 40) - 1);
+            assert_eq!(
+                (stored.copied_at(), stored.end_store((1 << 40) - 1, true).copied_at()),
+                (Some(low), Some(low))
+            );
         }
         assert_eq!(dirty.copied_at(), None);
         assert_eq!(PageEntry::dropped(Moment::from_number((1 << 52) - 1)).copied_at(), None);
@@ -299,7 +314,7 @@ mod tests {
     fn a_store_that_failed_or_was_overtaken_by_a_write_makes_nothing_clean() {
         let frame = 77;
         assert!(PageEntry::new(PageState::Dirty { frame }).may_be_clean(), "it was never stored");
-        let storing = PageEntry::begin_store(frame);
+        let storing = PageEntry::default().begin_store(frame);
         assert_eq!(storing.state(), PageState::WritingBack { frame });
         assert_eq!(storing.written().state(), PageState::WritingBack { frame });
         for (ended, clean) in [

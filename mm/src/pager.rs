@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{PageRequest, StoreRequest};
+use crate::{PageRequest, Requests, StoreRequest};
 
 /// What fills the pages of an object: a disk, a file, a program.
 ///
@@ -17,6 +17,21 @@ pub trait Pager: Send + Sync {
     /// before that counts as failed with [`PageError::Abandoned`].
     fn load(&self, request: PageRequest);
 
+    /// Starts to load pages that follow each other, at most [`pages_at_once`](Self::pages_at_once) of them. As
+    /// [`load`](Self::load) for each: they complete one by one or together, with errors of their own. The first was
+    /// asked for or not, as [`PageRequest::is_ahead`] says of each.
+    ///
+    /// Without this they are loaded one by one, in order.
+    fn load_range(&self, requests: Requests<PageRequest>) {
+        requests.into_iter().for_each(|request| self.load(request));
+    }
+
+    /// The most pages that one request is good for. With more than one, objects read ahead when their pages are touched
+    /// in order, and show pages that are there beside the one that was touched. At most 32 are made use of.
+    fn pages_at_once(&self) -> usize {
+        1
+    }
+
     /// Starts to write a page to the backing store. The pager reads the request's frame and calls
     /// [`StoreRequest::complete`] when what it has read will be found by later loads. A request that is dropped
     /// before that counts as failed with [`PageError::Abandoned`].
@@ -24,6 +39,13 @@ pub trait Pager: Send + Sync {
     /// Without this, nothing can be written: [`PageError::ReadOnly`].
     fn store(&self, request: StoreRequest) {
         request.complete(Err(PageError::ReadOnly));
+    }
+
+    /// Starts to write pages that follow each other, as [`store`](Self::store) for each.
+    ///
+    /// Without this they are written one by one, in order.
+    fn store_range(&self, requests: Requests<StoreRequest>) {
+        requests.into_iter().for_each(|request| self.store(request));
     }
 }
 
@@ -48,6 +70,8 @@ pub enum PageError {
     ReadOnly = 7,
     /// The page cannot be there before whoever asks for it is done: see [`PageRequest::served_here`].
     Deadlock = 8,
+    /// The object was closed; see [`VmObject::close`](crate::VmObject::close).
+    Closed = 9,
 }
 
 impl PageError {
@@ -61,6 +85,7 @@ impl PageError {
             6 => PageError::Corrupted,
             7 => PageError::ReadOnly,
             8 => PageError::Deadlock,
+            9 => PageError::Closed,
             _ => PageError::Abandoned,
         }
     }
@@ -77,6 +102,7 @@ impl fmt::Display for PageError {
             PageError::Corrupted => "the data is corrupted",
             PageError::Deadlock => "each of several pages would wait for the next",
             PageError::ReadOnly => "the backing store cannot be written",
+            PageError::Closed => "the object was closed",
         })
     }
 }

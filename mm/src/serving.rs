@@ -202,7 +202,10 @@ impl PageRequest {
     /// # Errors
     /// [`OutOfMemory`] when the heap is full.
     pub fn served_here(&self) -> Result<Serving, OutOfMemory> {
-        Serving::begin(self.transfer())
+        match self.transfer()? {
+            Some(load) => Serving::begin(&load),
+            None => Ok(Serving { memory: self.memory(), noted: None }),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PageIndex, PageRequest, Pager, StoreRequest};
+use crate::{
+    Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PageIndex, PageRequest, Pager, Requests, StoreRequest,
+};
 use executor::lock::SpinLock;
 
 /// What is in the backing store: fills the bytes of the page with this number.
@@ -22,6 +24,7 @@ pub struct TestPager {
     content: Content,
     loads: AtomicUsize,
     stores: AtomicUsize,
+    pages_at_once: AtomicUsize,
     inner: SpinLock<Inner>,
 }
 
@@ -34,6 +37,8 @@ struct Inner {
     failing_stores: Failures,
     /// What was stored, by page.
     stored: BTreeMap<u64, Vec<u8>>,
+    /// What was asked for together: the first page and how many.
+    asked: Vec<(u64, usize)>,
 }
 
 /// How many requests fail from now on, and how.
@@ -74,6 +79,7 @@ impl TestPager {
             failing_loads: Failures::default(),
             failing_stores: Failures::default(),
             stored: BTreeMap::new(),
+            asked: Vec::new(),
         };
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -81,6 +87,7 @@ impl TestPager {
             content,
             loads: AtomicUsize::new(0),
             stores: AtomicUsize::new(0),
+            pages_at_once: AtomicUsize::new(1),
             inner: SpinLock::new("test pager", inner),
         })
     }
@@ -120,8 +127,12 @@ impl TestPager {
         loop {
             let first = self.inner.lock().held_loads.pop_first();
             let Some((_, request)) = first else { return count };
-            let frame = self.memory.frames().alloc().await;
-            self.finish(request, frame);
+            if request.is_ahead() {
+                self.serve(request);
+            } else {
+                let frame = self.memory.frames().alloc().await;
+                self.finish(request, frame);
+            }
             count += 1;
         }
     }
@@ -134,6 +145,23 @@ impl TestPager {
     /// The same for stores, which then leave nothing.
     pub fn fail_stores(&self, index: Option<PageIndex>, times: usize, error: PageError) {
         self.inner.lock().failing_stores.enter(index, times, error);
+    }
+
+    /// From now on up to so many pages may be asked for together: with more than one, pages are read ahead.
+    pub fn set_pages_at_once(&self, pages: usize) {
+        self.pages_at_once.store(pages, Ordering::Relaxed);
+    }
+
+    /// What was asked for since the last such question, loads and stores, in order: the first page and how many. Noted
+    /// only while several pages may be asked for together.
+    pub fn take_asked(&self) -> Vec<(u64, usize)> {
+        core::mem::take(&mut self.inner.lock().asked)
+    }
+
+    fn note(&self, first: PageIndex, pages: usize) {
+        if self.pages_at_once() > 1 {
+            self.inner.lock().asked.push((first.as_u64(), pages));
+        }
     }
 
     /// Loads that were asked for so far.
@@ -162,8 +190,13 @@ impl TestPager {
         })
     }
 
-    /// Ends a load as soon as there is a frame for it.
+    /// Ends a load as soon as there is a frame for it. One that nobody asked for ends with nothing, if there is none to
+    /// spare.
     fn serve(&self, request: PageRequest) {
+        if request.is_ahead() {
+            let frame = self.memory.frames().try_alloc_spare();
+            return self.finish(request, frame.ok_or(OutOfMemory));
+        }
         if let Some(frame) = self.memory.frames().try_alloc() {
             return self.finish(request, Ok(frame));
         }
@@ -215,6 +248,32 @@ impl Pager for TestPager {
     }
 
     fn load(&self, request: PageRequest) {
+        self.note(request.index(), 1);
+        self.take_load(request);
+    }
+
+    fn load_range(&self, requests: Requests<PageRequest>) {
+        self.note(requests.first(), requests.len());
+        requests.into_iter().for_each(|request| self.take_load(request));
+    }
+
+    fn pages_at_once(&self) -> usize {
+        self.pages_at_once.load(Ordering::Relaxed)
+    }
+
+    fn store(&self, request: StoreRequest) {
+        self.note(request.index(), 1);
+        self.take_store(request);
+    }
+
+    fn store_range(&self, requests: Requests<StoreRequest>) {
+        self.note(requests.first(), requests.len());
+        requests.into_iter().for_each(|request| self.take_store(request));
+    }
+}
+
+impl TestPager {
+    fn take_load(&self, request: PageRequest) {
         let arrival = self.loads.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         if inner.holding {
@@ -225,7 +284,7 @@ impl Pager for TestPager {
         self.serve(request);
     }
 
-    fn store(&self, request: StoreRequest) {
+    fn take_store(&self, request: StoreRequest) {
         let arrival = self.stores.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         if inner.holding {

@@ -133,7 +133,7 @@ impl AddressSpace {
         spare: &mut Option<Frame>,
         used: impl FnOnce(u64),
     ) -> Attempt {
-        view.shows.touch(view.index, access == Access::Write, spare, |frame, _, _| {
+        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |frame, _, _| {
             if self.table.generation() != view.generation {
                 return Attempt::Again;
             }

@@ -4,14 +4,20 @@
 
 use core::fmt;
 use core::future::Future;
+use core::ops::Range;
 
 use super::AddressSpace;
 use super::mappings::Mappings;
+use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::settle::{Attempt, Touch, Waited, settle};
-use crate::{Frame, PageError, PageIndex, Protection, VirtAddr};
+use crate::vm_object::Around;
+use crate::{Advice, Frame, PageError, PageIndex, Protection, VirtAddr};
+
+/// Pages that are shown with one fault.
+const NEIGHBOURS: u64 = 16;
 
 /// What an access wants to do with memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +115,11 @@ pub(super) struct View {
     pub(super) shows: Backing,
     pub(super) index: u64,
     page: VirtAddr,
+    /// The pages of that which the mapping shows.
+    pages: Range<u64>,
     protection: Protection,
+    /// What the program says of its future use of the mapping.
+    pub(super) advice: Advice,
     pub(super) generation: u64,
 }
 
@@ -158,6 +168,10 @@ impl AddressSpace {
     #[must_use]
     pub fn resolve_at_once(&self, fault: Fault) -> bool {
         let Ok(view) = self.peek(fault) else { return false };
+        if view.shows.shares_with_neighbours().is_some() {
+            // That may be the time to read on, which is a pager's business.
+            return false;
+        }
         let write = fault.access == Access::Write;
         let commit = |frame, writable, spare: &mut Option<Frame>| self.commit(&view, frame, writable, spare);
         let done = matches!(view.shows.touch_at_once(view.index, write, &mut None, commit), Attempt::Done);
@@ -170,14 +184,37 @@ impl AddressSpace {
     /// One try to resolve a fault.
     pub(super) fn attempt(&self, fault: Fault, spare: &mut Option<Frame>) -> Attempt {
         match self.peek(fault) {
-            Ok(view) => self.touch_and_commit(&view, fault.access, spare),
+            Ok(view) => {
+                let attempt = self.touch_and_commit(&view, fault.access, spare);
+                if matches!(attempt, Attempt::Done) {
+                    self.show_neighbours(&view);
+                }
+                attempt
+            }
             Err(why) => Attempt::denied(why, spare),
         }
     }
 
+    /// Shows the pages beside the one that was touched, those that are there: of the 16 pages that it is one of, so
+    /// they have one table. And lets the object read on.
+    fn show_neighbours(&self, view: &View) {
+        let Some(object) = view.shows.shares_with_neighbours() else { return };
+        let place = (view.page.as_u64() / PAGE_BYTES) % NEIGHBOURS;
+        let start = view.index.saturating_sub(place).max(view.pages.start);
+        let end = (view.index + NEIGHBOURS - place).min(view.pages.end);
+        let around = Around {
+            pages: start..end,
+            start: VirtAddr::truncated(view.page.as_u64() - (view.index - start) * PAGE_BYTES),
+            protection: view.protection,
+            generation: view.generation,
+        };
+        object.show_around(&around, &self.table);
+        object.read_on(view.index, view.advice);
+    }
+
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.
     pub(super) fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
-        view.shows.touch(view.index, access == Access::Write, spare, |frame, writable, spare| {
+        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |frame, writable, spare| {
             self.commit(view, frame, writable, spare)
         })
     }
@@ -223,7 +260,9 @@ impl AddressSpace {
             shows: mapping.shows.clone(),
             index: mapping.page_at(address),
             page,
+            pages: mapping.first..mapping.first + mapping.pages,
             protection: mapping.protection,
+            advice: mapping.advice,
             generation: self.table.generation(),
         })
     }

@@ -150,6 +150,17 @@ impl FramePool {
         self.take_frame().map(|number| self.hand_out(number))
     }
 
+    /// A free frame for what could as well be left, or `None` at once: only while more than the high mark are free and
+    /// nobody waits for one, so that nothing is given back for it.
+    pub fn try_alloc_spare(&'static self) -> Option<Frame> {
+        if self.has_spare() { self.try_alloc() } else { None }
+    }
+
+    /// Whether there seem to be frames to spare now.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.caches.are_open()
+    }
+
     /// A free frame full of zeros, or `None` at once. One of those that were prepared, if there are any: see
     /// [`FramePool::prepare_zeroed`].
     pub fn try_alloc_zeroed(&'static self) -> Option<Frame> {

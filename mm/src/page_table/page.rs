@@ -56,6 +56,15 @@ impl PageTable {
         Ok(())
     }
 
+    /// Enters a frame at a page where nothing is shown, if the table for it is there. False if it is not.
+    pub(crate) fn map_beside(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+        let (_, level, value) = self.deepest(page.as_u64());
+        if level == 1 && value & PRESENT == 0 {
+            return self.map(page, frame, protection, &mut None).is_ok();
+        }
+        level == 1
+    }
+
     /// Takes a page out, and the tables that are empty without it.
     pub(crate) fn unmap(&mut self, page: VirtAddr) -> Option<Leaf> {
         let (above, leaf) = self.leaf(page)?;

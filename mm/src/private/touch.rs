@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::versions::{Found, Settled, VersionId};
 use super::{Inner, PrivateObject};
+use crate::Advice;
 use crate::frame::address_of;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
@@ -77,7 +78,7 @@ impl PrivateObject {
                     }
                     let touched = base.object.touch_or_begin(below, false, spare, use_it);
                     drop(inner);
-                    base.object.hand_over(touched)
+                    base.object.hand_over(touched, Advice::Normal)
                 }
                 None if write => self.copy(&mut inner, version, index, None, spare, commit),
                 None => match self.memory.zero_page() {

@@ -26,7 +26,7 @@ enum Which {
 
 impl VmObject {
     /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next
-    /// touch makes or loads them again. What a load under way brings is thrown away when it comes, and loaded
+    /// touch makes or loads them again. An overlay's base drops its pages as well. What a load under way brings is thrown away when it comes, and loaded
     /// again if somebody waits for it.
     ///
     /// All that is done at the call, which never waits; the time taken grows with the number of pages that are
@@ -61,7 +61,22 @@ impl VmObject {
         pages: Range<PageIndex>,
         which: Which,
     ) -> impl Future<Output = ()> + Send + use<'_> {
-        let dropped = self.drop_pages(pages.start.as_u64()..pages.end.as_u64(), which);
+        let pages = pages.start.as_u64()..pages.end.as_u64();
+        let dropped = self.drop_pages(pages.clone(), which);
+        let base = self.base.as_ref().filter(|_| which == Which::All);
+        let below = base.map(|base| base.drop_pages(pages, which));
+        async move {
+            let last = dropped.last.max(below.as_ref().and_then(|below| below.last));
+            if let Some(last) = last {
+                self.memory.forgotten(last).await;
+            }
+            drop((dropped, below));
+        }
+    }
+
+    /// As [`release`](Self::release), but for what an overlay shows of its base.
+    pub(super) fn drop_own(&self, pages: Range<PageIndex>) -> impl Future<Output = ()> + Send + use<'_> {
+        let dropped = self.drop_pages(pages.start.as_u64()..pages.end.as_u64(), Which::All);
         async move {
             if let Some(last) = dropped.last {
                 self.memory.forgotten(last).await;
@@ -112,7 +127,12 @@ impl VmObject {
 
     /// Drops a page that has a frame which nobody but CPUs may still use. Answers the page's entry from now on, and
     /// since when they are to be waited for.
-    fn drop_present(&self, inner: &mut Inner, index: u64, frame: u64) -> (PageEntry, Option<Moment>) {
+    pub(super) fn drop_present(
+        &self,
+        inner: &mut Inner,
+        index: u64,
+        frame: u64,
+    ) -> (PageEntry, Option<Moment>) {
         self.hide(inner, index);
         let frame = inner.take_out(self.memory, frame);
         let moment = self.memory.frames().quarantine(frame);

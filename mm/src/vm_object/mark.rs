@@ -29,7 +29,7 @@ struct Batch {
 impl VmObject {
     /// Makes the dirty pages in a range count as clean, those that were never stored included, but not those that
     /// were written since their last store began or whose last store failed. They become read-only, and the next
-    /// write makes them dirty again. Returns how many. Pages that are being stored, and those of objects without a
+    /// write makes them dirty again. An overlay's pages become its base's. Returns how many. Pages that are being stored, and those of objects without a
     /// pager, stay as they are.
     ///
     /// # Cancellation
@@ -92,6 +92,9 @@ impl VmObject {
             if written {
                 continue;
             }
+            if self.base.as_ref().is_some_and(|base| !base.make_way(index)) {
+                continue;
+            }
             self.for_each_shown(&inner, index, |tables, page| {
                 if let Some(leaf) = tables.begin_clean(page) {
                     self.memory.hardware().invalidate(tables.root(), page);
@@ -123,6 +126,13 @@ impl VmObject {
         if written {
             inner.pages.set(index, entry.written());
             return false;
+        }
+        if let Some(base) = &self.base {
+            let folded = self.fold(&mut inner, base, index, frame);
+            if !folded {
+                inner.pages.set(index, entry.not_between());
+            }
+            return folded;
         }
         inner.pages.set(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(true));
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });

@@ -21,21 +21,29 @@
 //! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
+//! | overlay, base | see `overlay` |
+//! | close, anything | see `close` |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
 mod advised;
+mod ahead;
+mod close;
 mod copy;
 mod dropped;
 mod mark;
+mod neighbours;
+mod overlay;
 mod shown;
 mod store;
 
 pub(crate) use copy::piece;
-pub(crate) use shown::{Eviction, Keep};
+pub(crate) use neighbours::Around;
+pub(crate) use shown::{Eviction, Keep, ObjectRoom};
 pub use store::StoreError;
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::fallible::{Shared, room_for_arc};
 use crate::frame::{CleanPage, Moment};
@@ -46,7 +54,7 @@ use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::settle::Attempt;
 use crate::transfer::Transfer;
-use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
+use crate::{Advice, Denial, Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
 use executor::lock::SpinLock;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
@@ -57,6 +65,8 @@ pub struct VmObject {
     pages: u64,
     /// `None`: pages are zero until they are written.
     pager: Option<Arc<dyn Pager>>,
+    /// What an overlay lies over; see `overlay`.
+    base: Option<Arc<VmObject>>,
     inner: SpinLock<Inner>,
 }
 
@@ -69,6 +79,11 @@ struct Inner {
     /// Since when a written page is in a page table no more that had it last. Until that is over, a CPU may still write
     /// to it by what it remembers, and no page table says so.
     hidden: Option<Moment>,
+    streams: ahead::Streams,
+    /// Pages that are being read ahead, and that nobody waits for.
+    ahead: usize,
+    /// Those who close the object or have closed it. While there are any, touches are denied.
+    closers: usize,
 }
 
 /// What came of a touch, before the pager is called.
@@ -102,7 +117,7 @@ impl VmObject {
         pager: Arc<dyn Pager>,
         pages: u64,
     ) -> Result<Arc<Self>, OutOfMemory> {
-        Self::make(memory, Some(pager), pages)
+        Self::make(memory, Some(pager), pages, None)
     }
 
     /// An object of `pages` pages that are zero until they are written. Nothing can load them again, so
@@ -111,7 +126,7 @@ impl VmObject {
     /// # Errors
     /// [`OutOfMemory`] when the heap is full.
     pub fn try_zero(memory: &'static Memory, pages: u64) -> Result<Arc<Self>, OutOfMemory> {
-        Self::make(memory, None, pages)
+        Self::make(memory, None, pages, None)
     }
 
     /// Like [`try_new`](Self::try_new), for boot and for tests.
@@ -134,6 +149,7 @@ impl VmObject {
         memory: &'static Memory,
         pager: Option<Arc<dyn Pager>>,
         pages: u64,
+        base: Option<Arc<Self>>,
     ) -> Result<Arc<Self>, OutOfMemory> {
         assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
         let room = Room::try_new()?;
@@ -143,6 +159,7 @@ impl VmObject {
             number: memory.register(room, object),
             pages,
             pager,
+            base,
             inner: SpinLock::new(
                 "object",
                 Inner {
@@ -150,6 +167,9 @@ impl VmObject {
                     resident: 0,
                     mappings: ReverseMap::default(),
                     hidden: None,
+                    streams: ahead::Streams::default(),
+                    ahead: 0,
+                    closers: 0,
                 },
             ),
         }))
@@ -185,7 +205,7 @@ impl VmObject {
         let inner = self.inner.lock();
         ObjectStats {
             resident: inner.resident,
-            transfers: inner.pages.transfers(),
+            transfers: inner.pages.transfers() + inner.ahead,
             mappings: inner.mappings.len(),
         }
     }
@@ -202,19 +222,37 @@ impl VmObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
+        self.touch_advised(index, write, Advice::Normal, spare, commit)
+    }
+
+    /// The same; `advice` says how much is read ahead if the page has to be loaded.
+    pub(crate) fn touch_advised(
+        self: &Arc<Self>,
+        index: u64,
+        write: bool,
+        advice: Advice,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
         let touched = self.touch_or_begin(index, write, spare, commit);
-        self.hand_over(touched)
+        self.hand_over(touched, advice)
     }
 
     /// The rest of a touch, with no lock held: a load that was begun is the pager's from here on.
-    pub(crate) fn hand_over(self: &Arc<Self>, touched: Touched) -> Attempt {
-        let load = match touched {
-            Touched::Tried(attempt) => return attempt,
-            Touched::Begun(load) => load,
+    pub(crate) fn hand_over(self: &Arc<Self>, touched: Touched, advice: Advice) -> Attempt {
+        let load = match (touched, &self.base) {
+            (Touched::Tried(attempt), _) => return attempt,
+            (begun, Some(base)) => return base.hand_over(begun, advice),
+            (Touched::Begun(load), None) => load,
         };
+        let index = load.page().as_u64();
+        let end = self.plan(index, advice);
         Counters::count(&self.memory.counters.loads_started);
-        if let Some(pager) = &self.pager {
-            pager.load(PageRequest::new(load.clone(), Arc::downgrade(self)));
+        let request = PageRequest::new(load.clone(), Arc::downgrade(self));
+        match (index + 1, &self.pager) {
+            (next, _) if next < end => self.load_with(Some(request), next..end),
+            (_, Some(pager)) => pager.load(request),
+            (_, None) => {}
         }
         Attempt::Wait(load)
     }
@@ -227,7 +265,24 @@ impl VmObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Touched {
+        match &self.base {
+            Some(base) => self.touch_overlay(base, index, write, spare, commit),
+            None => self.touch_or_load(index, write, spare, commit),
+        }
+    }
+
+    /// The same for an object that is no overlay.
+    fn touch_or_load(
+        &self,
+        index: u64,
+        write: bool,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Touched {
         let mut inner = self.inner.lock();
+        if inner.closers > 0 {
+            return closed(index);
+        }
         let entry = inner.pages.get(index);
         Touched::Tried(match self.try_touch(&mut inner, index, entry, write, spare, commit) {
             Ok(attempt) => attempt,
@@ -249,6 +304,9 @@ impl VmObject {
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         let mut inner = self.inner.lock();
+        if inner.closers > 0 || self.base.is_some() {
+            return Attempt::Again;
+        }
         let entry = inner.pages.get(index);
         let waits = match entry.state() {
             PageState::Loading | PageState::LoadingInvalidated | PageState::WritingBackDiscarded { .. } => {
@@ -298,8 +356,11 @@ impl VmObject {
                 done
             }
             (PageState::Loading | PageState::LoadingInvalidated, _) => {
+                let Ok(load) = inner.load(self.memory, index) else {
+                    return Ok(Attempt::heap_is_full(spare));
+                };
                 Counters::count(&counters.loads_shared);
-                Attempt::Wait(inner.pages.transfer(index).expect("it is being loaded").clone())
+                Attempt::Wait(load)
             }
             (PageState::WritingBackDiscarded { .. }, _) => {
                 Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone())
@@ -324,28 +385,75 @@ impl VmObject {
         })
     }
 
-    /// Enters what a load brought; the answer is for those who wait.
-    pub(crate) fn finish_load(&self, index: u64, result: Result<Frame, PageError>) -> Result<(), PageError> {
-        let mut inner = self.inner.lock();
-        let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
-        let (entry, answer, unused) = match result {
-            _ if invalidated => {
-                Counters::count(&self.memory.counters.loads_invalidated);
-                (PageEntry::ABSENT, Ok(()), result.ok())
-            }
-            Ok(frame) => {
-                let frame = frame.into_number();
-                inner.resident += 1;
-                self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
-                (PageEntry::new(PageState::Loaded { frame }).with_referenced(true), Ok(()), None)
-            }
-            Err(error) => (PageEntry::new(PageState::Failed), Err(error), None),
-        };
-        let load = inner.pages.end_transfer(index, entry);
-        drop(inner);
-        drop((load, unused));
-        answer
+    /// What those wait for who wait for a page that is being loaded.
+    pub(crate) fn load_under_way(&self, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
+        self.inner.lock().load(self.memory, index)
     }
+
+    /// Enters what a load brought; the answer is for those who wait, as is what they wait for. `ahead` says that nobody
+    /// did when it began.
+    pub(crate) fn finish_load(
+        &self,
+        index: u64,
+        result: Result<Frame, PageError>,
+        ahead: bool,
+    ) -> (Result<(), PageError>, Option<Shared<Transfer>>) {
+        let (unused, answer, load);
+        {
+            let mut inner = self.inner.lock();
+            let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
+            (unused, answer, load) = match result {
+                Ok(frame) => {
+                    let (unused, load) = self.enter_loaded(&mut inner, index, frame, ahead);
+                    (unused, Ok(()), load)
+                }
+                Err(_) if ahead || invalidated => {
+                    self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
+                    (None, Ok(()), inner.end_load(index, PageEntry::ABSENT))
+                }
+                Err(error) => (None, Err(error), inner.end_load(index, PageEntry::new(PageState::Failed))),
+            };
+        }
+        drop(unused);
+        (answer, load)
+    }
+
+    /// Enters what several loads brought, under one hold of the lock: as `finish_load` for each that `each` names.
+    pub(crate) fn finish_loads(
+        &self,
+        each: impl FnOnce(&mut dyn FnMut(u64, Frame, bool) -> Option<Shared<Transfer>>),
+    ) {
+        let mut inner = self.inner.lock();
+        each(&mut |index, frame, ahead| {
+            // A frame that nobody wants goes to the frame lists, whose lock comes after this one.
+            let (unused, load) = self.enter_loaded(&mut inner, index, frame, ahead);
+            drop(unused);
+            load
+        });
+    }
+
+    fn enter_loaded(
+        &self,
+        inner: &mut Inner,
+        index: u64,
+        frame: Frame,
+        ahead: bool,
+    ) -> (Option<Frame>, Option<Shared<Transfer>>) {
+        if inner.pages.get(index).state() == PageState::LoadingInvalidated {
+            Counters::count(&self.memory.counters.loads_invalidated);
+            return (Some(frame), inner.end_load(index, PageEntry::ABSENT));
+        }
+        let frame = frame.into_number();
+        inner.resident += 1;
+        self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
+        let load = inner.end_load(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead));
+        (None, load)
+    }
+}
+
+fn closed(index: u64) -> Touched {
+    let (page, error) = (PageIndex::new(index), PageError::Closed);
+    Touched::Tried(Attempt::Denied(Denial::Io { page, error }))
 }
 
 impl Inner {
@@ -353,6 +461,29 @@ impl Inner {
     fn begin_load(&mut self, memory: &'static Memory, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
         let load = Transfer::new(memory, index)?;
         self.pages.begin_transfer(load.clone(), PageEntry::new(PageState::Loading))?;
+        Ok(load)
+    }
+
+    /// A page is not being loaded any more. Answers what those wait for who do.
+    fn end_load(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Transfer>> {
+        let load = self.pages.end_transfer(index, entry);
+        if load.is_none() {
+            self.ahead -= 1;
+            self.pages.set(index, entry);
+        }
+        load
+    }
+
+    /// What a page that is being loaded is waited for by. When it is read ahead, there is nothing of the kind before the
+    /// first who waits.
+    fn load(&mut self, memory: &'static Memory, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
+        if let Some(load) = self.pages.transfer(index) {
+            return Ok(load.clone());
+        }
+        let load = Transfer::new(memory, index)?;
+        let entry = self.pages.get(index);
+        self.pages.begin_transfer(load.clone(), entry)?;
+        self.ahead -= 1;
         Ok(load)
     }
 
@@ -382,6 +513,9 @@ impl Drop for VmObject {
         while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
             if let Some(frame) = entry.state().frame() {
                 last = Some(memory.frames().quarantine(inner.take_out(memory, frame)));
+            } else if let Some(load) = inner.pages.transfer(index) {
+                // A request for a page that is read ahead knows nobody who waits.
+                load.settle(Ok(()));
             }
             at = index + 1;
         }

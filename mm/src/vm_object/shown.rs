@@ -8,9 +8,9 @@ use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::page_table::LOOKS;
-use crate::reverse_map::{NoteRoom, Shown};
+use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
-use crate::{MapError, PageTable, VirtAddr};
+use crate::{MapError, OutOfMemory, PageTable, VirtAddr};
 
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +30,23 @@ pub(crate) enum Keep {
     Nothing,
 }
 
+/// Memory to note one mapping with an object, and with its base if it is an overlay.
+pub(crate) struct ObjectRoom {
+    own: NoteRoom,
+    base: Option<NoteRoom>,
+}
+
 impl VmObject {
+    /// Memory to note one mapping.
+    pub(crate) fn room(&self) -> Result<ObjectRoom, OutOfMemory> {
+        let base = self.base.as_ref().map(|_| ReverseMap::room()).transpose()?;
+        Ok(ObjectRoom { own: ReverseMap::room()?, base })
+    }
+
     /// Notes that a mapping shows pages from `first` on.
     pub(crate) fn note_mapping(
         &self,
-        room: NoteRoom,
+        room: ObjectRoom,
         id: u64,
         first: u64,
         shown: Shown<()>,
@@ -42,12 +54,19 @@ impl VmObject {
         if first.checked_add(shown.pages).is_none_or(|end| end > self.pages) {
             return Err(MapError::BeyondObject);
         }
-        self.inner.lock().mappings.insert(room, id, first, shown);
+        if let (Some(base), Some(room)) = (&self.base, room.base) {
+            let below = Shown::new(shown.pages, shown.start, shown.table.clone(), ());
+            base.inner.lock().mappings.insert(room, id, first, below);
+        }
+        self.inner.lock().mappings.insert(room.own, id, first, shown);
         Ok(())
     }
 
     /// Forgets a mapping whose pages are no longer shown.
     pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
+        if let Some(base) = &self.base {
+            base.forget_mapping(id, first, pages);
+        }
         let shown = self.inner.lock().mappings.remove(id, first, pages);
         drop(shown);
     }
@@ -55,14 +74,19 @@ impl VmObject {
     /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.
     pub(crate) fn split_mapping(
         &self,
-        rooms: [NoteRoom; 2],
+        rooms: [ObjectRoom; 2],
         id: u64,
         first: u64,
         pages: u64,
         pages_before: u64,
         second: u64,
     ) {
-        self.inner.lock().mappings.split(rooms, id, first, pages, pages_before, second);
+        let [one, two] = rooms;
+        if let (Some(base), Some(one), Some(two)) = (&self.base, one.base, two.base) {
+            base.inner.lock().mappings.split([one, two], id, first, pages, pages_before, second);
+        }
+        let own = [one.own, two.own];
+        self.inner.lock().mappings.split(own, id, first, pages, pages_before, second);
     }
 
     /// Takes pages of a mapping out of its page table, as many as is done without giving up the locks; this CPU
@@ -124,7 +148,7 @@ impl VmObject {
     }
 
     /// A page table says that a page was written.
-    fn note_written(&self, inner: &mut Inner, index: u64) {
+    pub(super) fn note_written(&self, inner: &mut Inner, index: u64) {
         let entry = inner.pages.get(index);
         match entry.state() {
             PageState::Loaded { frame } => inner.make_dirty(self.memory, index, frame),

@@ -12,7 +12,7 @@ use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::page_state::{PageEntry, PageState};
 use crate::transfer::Transfer;
-use crate::{OutOfMemory, PageError, PageIndex, StoreRequest};
+use crate::{OutOfMemory, PageError, PageIndex, Pager, Requests, StoreRequest};
 
 /// Pages whose requests are with the pager at a time.
 const BATCH: usize = 32;
@@ -38,6 +38,42 @@ struct Batch {
     requests: Vec<StoreRequest>,
     /// Page tables have said that pages were written: what CPUs remember of that has to be waited for.
     written: bool,
+}
+
+/// Gathers requests for pages that follow each other, as many as the pager takes at once.
+struct Runs<'a> {
+    pager: &'a dyn Pager,
+    most: usize,
+    run: Option<Requests<StoreRequest>>,
+}
+
+impl Runs<'_> {
+    fn add(&mut self, request: StoreRequest) {
+        if self.most == 1 {
+            return self.pager.store(request);
+        }
+        match &mut self.run {
+            Some(run) if run.first() + run.len() as u64 == request.index() && run.len() < self.most => {
+                run.push(request);
+            }
+            _ => {
+                self.hand_over();
+                match Requests::try_with_room(self.most) {
+                    Ok(mut run) => {
+                        run.push(request);
+                        self.run = Some(run);
+                    }
+                    Err(OutOfMemory) => self.pager.store(request),
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.pager.store_range(run);
+        }
+    }
 }
 
 /// What comes next in a store.
@@ -83,14 +119,16 @@ impl VmObject {
                 self.memory.settle().await;
             }
             let mut under_way = Vec::new();
+            let mut runs = Runs { pager: &**pager, most: self.pages_at_once() as usize, run: None };
             for request in batch.requests {
                 if under_way.try_reserve(1).is_err() {
                     request.complete(Err(PageError::OutOfMemory));
                     continue;
                 }
                 under_way.push(request.transfer().clone());
-                pager.store(request);
+                runs.add(request);
             }
+            runs.hand_over();
             for transfer in under_way {
                 let error = |error| StoreError { page: transfer.page(), error };
                 result = result.and(transfer.wait().await.map_err(error));
@@ -140,7 +178,7 @@ impl VmObject {
         frame: u64,
     ) -> Result<(StoreRequest, bool), OutOfMemory> {
         let transfer = Transfer::new(self.memory, index)?;
-        inner.pages.begin_transfer(transfer.clone(), PageEntry::begin_store(frame))?;
+        inner.pages.begin_transfer(transfer.clone(), inner.pages.get(index).begin_store(frame))?;
         let mut written = inner.hidden.is_some_and(|moment| !self.memory.frames().is_over(moment));
         self.for_each_shown(inner, index, |tables, page| {
             if tables.take_dirty(page) {

@@ -2,6 +2,7 @@
 
 mod executor;
 mod memory;
+mod read;
 mod scene;
 mod touches;
 
@@ -11,8 +12,8 @@ use super::super::{Command, CommandError};
 
 pub(super) const BENCH: Command = Command {
     name: "bench",
-    usage: "executor|mm",
-    help: "what a wake costs, or a page fault; with --icount in instructions",
+    usage: "executor|mm|read",
+    help: "what a wake costs, or a page fault, with --icount in instructions; a disk read in order",
     run: |mut arguments| {
         Box::pin(async move {
             let what = arguments.word();
@@ -20,8 +21,9 @@ pub(super) const BENCH: Command = Command {
             match what.as_deref() {
                 Some("executor") => executor::run().await,
                 Some("mm") => memory::run().await,
+                Some("read") => read::run().await,
                 _ => Err(CommandError::Failed(
-                    "there are two benchmarks: bench executor, and bench mm".to_string(),
+                    "there are three benchmarks: bench executor, bench mm, and bench read".to_string(),
                 )),
             }
         })

@@ -1,0 +1,277 @@
+//! Reading ahead: pages that nobody has asked for yet, loaded with those that somebody has.
+//!
+//! A fault at the page where the last turn ended is one more of a sequence: the window doubles, up to 32 pages. A fault
+//! anywhere else is a miss: the window is halved there. A few sequences are followed at the same time, because several
+//! threads read parts of one object. When the second half of a turn that was waited for is in use, or any of one that was
+//! not, the next turn begins, so the device works while the reader does.
+//!
+//! What is read ahead is worth nothing yet. It takes frames only while there are some to spare, its errors are nobody's,
+//! and it counts as not used, so it is the first to be given back.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | touch of a page that is being read ahead | waits as for any load; if it comes to nothing, the touch loads the page itself |
+//! | release or invalidate | `LoadingInvalidated`, as for any load |
+//! | unmap, end of the last user | nothing: the pages belong to the object |
+//! | memory becomes short | requests without a frame end with nothing; the next fault finds its page missing, and the window is halved |
+//! | several threads | the window is changed under the object's lock; each page is begun by one of them |
+
+use alloc::sync::Arc;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::VmObject;
+use crate::page_state::{PageEntry, PageState};
+use crate::{Advice, OutOfMemory, PageRequest, Requests};
+
+/// The largest window, in pages.
+const WINDOW: u64 = 32;
+/// Larger turns end at a multiple of this, as mapping of neighbours does.
+const ALIGN: u64 = 16;
+/// Sequences that are followed at the same time.
+const STREAMS: usize = 8;
+
+/// Sequences of touches, the latest first.
+#[derive(Default)]
+pub(super) struct Streams {
+    streams: [Stream; STREAMS],
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Stream {
+    /// The first page that was not asked for.
+    end: u64,
+    /// How many pages are asked for at a time; 0 where there is no sequence.
+    window: u64,
+    /// How many the last turn has asked for.
+    asked: u64,
+    /// Nobody has waited for the last turn.
+    ahead: bool,
+}
+
+impl Stream {
+    /// Asks for pages from `start` to `end`.
+    fn ask(&mut self, start: u64, end: u64) -> u64 {
+        (self.end, self.asked, self.ahead) = (end, end - start, false);
+        end
+    }
+
+    /// Asks for the pages after those of the last turn, and more of them.
+    fn ask_for_more(&mut self, most: u64) -> u64 {
+        self.window = (self.window * 2).clamp(1, most);
+        let (start, mut end) = (self.end, self.end + self.window);
+        if self.window >= ALIGN {
+            end = end.next_multiple_of(ALIGN).min(start + most);
+        }
+        self.ask(start, end)
+    }
+
+    /// Whether the page is one of the last turn's.
+    fn has(&self, index: u64) -> bool {
+        index < self.end && self.end - index <= self.asked
+    }
+}
+
+impl Streams {
+    /// A page has to be loaded, and `most` pages at once are allowed. Answers where those end that should be. Who says
+    /// that the pages are read in order has all of them at once.
+    fn missing(&mut self, index: u64, most: u64, advice: Advice) -> u64 {
+        let found = self.streams.iter().position(|stream| stream.end == index && stream.window > 0);
+        let inside = || self.streams.iter().position(|stream| stream.has(index));
+        if let Some(number) = found {
+            self.streams[..=number].rotate_right(1);
+            return self.streams[0].ask_for_more(most);
+        }
+        let (number, window) = match inside() {
+            // It was asked for, and did not come or did not stay.
+            Some(number) => (number, self.streams[number].window / 2),
+            None => {
+                let latest = self.streams[0].window.div_ceil(2);
+                self.streams[0].window = latest;
+                (STREAMS - 1, latest)
+            }
+        };
+        self.streams[..=number].rotate_right(1);
+        self.streams[0].window = if advice == Advice::Sequential { most } else { window.clamp(1, most) };
+        self.streams[0].ask(index, index + self.streams[0].window)
+    }
+
+    /// A page that is there is used. Answers the pages that should be asked for now.
+    fn used(&mut self, index: u64, most: u64) -> Option<Range<u64>> {
+        let is_time =
+            |stream: &Stream| stream.has(index) && (stream.ahead || stream.end - index <= stream.asked / 2);
+        let number = self.streams.iter().position(is_time)?;
+        self.streams[..=number].rotate_right(1);
+        let start = self.streams[0].end;
+        let end = self.streams[0].ask_for_more(most);
+        self.streams[0].ahead = true;
+        Some(start..end)
+    }
+}
+
+impl VmObject {
+    /// The most pages that are loaded together: 1 where nothing is read ahead.
+    pub(crate) fn pages_at_once(&self) -> u64 {
+        self.pager.as_deref().map_or(1, |pager| (pager.pages_at_once() as u64).clamp(1, WINDOW))
+    }
+
+    /// Where the pages end that are to be loaded with one that has to be. With no lock held.
+    pub(super) fn plan(&self, index: u64, advice: Advice) -> u64 {
+        match self.pages_at_once() {
+            1 => index + 1,
+            _ if advice == Advice::Random => index + 1,
+            most => self.inner.lock().streams.missing(index, most, advice).min(self.pages),
+        }
+    }
+
+    /// Looks whether a page that was just used makes it time to read on, and begins that. With no lock held.
+    pub(crate) fn read_on(self: &Arc<Self>, index: u64, advice: Advice) {
+        let most = self.pages_at_once();
+        if most == 1 || advice == Advice::Random {
+            return;
+        }
+        if let Some(base) = &self.base {
+            return base.read_on(index, advice);
+        }
+        let next = self.inner.lock().streams.used(index, most);
+        if let Some(pages) = next {
+            self.load_with(None, pages.start..pages.end.min(self.pages));
+        }
+    }
+
+    /// Hands a load to the pager with those of the pages in `more` that are missing. With no lock held.
+    pub(super) fn load_with(self: &Arc<Self>, first: Option<PageRequest>, more: Range<u64>) {
+        let Some(pager) = &self.pager else { return };
+        let room = (more.end - more.start) as usize;
+        let mut run = match (Requests::try_with_room(room + 1), first) {
+            (Ok(mut run), Some(first)) => {
+                run.push(first);
+                run
+            }
+            (Ok(run), None) => run,
+            (Err(OutOfMemory), first) => return first.map_or((), |first| pager.load(first)),
+        };
+        let mut rest = more;
+        loop {
+            self.begin_ahead(&mut run, &mut rest);
+            let next = if rest.is_empty() { None } else { Requests::try_with_room(room).ok() };
+            if run.len() > 0 {
+                pager.load_range(run);
+            }
+            let Some(room) = next else { return };
+            run = room;
+        }
+    }
+
+    /// Begins to load pages that follow each other, and takes what was looked at off the front of `rest`: all of it
+    /// where there is no memory.
+    fn begin_ahead(self: &Arc<Self>, run: &mut Requests<PageRequest>, rest: &mut Range<u64>) {
+        let has_room = || self.memory.hardware().heap_has_room() && self.memory.frames().has_spare();
+        let counters = &self.memory.counters;
+        let before = run.len();
+        let mut inner = self.inner.lock();
+        while let Some(index) = rest.next() {
+            let entry = inner.pages.get(index);
+            // One whose last load failed is left to those who want it.
+            if entry.state() != PageState::Absent || entry.dropped_at().is_some() {
+                if run.len() > 0 {
+                    break;
+                }
+                continue;
+            }
+            if !has_room() || inner.pages.make_room(index).is_err() {
+                rest.start = rest.end;
+                break;
+            }
+            inner.pages.set(index, PageEntry::new(PageState::Loading));
+            inner.ahead += 1;
+            run.push(PageRequest::ahead(self.memory, index, Arc::downgrade(self)));
+        }
+        let begun = (run.len() - before) as u64;
+        counters.loads_started.fetch_add(begun, Ordering::Relaxed);
+        counters.loads_ahead.fetch_add(begun, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads pages in order from one on, as faults do that map nothing along. Answers the lengths of the turns.
+    fn turns(streams: &mut Streams, start: u64, count: usize) -> std::vec::Vec<u64> {
+        let mut at = start;
+        let turn = |_| {
+            let end = streams.missing(at, WINDOW, Advice::Normal);
+            let length = end - at;
+            at = end;
+            length
+        };
+        (0..count).map(turn).collect()
+    }
+
+    #[test]
+    fn the_window_doubles_up_to_32_pages_and_its_ends_are_aligned() {
+        let mut streams = Streams::default();
+        assert_eq!(turns(&mut streams, 0, 9), [1, 2, 4, 8, 17, 32, 32, 32, 32]);
+        let mut end = 160;
+        for _ in 0..3 {
+            end = streams.missing(end, WINDOW, Advice::Normal);
+        }
+        assert_eq!(end % ALIGN, 0);
+    }
+
+    #[test]
+    fn a_miss_halves_the_window() {
+        let mut streams = Streams::default();
+        turns(&mut streams, 0, 7);
+        for expected in [16, 8, 4, 2, 1, 1] {
+            let at = expected * 100_000;
+            let end = streams.missing(at, WINDOW, Advice::Normal);
+            assert_eq!(end - at, expected, "at {at}");
+            assert_eq!(streams.streams[0].end, end);
+            streams.streams[0].end = u64::MAX / 2;
+        }
+    }
+
+    #[test]
+    fn what_was_read_ahead_and_is_missing_halves_the_window() {
+        let mut streams = Streams::default();
+        turns(&mut streams, 0, 6);
+        assert_eq!(streams.missing(40, WINDOW, Advice::Normal), 56);
+        assert_eq!(streams.missing(50, WINDOW, Advice::Normal), 58);
+    }
+
+    #[test]
+    fn eight_readers_have_a_window_each() {
+        let mut streams = Streams::default();
+        let mut at: [u64; 8] = core::array::from_fn(|reader| reader as u64 * 10_000);
+        for _ in 0..6 {
+            at.iter_mut().for_each(|at| *at = streams.missing(*at, WINDOW, Advice::Normal));
+        }
+        at.iter_mut().for_each(|at| assert_eq!(streams.missing(*at, WINDOW, Advice::Normal) - *at, 32));
+    }
+
+    #[test]
+    fn the_next_turn_begins_when_the_second_half_is_in_use() {
+        let mut streams = Streams::default();
+        turns(&mut streams, 0, 6);
+        let end = streams.streams[0].end;
+        assert_eq!(end, 64);
+        assert_eq!(streams.used(end - 17, WINDOW), None);
+        assert_eq!(streams.used(end - 16, WINDOW), Some(64..96));
+        assert_eq!(streams.used(end - 15, WINDOW), None, "it has begun");
+        assert_eq!(streams.used(end - 60, WINDOW), None);
+        assert_eq!(streams.used(end, WINDOW), Some(96..128), "the first of a turn that nobody waited for");
+    }
+
+    #[test]
+    fn a_pager_says_how_many_pages_it_takes_at_once() {
+        let mut streams = Streams::default();
+        let mut at = 0;
+        for expected in [1, 2, 3, 3] {
+            let end = streams.missing(at, 3, Advice::Normal);
+            assert_eq!(end - at, expected);
+            at = end;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Closing: the end of an object's use of its pager.
+//!
+//! Touches are denied from the first moment on, with [`PageError::Closed`], also where mappings remain. Then nobody
+//! writes any more, what is dirty is stored, what is under way is waited for, and all pages go.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | touch, also one that waits | denied; the pages are taken out of all page tables, so every access faults |
+//! | load under way | its data is thrown away; the close waits for its end, as the pager has the request until then |
+//! | store under way | the close waits for its end |
+//! | store that fails | the close fails with its error, and the object is open as it was. Who wants to lose the changes discards them before |
+//! | mark, discard, release | they find pages or not, as ever |
+//! | map, unmap | as ever; a mapping of a closed object denies each touch |
+//! | close, close | each does all of it, and denies touches for itself; the second finds little to do |
+//! | fold into a closed base | no fold |
+//! | overlay over a closed base | what it has of its own can be used and stored; touches of other pages are denied |
+//! | close, its future dropped | the object is open again, with what it has |
+
+use alloc::sync::Arc;
+
+use super::{StoreError, VmObject};
+use crate::fallible::Shared;
+use crate::page_state::PageState;
+use crate::transfer::Transfer;
+use crate::{OutOfMemory, PageError, PageIndex};
+
+/// Touches are denied while this is there.
+struct Closing<'a>(&'a VmObject);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.inner.lock().closers -= 1;
+    }
+}
+
+impl VmObject {
+    /// Ends the object's use of its pager: stores what is dirty, waits for all loads and stores under way, and forgets
+    /// all pages. When it is done the pager has no request of the object and gets none any more. Touches are denied with
+    /// [`PageError::Closed`] from the call on, also by mappings that remain. The changes of an object without a pager
+    /// are lost.
+    ///
+    /// # Errors
+    /// The first page that could not be stored; then the object is open as before.
+    ///
+    /// # Cancellation
+    /// The object is open again. Pages are shown again when they are touched.
+    pub async fn close(self: &Arc<Self>) -> Result<(), StoreError> {
+        let all = PageIndex::new(0)..PageIndex::new(self.pages);
+        self.inner.lock().closers += 1;
+        let closing = Closing(self);
+        self.hide_all();
+        self.memory.settle().await;
+        self.store(all.clone()).await?;
+        // What still is loaded is thrown away when it comes.
+        drop(self.drop_own(all.clone()));
+        while let Some(transfer) = self.under_way()? {
+            // However it ends.
+            let _ = transfer.wait().await;
+        }
+        self.drop_own(all).await;
+        // For good.
+        core::mem::forget(closing);
+        Ok(())
+    }
+
+    /// Takes all pages out of all page tables.
+    fn hide_all(&self) {
+        let mut rest = 0..self.pages;
+        loop {
+            let mut inner = self.inner.lock();
+            let Some((index, _)) = inner.pages.next_used(rest.clone()) else { return };
+            if self.hide(&inner, index) {
+                self.note_written(&mut inner, index);
+            }
+            rest.start = index + 1;
+        }
+    }
+
+    /// A load or store under way, if there is one.
+    fn under_way(&self) -> Result<Option<Shared<Transfer>>, StoreError> {
+        let mut rest = 0..self.pages;
+        loop {
+            let mut inner = self.inner.lock();
+            let Some((index, entry)) = inner.pages.next_used(rest.clone()) else { return Ok(None) };
+            match entry.state() {
+                PageState::Loading
+                | PageState::LoadingInvalidated
+                | PageState::WritingBack { .. }
+                | PageState::WritingBackDiscarded { .. } => {
+                    let full = |OutOfMemory| StoreError {
+                        page: PageIndex::new(index),
+                        error: PageError::OutOfMemory,
+                    };
+                    return inner.load(self.memory, index).map(Some).map_err(full);
+                }
+                _ => rest.start = index + 1,
+            }
+        }
+    }
+}
