@@ -295,6 +295,26 @@ fn a_copy_is_shown_when_no_cpu_sees_the_old_page_any_more() {
 }
 
 #[test]
+fn a_copy_of_a_page_that_just_leaves_waits_for_the_cpus_that_remember_it() {
+    on_two_cpus(|machine| async move {
+        let (space, object) = over_a_file(machine);
+        let old = machine.read(&space, at(0)).await.unwrap();
+        let busy = Busy::begin(machine).await;
+        assert_eq!(busy.reads(space.root(), at(0)), Some(old));
+        let mut leaving = Box::pin(object.evict(page(2)));
+        assert!(poll_once(leaving.as_mut()).is_pending());
+        assert!(space.walk(address(at(0))).is_none(), "no page table shows it any more");
+        let mut writing = Box::pin(machine.write(&space, at(0), 9));
+        assert!(poll_once(writing.as_mut()).is_pending(), "the other CPU would still read the old page");
+        assert_eq!(busy.reads(space.root(), at(0)), Some(old));
+        busy.end().await;
+        writing.await.unwrap();
+        assert_eq!(machine.read(&space, at(0)).await, Ok(9));
+        leaving.await;
+    });
+}
+
+#[test]
 fn an_unmapping_right_after_a_fork_gives_nobody_a_page_that_another_cpu_still_writes() {
     on_two_cpus(|machine| async move {
         let parent = anonymous(machine);

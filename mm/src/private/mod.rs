@@ -5,7 +5,7 @@
 //! | fault, fault on one page of a version | the second finds what the first has made |
 //! | fault, fork | one comes before the other, by the object's lock. A page that is found in the past is shown read-only, whoever looks |
 //! | write, fork by another CPU of the same space | a page of the past is copied, or taken, when no CPU can write to it any more: until then the fault waits |
-//! | copy, reads by other CPUs of the same space | the old page is taken out of the tables, and the new one is shown when no CPU remembers the old one: no thread sees an older page than another |
+//! | copy, reads by other CPUs of the same space | the old page is taken out of the tables, and the new one is shown when no CPU remembers the old one: no thread sees an older page than another. One that reclaim has just taken out counts as shown |
 //! | write, write of two versions to one page | the first copies, the second finds that nobody else sees the old page and takes it |
 //! | end of a version, fault in its twin | the past is merged with the twin under the lock, in steps each of which leaves every page where it is found |
 //! | change, load or eviction of a page of the object below | under that object's lock, which is taken after this one's; its mappings are noted there, too |

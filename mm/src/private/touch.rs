@@ -166,7 +166,8 @@ impl PrivateObject {
             old.into_iter().for_each(|old| self.exchange(inner, version, index, old, frame));
             false
         } else {
-            old.is_some_and(|old| self.hide(inner, version, index, old))
+            let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
+            shown || self.base.as_ref().is_some_and(|base| base.object.may_be_remembered())
         };
         let entry = PageEntry::new(PageState::Dirty { frame });
         let moment = shown.then(|| self.memory.frames().moment());

@@ -43,7 +43,7 @@ pub use store::StoreError;
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::fallible::{Shared, room_for_arc};
 use crate::frame::{CleanPage, Moment};
@@ -67,6 +67,9 @@ pub struct VmObject {
     pager: Option<Arc<dyn Pager>>,
     /// What an overlay lies over; see `overlay`.
     base: Option<Arc<VmObject>>,
+    /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
+    /// CPU may still read it by what it remembers.
+    left: AtomicU64,
     inner: SpinLock<Inner>,
 }
 
@@ -160,6 +163,7 @@ impl VmObject {
             pages,
             pager,
             base,
+            left: AtomicU64::new(0),
             inner: SpinLock::new(
                 "object",
                 Inner {

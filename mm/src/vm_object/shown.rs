@@ -1,9 +1,11 @@
 //! Where an object's pages are shown: noting and forgetting mappings, taking pages out of page tables.
 
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use super::{Inner, VmObject};
 use crate::address::PAGE_BYTES;
+use crate::frame::Moment;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
@@ -187,7 +189,13 @@ impl VmObject {
             return Eviction::Kept;
         }
         inner.pages.set(index, entry.between());
+        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
         Eviction::Leaving
+    }
+
+    /// Whether a CPU may still remember a page that no page table shows, because it was about to be given back.
+    pub(crate) fn may_be_remembered(&self) -> bool {
+        !self.memory.frames().is_over(Moment::from_number(self.left.load(Ordering::Acquire)))
     }
 
     /// Takes a page out whose eviction was begun, and frees its frame, unless it was touched since. True if it is
