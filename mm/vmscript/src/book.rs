@@ -59,6 +59,16 @@ impl Book {
         self.pages.extend(copies.into_iter().map(|(page, times)| ((Owner::Private(to), page), times)));
     }
 
+    /// Pages that have become others' since: `to` says whose.
+    pub(crate) fn move_all(&mut self, to: impl Fn(Key) -> Option<Key>) {
+        let moves: Vec<_> = self.pages.keys().filter_map(|&from| Some((from, to(from)?))).collect();
+        for (from, to) in moves {
+            let Some(times) = self.pages.remove(&from) else { continue };
+            let there = self.pages.entry(to).or_insert(times);
+            there.used = there.used.max(times.used);
+        }
+    }
+
     /// Looks at each page: `look` says whether it is there, and whether it is dirty.
     pub(crate) fn refresh(&mut self, mut look: impl FnMut(Key, &Times) -> Option<bool>) {
         self.pages.retain(|&key, times| match look(key, times) {

@@ -89,14 +89,21 @@ impl<M: Machine> Player<M> {
         if world.file(name).is_ok() {
             return Err(Wrong);
         }
-        if overlay {
-            return Ok(Answer::Error("unsupported").into());
-        }
         let pager = Arc::new(FilePager::new(world.clock.clone()));
         let Ok(object) = VmObject::try_new(world.memory, pager.clone(), blocks) else {
             return Ok(Answer::NO_MEMORY.into());
         };
-        world.files.push(File { name: String::from(name), blocks, pager, object, closed: false });
+        let file = File { name: String::from(name), blocks, pager, object, closed: false, base: None };
+        if !overlay {
+            world.files.push(file);
+            return Ok(Answer::Ok.into());
+        }
+        let Ok(object) = VmObject::try_overlay(file.object.clone()) else {
+            return Ok(Answer::NO_MEMORY.into());
+        };
+        let base = File { name: String::new(), ..file.clone() };
+        let overlay = File { object, base: Some(world.files.len()), ..file };
+        world.files.extend([base, overlay]);
         Ok(Answer::Ok.into())
     }
 }

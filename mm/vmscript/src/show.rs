@@ -16,7 +16,7 @@ type Name = (String, u64);
 /// All lines of the answer.
 pub(crate) fn show<T>(world: &World<T>) -> Vec<String> {
     let mut pages: Vec<(Name, String)> = Vec::new();
-    for (number, file) in world.files.iter().enumerate() {
+    for (number, file) in world.files.iter().enumerate().filter(|(_, file)| !file.name.is_empty()) {
         for block in file.pager.wanted() {
             let state = file.state(block);
             if state != PageState::Absent {
@@ -92,6 +92,7 @@ fn list<T>(word: &str, world: &World<T>, private: &BTreeMap<u64, Name>, pages: V
     let mut seen = Vec::new();
     for ((owner, block), times) in pages {
         let (name, block) = match (owner, times.frame) {
+            (Owner::File(file), _) if world.files[file].name.is_empty() => continue,
             (Owner::File(file), _) => (&world.files[file].name, block),
             (Owner::Private(_), Some(frame)) if !seen.contains(&frame) => {
                 seen.push(frame);

@@ -21,12 +21,16 @@ const PLACE: u64 = 2 * MOST_PAGES;
 pub(crate) const MAIN: usize = 0;
 
 /// A file: blocks, and the object that caches them.
+#[derive(Clone)]
 pub(crate) struct File {
+    /// Empty for what an overlay lies over.
     pub(crate) name: String,
     pub(crate) blocks: u64,
     pub(crate) pager: Arc<FilePager>,
     pub(crate) object: Arc<VmObject>,
     pub(crate) closed: bool,
+    /// Of an overlay: the file that it lies over, which has the same pager.
+    pub(crate) base: Option<usize>,
 }
 
 impl File {
@@ -228,8 +232,12 @@ impl<T> World<T> {
             (Some((number, frame)), _) => {
                 self.book.used((Owner::Private(number), target.page), target.write, Some(frame), now);
             }
-            (None, Some((file, block))) if self.files[file].state(block).frame().is_some() => {
-                self.book.used((Owner::File(file), block), target.write, None, now);
+            (None, Some((file, block))) => {
+                let files = [Some(file), self.files[file].base].into_iter().flatten();
+                let has_it = |file: &usize| self.files[*file].state(block).frame().is_some();
+                if let Some(file) = files.into_iter().find(has_it) {
+                    self.book.used((Owner::File(file), block), target.write, None, now);
+                }
             }
             _ => {}
         }
@@ -238,6 +246,14 @@ impl<T> World<T> {
     /// Leaves out of the book what is not in memory any more.
     pub(crate) fn refresh_book(&mut self) {
         let mut book = core::mem::take(&mut self.book);
+        // What an overlay had and its base has now was folded into it.
+        book.move_all(|(owner, page)| match owner {
+            Owner::File(file) if self.files[file].state(page) == PageState::Absent => {
+                let base = self.files[file].base?;
+                self.files[base].state(page).frame().map(|_| (Owner::File(base), page))
+            }
+            _ => None,
+        });
         book.refresh(|(owner, page), times| match owner {
             Owner::File(file) => match self.files[file].state(page) {
                 PageState::Loaded { .. } => Some(false),

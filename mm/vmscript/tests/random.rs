@@ -60,10 +60,11 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn script() -> impl Strategy<Value = Vec<String>> {
-    (0u64..6, proptest::collection::vec(line(), 1..80)).prop_map(|(frames, lines)| {
+    let kind = words(&["", " overlay"]);
+    (0u64..6, kind, proptest::collection::vec(line(), 1..80)).prop_map(|(frames, kind, lines)| {
         let mut script = vec![format!("ram {frames}")];
-        let start =
-            ["file A 6", "file B 3", "map M A 0 6", "map N A 1 3", "map P anon 3", "map Q A 0 6 private"];
+        let start = ["file B 3", "map M A 0 6", "map N A 1 3", "map P anon 3", "map Q A 0 6 private"];
+        script.push(format!("file A 6{kind}"));
         script.extend(start.map(str::to_owned));
         script.extend(lines);
         script
@@ -104,7 +105,9 @@ proptest! {
     fn at_the_end_all_frames_are_free_or_told_of(script in script()) {
         let mut script = script;
         let frames = script[0].split(' ').nth(1).and_then(|frames| frames.parse::<u64>().ok()).expect("ram N");
-        script.extend(["kill s", "kill t", "kill u", "release A", "release B", "show"].map(str::to_owned));
+        // What lies below an overlay is not told of, and clean.
+        let end = ["kill s", "kill t", "kill u", "release A", "release B", "reclaim", "show"];
+        script.extend(end.map(str::to_owned));
         let answers = play(&script);
         prop_assert_eq!(frames_told(answers.last().expect("show")), frames, "{:?}", answers.last());
     }

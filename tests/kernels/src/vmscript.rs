@@ -37,6 +37,7 @@ const SCENARIOS: &[Scenario] = scenarios![
     "places",
     "quota",
     "threads",
+    "overlay",
     "writeback",
     "wrong",
 ];
