@@ -67,7 +67,7 @@ impl Tally {
         let counter = match result {
             Ok(true) => &self.right,
             Ok(false) => &self.wrong,
-            Err(ReadError::Denied(Denial::Io { .. })) => &self.io,
+            Err(ReadError::Denied(Denial::Io { .. } | Denial::Corrupted { .. })) => &self.io,
             Err(ReadError::Killed) => &self.killed,
             Err(_) => &self.denied,
         };
