@@ -50,6 +50,9 @@ impl<M: Machine> Player<M> {
                 Line::parse(&words).and_then(|line| self.play_command(&line))
             }
         };
+        if let Some(world) = &mut self.world {
+            world.retire();
+        }
         match answer {
             Ok(lines) => lines.iter().for_each(|line| tell(line)),
             Err(Wrong) => {
@@ -73,24 +76,24 @@ impl<M: Machine> Player<M> {
                 Ok(one(log(&world.files[file].pager.take_log())))
             }
             Command::Join(id) => {
+                if let Some(answer) = world.ended.get(id) {
+                    return Ok(one(answer));
+                }
                 let at = world.thread(id)?;
-                let answer = world.threads[at].answer;
-                Ok(one(answer.map_or_else(|| self.parked(at), |answer| answer.to_string())))
+                Ok(one(self.parked(at)))
             }
             Command::Kill(id) => {
-                let at = world.thread(id)?;
-                self.kill(at);
+                if world.ended.remove(id).is_none() {
+                    let at = world.thread(id)?;
+                    self.kill(at);
+                }
                 Ok(one(Answer::Ok))
             }
             _ => {
-                let replaced = line.thread.and_then(|id| world.thread(id).ok());
-                if replaced.is_some_and(|at| world.threads[at].answer.is_none()) {
+                if line.thread.is_some_and(|id| world.thread(id).is_ok()) {
                     return Err(Wrong);
                 }
                 let begun = self.begin(space, &line.command)?;
-                if let (Some(at), Some(world)) = (replaced, &mut self.world) {
-                    world.threads.remove(at);
-                }
                 Ok(one(self.finish(line.thread, begun)))
             }
         }
@@ -122,19 +125,20 @@ impl<M: Machine> Player<M> {
             Begun::Thread(thread, doing) => (Some(thread), doing, None),
         };
         let Some(world) = &mut self.world else { return String::new() };
+        if let Some(id) = id {
+            world.ended.remove(id);
+        }
         world.threads.push(Running { id: id.map(String::from), thread, doing, answer });
         let at = world.threads.len() - 1;
         if answer.is_none() {
             self.settle();
         }
-        let answer = self.world.as_ref().and_then(|world| world.threads[at].answer);
+        let Some(world) = &mut self.world else { return String::new() };
+        let answer = world.threads[at].answer;
         match (id, answer) {
             (Some(_), Some(answer)) => format!("done {answer}"),
             (Some(_), None) => self.parked(at),
-            (None, Some(answer)) => {
-                self.forget(at);
-                answer.to_string()
-            }
+            (None, Some(answer)) => answer.to_string(),
             (None, None) => {
                 let parked = self.parked(at);
                 self.kill(at);

@@ -133,8 +133,10 @@ pub(crate) struct World<T> {
     pub(crate) clock: Clock,
     pub(crate) files: Vec<File>,
     pub(crate) spaces: Vec<Space>,
-    /// In the order in which they were started.
+    /// Those that have not ended, in the order in which they were started.
     pub(crate) threads: Vec<Running<T>>,
+    /// What the others came to, of those with a name.
+    pub(crate) ended: BTreeMap<String, Answer>,
     pub(crate) book: Book,
     /// Blocks that were reclaimed in this command: none is twice, so each command ends.
     pub(crate) reclaimed: BTreeSet<(usize, u64)>,
@@ -159,6 +161,7 @@ impl<T> World<T> {
             files: Vec::new(),
             spaces: Vec::from([main]),
             threads: Vec::new(),
+            ended: BTreeMap::new(),
             book: Book::default(),
             reclaimed: BTreeSet::new(),
             places: BTreeMap::new(),
@@ -177,6 +180,13 @@ impl<T> World<T> {
 
     pub(crate) fn thread(&self, id: &str) -> Result<usize, Wrong> {
         self.threads.iter().position(|thread| thread.id.as_deref() == Some(id)).ok_or(Wrong)
+    }
+
+    /// Puts the threads that have ended aside, so that nobody looks through them for those that have not.
+    pub(crate) fn retire(&mut self) {
+        for running in self.threads.extract_if(.., |running| running.answer.is_some()) {
+            self.ended.extend(running.id.zip(running.answer));
+        }
     }
 
     /// A number for a new mapping.
