@@ -80,6 +80,17 @@ impl Book {
         });
     }
 
+    /// The page that was used longest ago, of those that `fits` says. Equal ones by their keys, as in the lists.
+    pub(crate) fn oldest(&self, fits: impl Fn(Key) -> bool) -> Option<Key> {
+        let mut oldest = None;
+        for (&key, times) in &self.pages {
+            if oldest.is_none_or(|(used, _)| times.used <= used) && fits(key) {
+                oldest = Some((times.used, key));
+            }
+        }
+        oldest.map(|(_, key)| key)
+    }
+
     /// All pages, those used last first.
     pub(crate) fn newest_first(&self) -> Vec<(Key, Times)> {
         self.sorted(|times| Some(times.used))

@@ -1,6 +1,7 @@
 //! Plays a line, and goes on until nothing more can happen.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -70,7 +71,10 @@ impl<M: Machine> Player<M> {
         world.reclaimed.clear();
         let space = line.space.map_or(Ok(MAIN), |name| world.space(name))?;
         match line.command {
-            Command::Show => Ok(crate::show::show(world)),
+            Command::Show => {
+                world.refresh_book();
+                Ok(crate::show::show(world))
+            }
             Command::Log(file) => {
                 let file = world.file(file)?;
                 Ok(one(log(&world.files[file].pager.take_log())))
@@ -225,12 +229,11 @@ impl<M: Machine> Player<M> {
 
     /// Gives back the clean page that was used longest ago, and says whether there was one.
     fn reclaim_one(&mut self) -> bool {
-        let Some(world) = &self.world else { return false };
-        for (file, block) in world.clean_oldest_first() {
-            let Some(world) = &self.world else { return false };
-            if world.reclaimed.contains(&(file, block)) {
-                continue;
-            }
+        let mut tried = BTreeSet::new();
+        while let Some(world) = &self.world
+            && let Some((file, block)) = world.oldest_clean(|page| !tried.contains(&page))
+        {
+            tried.insert((file, block));
             let object = world.files[file].object.clone();
             if self.do_now(async move { object.evict(PageIndex::new(block)).await }) == Some(true) {
                 if let Some(world) = &mut self.world {
@@ -307,7 +310,11 @@ impl<M: Machine> Player<M> {
             };
             world.threads[at].answer = Some(answer);
         }
-        world.refresh_book();
+        // What one access alone does to the book is noted, but for pages that had to go. Those may stand in it until
+        // somebody wants to know.
+        if !matches!(world.threads[..], [Running { doing: Doing::Access(_), .. }]) {
+            world.refresh_book();
+        }
     }
 }
 

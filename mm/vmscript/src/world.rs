@@ -277,6 +277,22 @@ impl<T> World<T> {
         self.book = book;
     }
 
+    /// The clean page that was used longest ago, of those that were not reclaimed in this command and that `may` go.
+    pub(crate) fn oldest_clean(&self, may: impl Fn((usize, u64)) -> bool) -> Option<(usize, u64)> {
+        let (owner, block) = self.book.oldest(|(owner, block)| match owner {
+            Owner::File(file) => {
+                matches!(self.files[file].state(block), PageState::Loaded { .. })
+                    && !self.reclaimed.contains(&(file, block))
+                    && may((file, block))
+            }
+            Owner::Private(_) => false,
+        })?;
+        match owner {
+            Owner::File(file) => Some((file, block)),
+            Owner::Private(_) => None,
+        }
+    }
+
     /// Clean pages, those used longest ago first.
     pub(crate) fn clean_oldest_first(&self) -> Vec<(usize, u64)> {
         let clean = |key: Key| match key {
