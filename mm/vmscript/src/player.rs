@@ -221,15 +221,16 @@ impl<M: Machine> Player<M> {
                 continue;
             }
             let is_needed = first.is_some() || stats.waiting > 0;
-            if !is_needed || !self.reclaim_one() {
+            let spared = if first.is_none() { world.source_of_all(stats.waiting) } else { None };
+            if !is_needed || !self.reclaim_one(spared) {
                 return;
             }
         }
     }
 
-    /// Gives back the clean page that was used longest ago, and says whether there was one.
-    fn reclaim_one(&mut self) -> bool {
-        let mut tried = BTreeSet::new();
+    /// Gives back the clean page that was used longest ago, but not the one that is spared, and says whether there was one.
+    fn reclaim_one(&mut self, spared: Option<(usize, u64)>) -> bool {
+        let mut tried: BTreeSet<_> = spared.into_iter().collect();
         while let Some(world) = &self.world
             && let Some((file, block)) = world.oldest_clean(|page| !tried.contains(&page))
         {

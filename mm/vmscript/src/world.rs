@@ -277,6 +277,23 @@ impl<T> World<T> {
         self.book = book;
     }
 
+    /// The clean page that all of so many who wait for a frame would copy, if there is one. To take it for them helps
+    /// nobody: they would load it again, and wait as before.
+    pub(crate) fn source_of_all(&self, waiting: usize) -> Option<(usize, u64)> {
+        let source = |running: &Running<T>| {
+            let Doing::Access(Target { write: true, block: Some((file, block)), .. }) = running.doing else {
+                return None;
+            };
+            let is_clean = |file: &usize| matches!(self.files[*file].state(block), PageState::Loaded { .. });
+            let files = [Some(file), self.files[file].base].into_iter().flatten();
+            files.into_iter().find(is_clean).map(|file| (file, block))
+        };
+        let running = self.threads.iter().filter(|running| running.answer.is_none());
+        let sources: Vec<_> = running.filter_map(source).collect();
+        let &first = sources.first()?;
+        (sources.len() >= waiting && sources.iter().all(|&source| source == first)).then_some(first)
+    }
+
     /// The clean page that was used longest ago, of those that were not reclaimed in this command and that `may` go.
     pub(crate) fn oldest_clean(&self, may: impl Fn((usize, u64)) -> bool) -> Option<(usize, u64)> {
         let (owner, block) = self.book.oldest(|(owner, block)| match owner {
