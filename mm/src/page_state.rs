@@ -25,6 +25,8 @@
 //!
 //! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
 //!
+//! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since.
+//!
 //! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
 //! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
 //! it may:
@@ -133,12 +135,12 @@ const REFERENCED: u64 = 1 << 4;
 /// writing. Never set in other states.
 const BETWEEN: u64 = 1 << 5;
 
-/// A store of the page has begun since it became dirty. Set when a store begins; never set while the page is not
-/// `Dirty` or `WritingBack`.
+/// A store of the page has begun since it has its frame. Set when a store begins, kept when the page counts as clean;
+/// never set while the page is not `Dirty`, `WritingBack` or `Loaded`.
 const STORED: u64 = 1 << 6;
 
 /// The page was written since its last store began, or that failed: see the page tables' dirty bits for what is not
-/// noted yet. Cleared when a store begins; means nothing without `STORED`.
+/// noted yet. Cleared when a store begins; means nothing without `STORED`, and is never set while the page is `Loaded`.
 const WRITTEN: u64 = 1 << 7;
 
 /// The page of a version is a copy, and CPUs that may still use the page that was shown before are waited for: bits 9..12
@@ -211,12 +213,23 @@ impl PageEntry {
         Self(self.0 & !BETWEEN | WRITTEN)
     }
 
+    /// A clean page that is written.
+    pub(crate) fn dirtied(self, frame: u64) -> Self {
+        let since = if self.is_stored() { STORED | WRITTEN } else { 0 };
+        Self(Self::new(PageState::Dirty { frame }).0 | since)
+    }
+
+    /// A dirty page that counts as clean.
+    pub(crate) fn cleaned(self, frame: u64) -> Self {
+        Self(Self::new(PageState::Loaded { frame }).0 | REFERENCED | self.0 & STORED)
+    }
+
     /// Whether what a dirty page holds may count as clean, as far as the entry knows.
     pub(crate) fn may_be_clean(self) -> bool {
         self.0 & (STORED | WRITTEN) != STORED | WRITTEN
     }
 
-    /// Whether a dirty page was ever stored.
+    /// Whether a page was ever stored.
     pub(crate) fn is_stored(self) -> bool {
         self.0 & STORED != 0
     }

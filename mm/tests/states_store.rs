@@ -126,9 +126,11 @@ fn a_marked_page_is_dirty_again_with_the_next_write() {
     assert_eq!(scene.mark(), 1);
     assert!(scene.write(30).is_done());
     assert_eq!((scene.seen(), scene.shown()), (Dirty, Some(true)));
+    // It was stored once, and written since: no mark loses that.
+    assert_eq!((scene.mark(), scene.seen()), (0, Dirty));
     drop(scene.store());
     scene.end_store();
-    assert_eq!(scene.backing(), 30);
+    assert_eq!((scene.mark(), scene.backing()), (1, 30));
 }
 
 #[test]

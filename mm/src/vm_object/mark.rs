@@ -7,7 +7,7 @@ use core::ops::Range;
 use super::{StoreError, VmObject};
 use crate::PageIndex;
 use crate::frame::CleanPage;
-use crate::page_state::{PageEntry, PageState};
+use crate::page_state::PageState;
 
 /// Pages between two steps at a time.
 const BATCH: usize = 64;
@@ -134,7 +134,7 @@ impl VmObject {
             }
             return folded;
         }
-        inner.pages.set(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(true));
+        inner.pages.set(index, entry.cleaned(frame));
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
         true
     }

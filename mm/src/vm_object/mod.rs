@@ -494,7 +494,8 @@ impl Inner {
     /// A clean page was written to.
     fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64) {
         memory.frames().unlist(frame);
-        self.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
+        let clean = self.pages.get(index);
+        self.pages.set(index, clean.dirtied(frame));
     }
 
     /// Takes the frame from a page that no page table shows any more, and whose entry the caller changes. Only who
