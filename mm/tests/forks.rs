@@ -297,20 +297,49 @@ fn a_copy_is_shown_when_no_cpu_sees_the_old_page_any_more() {
 #[test]
 fn a_copy_of_a_page_that_just_leaves_waits_for_the_cpus_that_remember_it() {
     on_two_cpus(|machine| async move {
-        let (space, object) = over_a_file(machine);
+        for over_an_overlay in [false, true] {
+            let object = VmObject::new(machine.memory, machine.pager(), PAGES + 2);
+            let shown = if over_an_overlay { VmObject::overlay(object.clone()) } else { object.clone() };
+            let space = machine.user_space();
+            space.map_private(&shown, page(2), PAGES, RW, placed()).unwrap();
+            let old = machine.read(&space, at(0)).await.unwrap();
+            let busy = Busy::begin(machine).await;
+            assert_eq!(busy.reads(space.root(), at(0)), Some(old));
+            let mut leaving = Box::pin(object.evict(page(2)));
+            assert!(poll_once(leaving.as_mut()).is_pending());
+            assert!(space.walk(address(at(0))).is_none(), "no page table shows it any more");
+            let mut writing = Box::pin(machine.write(&space, at(0), 9));
+            assert!(poll_once(writing.as_mut()).is_pending(), "the other CPU would still read the old page");
+            assert_eq!(busy.reads(space.root(), at(0)), Some(old));
+            busy.end().await;
+            writing.await.unwrap();
+            assert_eq!(machine.read(&space, at(0)).await, Ok(9));
+            leaving.await;
+        }
+    });
+}
+
+#[test]
+fn a_copy_of_a_page_whose_rights_came_back_waits_for_the_cpus_that_remember_it() {
+    on_two_cpus(|machine| async move {
+        let (space, _object) = over_a_file(machine);
         let old = machine.read(&space, at(0)).await.unwrap();
         let busy = Busy::begin(machine).await;
         assert_eq!(busy.reads(space.root(), at(0)), Some(old));
-        let mut leaving = Box::pin(object.evict(page(2)));
-        assert!(poll_once(leaving.as_mut()).is_pending());
-        assert!(space.walk(address(at(0))).is_none(), "no page table shows it any more");
+        let all = range(address(BASE), PAGES);
+        let nothing = Protection { read: false, write: false, execute: false, user: true };
+        let mut taking = Box::pin(space.protect(all.clone(), nothing));
+        assert!(poll_once(taking.as_mut()).is_pending());
+        let mut giving = Box::pin(space.protect(all, RW));
+        assert!(poll_once(giving.as_mut()).is_pending());
         let mut writing = Box::pin(machine.write(&space, at(0), 9));
         assert!(poll_once(writing.as_mut()).is_pending(), "the other CPU would still read the old page");
         assert_eq!(busy.reads(space.root(), at(0)), Some(old));
         busy.end().await;
         writing.await.unwrap();
+        taking.await.unwrap();
+        giving.await.unwrap();
         assert_eq!(machine.read(&space, at(0)).await, Ok(9));
-        leaving.await;
     });
 }
 

@@ -189,3 +189,13 @@ fn a_page_that_leaves_is_not_shown_beside_another() {
         assert_eq!(evict.await, 1);
     });
 }
+
+#[test]
+fn pages_that_may_not_be_read_are_not_shown_along() {
+    let scene = Scene::new();
+    let write_only = Protection { read: false, write: true, execute: false, user: false };
+    let at = Placement::Fixed(scene.start);
+    scene.space.map(&scene.object, page(0), PAGES, write_only, at).unwrap();
+    scene.write(20);
+    assert_eq!(scene.shown(), [(20, true)]);
+}

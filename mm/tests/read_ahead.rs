@@ -259,3 +259,21 @@ fn advice_says_how_much_is_read_ahead() {
     scene.read(100);
     assert_eq!(scene.pager.take_asked(), [(100, 32)]);
 }
+
+#[test]
+fn an_object_of_any_size_is_read_to_its_end() {
+    for pages in [1, 2, 31, 47, 48, 49, 50, 63, 64, 65] {
+        let machine = Machine::new(1024);
+        let pager = machine.pager();
+        pager.set_pages_at_once(32);
+        let object = VmObject::new(machine.memory, pager.clone(), pages);
+        let space = machine.window();
+        let start = space.map(&object, page(0), pages, Protection::READ, Placement::Anywhere).unwrap();
+        block_on(async move {
+            for index in 0..pages {
+                assert_eq!(machine.read(&space, start.as_u64() + index * PAGE).await, Ok(content(index)));
+            }
+        });
+        assert_eq!(pager.loads(), pages as usize, "{pages} pages");
+    }
+}

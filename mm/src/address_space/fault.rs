@@ -208,7 +208,10 @@ impl AddressSpace {
             protection: view.protection,
             generation: view.generation,
         };
-        object.show_around(&around, &self.table);
+        // Where reading is not allowed, each page is hidden from it until it is used otherwise.
+        if view.protection.read {
+            object.show_around(&around, &self.table);
+        }
         object.read_on(view.index, view.advice);
     }
 

@@ -20,6 +20,7 @@ mod versions;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 
 use executor::lock::SpinLock;
 
@@ -42,6 +43,8 @@ pub(crate) struct PrivateObject {
     pages: u64,
     /// What it shows until it is written: an object from a page on, or zeros.
     base: Option<Base>,
+    /// As of a `VmObject`: since when pages that were hidden by a change of rights are in no page table.
+    left: AtomicU64,
     inner: SpinLock<Inner>,
 }
 
@@ -99,7 +102,7 @@ impl PrivateObject {
         let (versions, first) = Versions::try_new(pages)?;
         room_for_arc::<Self>()?;
         let inner = SpinLock::new("private object", Inner { versions, mappings: ReverseMap::default() });
-        Ok((Arc::new(Self { memory, pages, base, inner }), first))
+        Ok((Arc::new(Self { memory, pages, base, left: AtomicU64::new(0), inner }), first))
     }
 
     pub(crate) fn base(&self) -> Option<&Base> {

@@ -1,6 +1,7 @@
 //! Where private memory is shown: noting and forgetting mappings, taking pages out of page tables.
 
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use super::{BATCH, Inner, PrivateObject, VersionId};
 use crate::mapping::Mapping;
@@ -95,6 +96,7 @@ impl PrivateObject {
         let mut looks = LOOKS;
         let hardware = self.memory.hardware();
         tables.unmap_some(rest, &mut looks, |page, _| hardware.invalidate(table.root(), page));
+        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
         true
     }
 

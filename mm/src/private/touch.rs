@@ -2,11 +2,12 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use super::versions::{Found, Settled, VersionId};
 use super::{Inner, PrivateObject};
 use crate::Advice;
-use crate::frame::address_of;
+use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
 use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
@@ -105,6 +106,13 @@ impl PrivateObject {
         (found == Some(Found::Nothing)).then(|| (base.object.clone(), base.first + index))
     }
 
+    /// Whether a CPU may still remember a page that no page table shows.
+    fn may_be_remembered(&self) -> bool {
+        let left = Moment::from_number(self.left.load(Ordering::Acquire));
+        let below = || self.base.as_ref().is_some_and(|base| base.object.may_be_remembered());
+        !self.memory.frames().is_over(left) || below()
+    }
+
     /// Uses a page that the version has.
     fn use_own(
         &self,
@@ -167,7 +175,7 @@ impl PrivateObject {
             false
         } else {
             let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
-            shown || self.base.as_ref().is_some_and(|base| base.object.may_be_remembered())
+            shown || self.may_be_remembered()
         };
         let entry = PageEntry::new(PageState::Dirty { frame });
         let moment = shown.then(|| self.memory.frames().moment());

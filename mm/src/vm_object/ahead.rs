@@ -135,13 +135,15 @@ impl VmObject {
         }
         let next = self.inner.lock().streams.used(index, most);
         if let Some(pages) = next {
-            self.load_with(None, pages.start..pages.end.min(self.pages));
+            self.load_with(None, pages);
         }
     }
 
     /// Hands a load to the pager with those of the pages in `more` that are missing. With no lock held.
     pub(super) fn load_with(self: &Arc<Self>, first: Option<PageRequest>, more: Range<u64>) {
         let Some(pager) = &self.pager else { return };
+        // A turn may reach beyond the object, or begin there.
+        let more = more.start..more.end.min(self.pages).max(more.start);
         let room = (more.end - more.start) as usize;
         let mut run = match (Requests::try_with_room(room + 1), first) {
             (Ok(mut run), Some(first)) => {
@@ -170,6 +172,9 @@ impl VmObject {
         let counters = &self.memory.counters;
         let before = run.len();
         let mut inner = self.inner.lock();
+        if inner.closers > 0 {
+            rest.start = rest.end;
+        }
         while let Some(index) = rest.next() {
             let entry = inner.pages.get(index);
             // One whose last load failed is left to those who want it.

@@ -71,7 +71,9 @@ impl VmObject {
             let Some((index, _)) = inner.pages.next_used(rest.clone()) else { return };
             if self.hide(&inner, index) {
                 self.note_written(&mut inner, index);
+                inner.hidden = Some(self.memory.frames().moment());
             }
+            self.note_left();
             rest.start = index + 1;
         }
     }

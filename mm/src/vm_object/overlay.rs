@@ -146,7 +146,7 @@ impl VmObject {
         if !forgotten || !has_none || below.closers > 0 || below.pages.make_room(index).is_err() {
             return false;
         }
-        below.pages.set(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(true));
+        below.pages.set(index, inner.pages.get(index).cleaned(frame));
         below.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: base.number, page: index });
         inner.pages.set(index, PageEntry::ABSENT);

@@ -189,13 +189,20 @@ impl VmObject {
             return Eviction::Kept;
         }
         inner.pages.set(index, entry.between());
-        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
+        self.note_left();
         Eviction::Leaving
     }
 
-    /// Whether a CPU may still remember a page that no page table shows, because it was about to be given back.
+    /// A page was taken out of all page tables, and stays what it is.
+    pub(super) fn note_left(&self) {
+        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
+    }
+
+    /// Whether a CPU may still remember a page that no page table shows, because it was about to be given back; of an
+    /// overlay, also one of what it lies over.
     pub(crate) fn may_be_remembered(&self) -> bool {
-        !self.memory.frames().is_over(Moment::from_number(self.left.load(Ordering::Acquire)))
+        let left = Moment::from_number(self.left.load(Ordering::Acquire));
+        !self.memory.frames().is_over(left) || self.base.as_ref().is_some_and(|base| base.may_be_remembered())
     }
 
     /// Takes a page out whose eviction was begun, and frees its frame, unless it was touched since. True if it is

@@ -122,6 +122,8 @@ impl VmObject {
             let mut runs = Runs { pager: &**pager, most: self.pages_at_once() as usize, run: None };
             for request in batch.requests {
                 if under_way.try_reserve(1).is_err() {
+                    let failed = StoreError { page: request.index(), error: PageError::OutOfMemory };
+                    result = result.and(Err(failed));
                     request.complete(Err(PageError::OutOfMemory));
                     continue;
                 }

@@ -1,6 +1,10 @@
 //! Memory in use, and that it is given back.
 
-use kernel::{cpus, heap, memory::memory, thread};
+use kernel::{
+    cpus, heap,
+    memory::{kernel_space, memory},
+    thread,
+};
 use mm::PAGE_SIZE;
 
 use crate::check::{Failure, Outcome, eventually};
@@ -8,7 +12,7 @@ use crate::check::{Failure, Outcome, eventually};
 /// Memory in use at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Frames that are not free, without the heap's, which it keeps.
+    /// Frames that are not free, without those of the heap and of the kernel's page tables, which stay.
     pub(crate) frames: usize,
     /// Bytes of the heap.
     pub(crate) heap: usize,
@@ -20,7 +24,8 @@ impl Usage {
         executor::release_kept_memory();
         let (frames, heap) = (memory().frames().stats(), heap::stats());
         // The heap does not count the few bytes that it needs itself of each run of frames.
-        Self { frames: frames.total - frames.free - heap.claimed.div_ceil(PAGE_SIZE), heap: heap.used }
+        let kept = heap.claimed.div_ceil(PAGE_SIZE) + kernel_space().stats().tables as usize;
+        Self { frames: frames.total - frames.free - kept, heap: heap.used }
     }
 }
 
