@@ -91,8 +91,8 @@ pub fn spawn(name: &'static str, entry: impl FnMut() + Send + 'static) -> Result
 /// Starts a kernel thread that stays on the CPU of the caller, in the space of its lower half, if it is given one; else as
 /// [`spawn`]. What the space maps without the right of ring 3 it may read and write, and parks as in the window.
 ///
-/// A thread with a space is ended by a kill wherever it stands outside of spin locks, so it owns nothing but what `entry`
-/// captured.
+/// A kill may end a thread with a space at any fault, so it owns nothing but what `entry` captured. One that does not fault
+/// runs on.
 ///
 /// # Errors
 /// When there is no stack or no memory for it.
