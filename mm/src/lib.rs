@@ -19,7 +19,7 @@
 //! | --- | --- |
 //! | peek: which mapping, is the access allowed, which page of which object | `address_space/fault`, `address_space/mappings` |
 //! | try, wait with nothing held, try again | `settle` |
-//! | touch: is the page there, loading, or to be made or loaded | `vm_object`, `page_state`, `page_index_map` |
+//! | touch: is the page there, loading, or to be made or loaded | `vm_object/touch`, `page_state`, `page_index_map` |
 //! | one load for all who wait, and for pages read ahead | `transfer`, `page_request`, `requests`, `vm_object/ahead` |
 //! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |

@@ -35,6 +35,7 @@ mod neighbours;
 mod overlay;
 mod shown;
 mod store;
+mod touch;
 
 pub(crate) use copy::piece;
 pub(crate) use neighbours::Around;
@@ -52,9 +53,8 @@ use crate::ordered_map::Room;
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
-use crate::settle::Attempt;
 use crate::transfer::Transfer;
-use crate::{Advice, Denial, Frame, Memory, OutOfMemory, PageError, PageIndex, PageRequest, Pager};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, Pager};
 use executor::lock::SpinLock;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
@@ -88,16 +88,6 @@ struct Inner {
     /// Those who close the object or have closed it. While there are any, touches are denied.
     closers: usize,
 }
-
-/// What came of a touch, before the pager is called.
-pub(crate) enum Touched {
-    Tried(Attempt),
-    /// The page is being loaded from now on.
-    Begun(Shared<Transfer>),
-}
-
-/// A page has to be loaded.
-struct NotThere;
 
 /// Numbers of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,181 +204,6 @@ impl VmObject {
         }
     }
 
-    /// Looks whether a page is there for reading or writing. If it is, `commit` uses it, with the object's
-    /// lock held: it gets the frame and whether the page may be shown writable. If not, the answer says what
-    /// to wait for; the first to touch an absent page hands the request to the pager.
-    ///
-    /// A page counts as dirty once a commit that writes is done.
-    pub(crate) fn touch(
-        self: &Arc<Self>,
-        index: u64,
-        write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Attempt {
-        self.touch_advised(index, write, Advice::Normal, spare, commit)
-    }
-
-    /// The same; `advice` says how much is read ahead if the page has to be loaded.
-    pub(crate) fn touch_advised(
-        self: &Arc<Self>,
-        index: u64,
-        write: bool,
-        advice: Advice,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Attempt {
-        let touched = self.touch_or_begin(index, write, spare, commit);
-        self.hand_over(touched, advice)
-    }
-
-    /// The rest of a touch, with no lock held: a load that was begun is the pager's from here on.
-    pub(crate) fn hand_over(self: &Arc<Self>, touched: Touched, advice: Advice) -> Attempt {
-        let load = match (touched, &self.base) {
-            (Touched::Tried(attempt), _) => return attempt,
-            (begun, Some(base)) => return base.hand_over(begun, advice),
-            (Touched::Begun(load), None) => load,
-        };
-        let index = load.page().as_u64();
-        let end = self.plan(index, advice);
-        Counters::count(&self.memory.counters.loads_started);
-        let request = PageRequest::new(load.clone(), Arc::downgrade(self));
-        match (index + 1, &self.pager) {
-            (next, _) if next < end => self.load_with(Some(request), next..end),
-            (_, Some(pager)) => pager.load(request),
-            (_, None) => {}
-        }
-        Attempt::Wait(load)
-    }
-
-    /// The part of a touch that may be done with the lock of private memory held, which is shown over this object.
-    pub(crate) fn touch_or_begin(
-        &self,
-        index: u64,
-        write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Touched {
-        match &self.base {
-            Some(base) => self.touch_overlay(base, index, write, spare, commit),
-            None => self.touch_or_load(index, write, spare, commit),
-        }
-    }
-
-    /// The same for an object that is no overlay.
-    fn touch_or_load(
-        &self,
-        index: u64,
-        write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Touched {
-        let mut inner = self.inner.lock();
-        if inner.closers > 0 {
-            return closed(index);
-        }
-        let entry = inner.pages.get(index);
-        Touched::Tried(match self.try_touch(&mut inner, index, entry, write, spare, commit) {
-            Ok(attempt) => attempt,
-            Err(NotThere) => match inner.begin_load(self.memory, index) {
-                Ok(load) => return Touched::Begun(load),
-                Err(OutOfMemory) => Attempt::heap_is_full(spare),
-            },
-        })
-    }
-
-    /// A touch of a page that is there or can be made: where there is something to wait for, nothing has happened, and
-    /// the answer is `Again`.
-    #[inline]
-    pub(crate) fn touch_at_once(
-        &self,
-        index: u64,
-        write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Attempt {
-        let mut inner = self.inner.lock();
-        if inner.closers > 0 || self.base.is_some() {
-            return Attempt::Again;
-        }
-        let entry = inner.pages.get(index);
-        let waits = match entry.state() {
-            PageState::Loading | PageState::LoadingInvalidated | PageState::WritingBackDiscarded { .. } => {
-                true
-            }
-            PageState::Absent | PageState::Failed => self.pager.is_some(),
-            _ => false,
-        };
-        if waits {
-            return Attempt::Again;
-        }
-        self.try_touch(&mut inner, index, entry, write, spare, commit).unwrap_or(Attempt::Again)
-    }
-
-    /// Uses a page that is there or can be made, or says what to wait for.
-    #[inline]
-    fn try_touch(
-        &self,
-        inner: &mut Inner,
-        index: u64,
-        entry: PageEntry,
-        write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
-    ) -> Result<Attempt, NotThere> {
-        let counters = &self.memory.counters;
-        if let Some(moment) = entry.dropped_at()
-            && !self.memory.frames().is_over(moment)
-        {
-            return Ok(Attempt::Forgetting(moment));
-        }
-        Ok(match (entry.state(), &self.pager) {
-            (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
-                let done = commit(frame, write || !entry.is_between(), spare);
-                if write && matches!(done, Attempt::Done) {
-                    inner.pages.set(index, entry.written());
-                }
-                done
-            }
-            (PageState::Loaded { frame }, _) => {
-                let done = commit(frame, write, spare);
-                if write && matches!(done, Attempt::Done) {
-                    inner.make_dirty(self.memory, index, frame);
-                } else if !entry.referenced() {
-                    inner.pages.set(index, entry.with_referenced(true));
-                }
-                done
-            }
-            (PageState::Loading | PageState::LoadingInvalidated, _) => {
-                let Ok(load) = inner.load(self.memory, index) else {
-                    return Ok(Attempt::heap_is_full(spare));
-                };
-                Counters::count(&counters.loads_shared);
-                Attempt::Wait(load)
-            }
-            (PageState::WritingBackDiscarded { .. }, _) => {
-                Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone())
-            }
-            _ if !self.memory.hardware().heap_has_room() => Attempt::heap_is_full(spare),
-            (PageState::Absent | PageState::Failed, None) => {
-                if inner.pages.make_room(index).is_err() {
-                    return Ok(Attempt::heap_is_full(spare));
-                }
-                let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
-                    inner.pages.give_up_room(index);
-                    return Ok(Attempt::NeedsFrame);
-                };
-                frame.zero();
-                let frame = frame.into_number();
-                inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
-                inner.resident += 1;
-                Counters::count(&counters.zero_fills);
-                commit(frame, true, spare)
-            }
-            (PageState::Absent | PageState::Failed, Some(_)) => return Err(NotThere),
-        })
-    }
-
     /// What those wait for who wait for a page that is being loaded.
     pub(crate) fn load_under_way(&self, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
         self.inner.lock().load(self.memory, index)
@@ -453,11 +268,6 @@ impl VmObject {
         let load = inner.end_load(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead));
         (None, load)
     }
-}
-
-fn closed(index: u64) -> Touched {
-    let (page, error) = (PageIndex::new(index), PageError::Closed);
-    Touched::Tried(Attempt::Denied(Denial::Io { page, error }))
 }
 
 impl Inner {

@@ -34,7 +34,8 @@
 
 use alloc::sync::Arc;
 
-use super::{Inner, Touched, VmObject};
+use super::touch::{NotThere, Touched, closed};
+use super::{Inner, VmObject};
 use crate::frame::{CleanPage, address_of};
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
@@ -74,7 +75,7 @@ impl VmObject {
     ) -> Touched {
         let mut inner = self.inner.lock();
         if inner.closers > 0 {
-            return super::closed(index);
+            return closed(index);
         }
         let entry = inner.pages.get(index);
         let unsettled = entry.dropped_at().or_else(|| Some(self.memory.frames().recent(entry.copied_at()?)));
@@ -88,7 +89,7 @@ impl VmObject {
             inner.pages.set(index, entry);
             return match self.try_touch(&mut inner, index, entry, write, spare, commit) {
                 Ok(attempt) => Touched::Tried(attempt),
-                Err(super::NotThere) => unreachable!("an overlay loads nothing"),
+                Err(NotThere) => unreachable!("an overlay loads nothing"),
             };
         }
         base.touch_or_load(index, false, spare, |frame, _, spare| {
