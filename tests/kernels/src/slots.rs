@@ -49,7 +49,7 @@ pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
     crew.finish().await?;
     let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
     ensure!(*least > 0, "a computing thread never ran: {counts:?}");
-    ensure!(*most < least * 3, "the threads' shares differ much: {counts:?}");
+    ensure!(*most * 10 < least * 12, "the threads' shares differ much: {counts:?}");
     ensure!(turns >= 14, "a task that sleeps for 5 ms had {turns} turns in {} ms", TIME.as_millis());
     Ok(())
 }
@@ -58,8 +58,6 @@ pub(crate) async fn computing_threads_share_the_cpu() -> Outcome {
 pub(crate) async fn faulting_threads_share_the_cpu() -> Outcome {
     const PAGES: usize = 64;
     const TIME: Duration = Duration::from_millis(300);
-    /// A host with other work takes time from the one measurement or the other.
-    const TRIES: usize = 5;
     let [stop, pause] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let counter = Arc::new(AtomicU64::new(0));
     let mut crew = Crew::default();
@@ -89,22 +87,16 @@ pub(crate) async fn faulting_threads_share_the_cpu() -> Outcome {
         time::sleep(TIME).await;
         counter.load(Relaxed) - before
     };
-    let mut seen = Vec::new();
-    let mut is_fair = false;
-    while !is_fair && seen.len() < TRIES {
-        pause.store(true, Relaxed);
-        let alone = progress().await;
-        pause.store(false, Relaxed);
-        let beside = progress().await;
-        // Its share is the half.
-        is_fair = beside * 5 > alone * 2;
-        seen.push((alone, beside));
-    }
+    pause.store(true, Relaxed);
+    let alone = progress().await;
+    pause.store(false, Relaxed);
+    let beside = progress().await;
     stop.store(true, Relaxed);
     let faults = crew.faults();
     crew.finish().await?;
     ensure!(faults > 100, "{faults} faults");
-    ensure!(is_fair, "what it counted to alone, and beside a thread that faults: {seen:?}");
+    // Its share is the half.
+    ensure!(beside * 5 > alone * 2, "it counted to {alone} alone, and to {beside} beside a thread that faults");
     Ok(())
 }
 

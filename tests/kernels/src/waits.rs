@@ -90,7 +90,8 @@ async fn channel() -> Outcome {
 
 /// Threads never wake too early, and all of them sleep at the same time.
 async fn sleep() -> Outcome {
-    const TIME: Duration = Duration::from_millis(50);
+    /// Long enough for all of them to fall asleep, also on a host with other work.
+    const TIME: Duration = Duration::from_secs(1);
     let early = Arc::new(AtomicUsize::new(0));
     let mut crew = Crew::default();
     let began = Instant::now();
