@@ -225,7 +225,12 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
         args.add("-blockdev", throttle.to_string());
     }
     let slot = FIRST_DISK_SLOT + index;
-    args.add("-device", format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}", index + 1));
+    // Requests that QEMU has merged all fail when one of them does: a page would have its neighbour's error.
+    let merging = if disk.spec.failing.is_empty() { "" } else { ",request-merging=off" };
+    args.add(
+        "-device",
+        format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}{merging}", index + 1),
+    );
 }
 
 /// Each read of this sector fails with EIO, every time.
@@ -344,6 +349,7 @@ mod tests {
             r#""limits":{"iops-total":10}"#,
             r#""driver":"throttle","file":"faults0""#,
             "drive=limit0",
+            "request-merging=off",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }

@@ -56,6 +56,11 @@ impl Crew {
         self.handles.iter().for_each(|handle| handle.thread().kill());
     }
 
+    /// Kills one of them, by the order in which they came.
+    pub(crate) fn kill_one(&self, number: usize) {
+        self.handles[number].thread().kill();
+    }
+
     /// Waits for their ends.
     pub(crate) async fn join(self) -> Result<Vec<EndReason>, Failure> {
         self.join_while_counting(|| 0).await

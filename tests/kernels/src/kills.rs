@@ -1,16 +1,19 @@
 //! Threads that are killed.
 
 use alloc::{sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
-use executor::WaitReason;
+use executor::{WaitReason, time};
 use kernel::thread::{self, EndReason};
-use mm::PAGE_SIZE;
+use mm::{PAGE_SIZE, PageIndex};
 
 use crate::{
     check::{Needed, Outcome, ensure, expected_cpus, storm},
     crew::Crew,
-    pages::{self, Tally},
+    pages::{self, SlowLoads, Tally},
     usage, wild,
 };
 
@@ -92,4 +95,59 @@ async fn kill_at_once(killed: Arc<AtomicUsize>) -> Outcome {
     ensure!(ran_all == finished, "{ran_all} threads ran, {finished} of them to their end");
     ensure!(Arc::strong_count(&ran) == 1, "what they were to run is not dropped");
     Ok(())
+}
+
+/// Reads that found something else.
+static WRONG: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads read pages that come slowly and are dropped all the time, and are killed one after the other at any moment of
+/// that: each ends as killed, others read what they should, no load is left and nothing is lost.
+pub(crate) async fn kill_storm() -> Outcome {
+    const PAGES: usize = 6;
+    usage::stays_equal(2, |_| async move {
+        let (pager, object) = pages::test_object(PAGES as u64);
+        let slow = SlowLoads::of(&pager);
+        let window = pages::window(&object, PAGES)?;
+        let start = window.start().as_u64();
+        let spared = Arc::new(Tally::default());
+        let mut others = Crew::default();
+        let rounds = 30 * storm();
+        for round in 0..rounds {
+            let mut victims = Crew::default();
+            for thread in 0..THREADS {
+                let mut page = thread;
+                // It owns nothing.
+                victims.add("victim", move || {
+                    loop {
+                        page = (page + 1) % PAGES;
+                        let at = (page * PAGE_SIZE) as u64;
+                        WRONG.fetch_add(usize::from(wild::read(start + at) != at), Relaxed);
+                    }
+                })?;
+            }
+            let (shown, noted) = (window.clone(), spared.clone());
+            others.add("spared", move || pages::read(&shown, round % PAGES, &noted))?;
+            for victim in 0..THREADS {
+                drop(object.invalidate(PageIndex::new((round + victim) as u64 % PAGES as u64)));
+                match victim % 4 {
+                    0 => time::sleep(Duration::from_micros(50)).await,
+                    1 => executor::yield_now().await,
+                    _ => {}
+                }
+                victims.kill_one(victim * 5 % THREADS);
+            }
+            for end in victims.join().await? {
+                ensure!(end == EndReason::Killed, "a thread that was killed was {end}");
+            }
+        }
+        others.finish().await?;
+        slow.stop().await?;
+        ensure!(spared.all() == [rounds, 0, 0, 0, 0], "those that were not killed read: {spared}");
+        ensure!(pager.held() == 0, "{} loads are held back by nobody", pager.held());
+        let (transfers, wrong) = (object.stats().transfers, WRONG.load(Relaxed));
+        ensure!(transfers == 0, "{transfers} loads are under way that nobody serves");
+        ensure!(wrong == 0, "{wrong} reads found something else");
+        Ok(())
+    })
+    .await
 }

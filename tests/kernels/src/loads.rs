@@ -7,7 +7,7 @@ use kernel::{memory::memory, thread::EndReason, window::Window};
 use mm::{Denial, PAGE_SIZE, PageError, PageIndex, PageState, TestPager, VmObject};
 
 use crate::{
-    check::{Outcome, ensure, eventually},
+    check::{Outcome, ensure, eventually, storm},
     crew::Crew,
     pages::{self, Tally},
     usage, wild,
@@ -142,4 +142,44 @@ fn readers(
         crew.add("reader", move || pages::read(&window, page, &tally))?;
     }
     Ok(crew)
+}
+
+/// Pages of the disk that cannot be read, as the host has made it.
+const BROKEN: [usize; 4] = [3, 20, 21, 63];
+
+/// Many threads read pages here and there, and in order, of a disk where some cannot be read, while pages are given back:
+/// those that are broken fail each time, and no other ever does, though they are loaded together.
+pub(crate) async fn disk_error_storm() -> Outcome {
+    const PAGES: usize = 64;
+    const READERS: usize = 16;
+    let reads = 400 * storm();
+    let disk = pages::disk()?;
+    let window = pages::window(&disk.object, PAGES)?;
+    let [broken, whole] = [(); 2].map(|()| Arc::new(Tally::default()));
+    let mut crew = Crew::default();
+    for reader in 0..READERS {
+        let (window, broken, whole) = (window.clone(), broken.clone(), whole.clone());
+        let mut page = reader * 4;
+        crew.add("reader", move || {
+            for read in 0..reads {
+                let step = if reader % 2 == 0 { 1 } else { read * read + 7 };
+                page = (page + step) % PAGES;
+                let tally = if BROKEN.contains(&page) { &broken } else { &whole };
+                pages::read(&window, page, tally);
+            }
+        })?;
+    }
+    let all = PageIndex::new(0)..PageIndex::new(PAGES as u64);
+    let expected = READERS * reads;
+    let done = || broken.all().into_iter().chain(whole.all()).sum::<usize>();
+    while done() < expected {
+        let before = done();
+        disk.object.release(all.clone()).await;
+        eventually("the readers go on", || done() >= expected.min(before + READERS)).await?;
+    }
+    crew.finish().await?;
+    let [right, wrong, io, denied, killed] = broken.all();
+    ensure!(io > 0 && [right, wrong, denied, killed] == [0; 4], "pages that cannot be read: {broken}");
+    ensure!(whole.all() == [expected - io, 0, 0, 0, 0], "the others: {whole}");
+    eventually("nothing is in flight", || disk.device.stats().in_flight == 0).await
 }

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod changes;
 mod check;
 mod circles;
 mod cpus;
@@ -60,15 +61,18 @@ const TESTS: &[Test] = tests![
     loads::one_disk_page_is_read_once,
     loads::failed_load_reaches_everyone,
     loads::failing_sector_reaches_everyone,
+    loads::disk_error_storm,
     flight::loads_are_in_flight_together,
     flight::killed_loads_are_finished,
     circles::pager_thread_faults_on_its_own_page,
     unmap::unmap_during_a_load,
     unmap::unmap_storm,
+    changes::invalidate_storm,
     crawl::crawling_disk_delays_nobody,
     quiet::parked_threads_poll_nothing,
     kills::killed_threads_leak_nothing,
     kills::killed_before_the_first_instruction,
+    kills::kill_storm,
     nmi::nmi_storm,
     denials::denied_accesses_end_the_thread,
     denials::exceptions_end_the_thread,

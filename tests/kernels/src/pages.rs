@@ -3,9 +3,11 @@
 use alloc::{boxed::Box, sync::Arc};
 use core::{
     fmt,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
 };
 
+use executor::{JoinHandle, time};
 use kernel::{
     machine::{self, Disk},
     memory::memory,
@@ -13,7 +15,7 @@ use kernel::{
 };
 use mm::{Denial, PAGE_SIZE, PageIndex, Protection, TestPager, VmObject};
 
-use crate::check::{Failure, Needed};
+use crate::check::{Failure, Needed, Outcome, in_time};
 
 /// Fills a page as the host fills its disks: each 8 bytes hold their own offset.
 fn fill(page: PageIndex, bytes: &mut [u8]) {
@@ -33,6 +35,34 @@ pub(crate) fn test_object(pages: u64) -> (Arc<TestPager>, Arc<VmObject>) {
     let pager = test_pager();
     let object = VmObject::new(memory(), pager.clone(), pages);
     (pager, object)
+}
+
+/// A task that lets a pager's loads wait for a moment.
+pub(crate) struct SlowLoads {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl SlowLoads {
+    pub(crate) fn of(pager: &Arc<TestPager>) -> Self {
+        let (pager, stop) = (pager.clone(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let task = executor::spawn(async move {
+            while !stopped.load(Relaxed) {
+                pager.hold();
+                executor::yield_now().await;
+                time::sleep(Duration::from_micros(200)).await;
+                pager.release_all().await;
+            }
+        });
+        Self { stop, task }
+    }
+
+    /// From now on nothing waits.
+    pub(crate) async fn stop(self) -> Outcome {
+        self.stop.store(true, Relaxed);
+        in_time("the loader ends", self.task).await?.needed("the loader")
+    }
 }
 
 /// Shows the first pages of an object to kernel threads, read-only.

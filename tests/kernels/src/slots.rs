@@ -96,7 +96,10 @@ pub(crate) async fn faulting_threads_share_the_cpu() -> Outcome {
     crew.finish().await?;
     ensure!(faults > 100, "{faults} faults");
     // Its share is the half.
-    ensure!(beside * 5 > alone * 2, "it counted to {alone} alone, and to {beside} beside a thread that faults");
+    ensure!(
+        beside * 5 > alone * 2,
+        "it counted to {alone} alone, and to {beside} beside a thread that faults"
+    );
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use core::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use mm::{Denial, PAGE_SIZE, PageIndex, Placement, Protection, VirtAddr, VmObject
 use crate::{
     check::{Needed, Outcome, ensure, in_time, storm},
     crew::Crew,
-    pages::{self, Tally},
+    pages::{self, SlowLoads, Tally},
     usage, wild,
 };
 
@@ -76,18 +76,7 @@ pub(crate) async fn unmap_storm() -> Outcome {
     let rounds = 60 * storm();
     usage::stays_equal(2, |_| async move {
         let (pager, object) = pages::test_object(PAGES as u64);
-        let done = Arc::new(AtomicBool::new(false));
-        let loader = {
-            let (pager, done) = (pager.clone(), done.clone());
-            executor::spawn(async move {
-                while !done.load(Relaxed) {
-                    pager.hold();
-                    executor::yield_now().await;
-                    time::sleep(Duration::from_micros(200)).await;
-                    pager.release_all().await;
-                }
-            })
-        };
+        let slow = SlowLoads::of(&pager);
         for round in 0..rounds {
             let start = map(&object)?;
             let mut crew = Crew::default();
@@ -114,8 +103,7 @@ pub(crate) async fn unmap_storm() -> Outcome {
                 ensure!(expected, "in the storm a thread was {end}");
             }
         }
-        done.store(true, Relaxed);
-        in_time("the loader ends", loader).await?.needed("the loader")?;
+        slow.stop().await?;
         let wrong = WRONG.load(Relaxed);
         ensure!(wrong == 0, "{wrong} reads found something else");
         Ok(())

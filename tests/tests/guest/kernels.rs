@@ -16,11 +16,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE).limited(1))),
         case("failed_load_reaches_everyone"),
         case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
+        case("disk_error_storm").on(broken),
         case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),
         case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
         case("pager_thread_faults_on_its_own_page"),
         case("unmap_during_a_load"),
         case("unmap_storm"),
+        case("invalidate_storm"),
         case("crawling_disk_delays_nobody")
             .on(|| with(TestDisk::offsets(1000 * PAGE).limited(10)))
             .driven(typist)
@@ -29,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1200 * PAGE).limited(1))),
         case("killed_threads_leak_nothing"),
         case("killed_before_the_first_instruction"),
+        case("kill_storm"),
         case("nmi_storm").driven(interrupter),
         case("denied_accesses_end_the_thread"),
         case("exceptions_end_the_thread"),
@@ -104,8 +107,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("unmap_during_a_load_on_4_cpus").on(cpus::<4>),
         case("unmap_storm_on_2_cpus").on(cpus::<2>),
         case("unmap_storm_on_4_cpus").on(cpus::<4>),
+        case("invalidate_storm_on_2_cpus").on(cpus::<2>),
+        case("invalidate_storm_on_4_cpus").on(cpus::<4>),
+        case("disk_error_storm_on_4_cpus").on(|| Setup { cpus: 4, ..broken() }),
         case("killed_threads_leak_nothing_on_4_cpus").on(cpus::<4>),
         case("killed_before_the_first_instruction_on_4_cpus").on(cpus::<4>),
+        case("kill_storm_on_2_cpus").on(cpus::<2>),
+        case("kill_storm_on_4_cpus").on(cpus::<4>),
         case("nmi_storm_on_2_cpus").on(cpus::<2>).driven(interrupter),
         case("nmi_storm_on_4_cpus").on(cpus::<4>).driven(interrupter),
         case("denied_accesses_end_a_program_on_4_cpus").on(cpus::<4>),
@@ -152,6 +160,12 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn case(name: &'static str) -> Case {
     Case::new(name, Kernel::Test("guest-tests"))
+}
+
+/// With a disk on which pages 3, 20, 21 and 63 cannot be read.
+fn broken() -> Setup {
+    let disk = TestDisk::offsets(64 * PAGE).failing(24..25).failing(167..169).failing(511..512);
+    with(disk)
 }
 
 /// A machine whose time is its instructions, so that a host with other work takes nothing from anybody's share.
