@@ -60,7 +60,7 @@ impl Served {
 }
 
 impl Circles {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { count: AtomicUsize::new(0), served: SpinLock::new("served requests", Vec::new()) }
     }
 

@@ -18,6 +18,7 @@ pub mod cpus;
 mod entries;
 mod machine;
 mod processor;
+#[cfg(not(loom))]
 pub mod script;
 pub mod tasks;
 

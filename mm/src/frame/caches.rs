@@ -45,8 +45,12 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    pub(super) const fn new() -> Self {
-        Self { of_cpus: [const { Cache::new() }; CACHES], zeroed: Cache::new(), open: AtomicBool::new(false) }
+    pub(super) fn new() -> Self {
+        Self {
+            of_cpus: core::array::from_fn(|_| Cache::new()),
+            zeroed: Cache::new(),
+            open: AtomicBool::new(false),
+        }
     }
 
     /// Whether frames may be put into a cache: under the cache's lock an order, elsewhere a hint.
@@ -85,7 +89,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self { count: AtomicUsize::new(0), frames: SpinLock::new("frame cache", [0; ROOM]) }
     }
 
