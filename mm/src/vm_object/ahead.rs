@@ -177,8 +177,9 @@ impl VmObject {
         }
         while let Some(index) = rest.next() {
             let entry = inner.pages.get(index);
-            // One whose last load failed is left to those who want it.
-            if entry.state() != PageState::Absent || entry.dropped_at().is_some() {
+            // One whose last load failed is left to those who want it, and one that an overlay stores, to those who wait.
+            let is_missing = entry.state() == PageState::Absent && entry.dropped_at().is_none();
+            if !is_missing || inner.store_above(index).is_some() {
                 if run.len() > 0 {
                     break;
                 }

@@ -21,7 +21,7 @@
 //! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
-//! | overlay, base | see `overlay` |
+//! | overlay, base | see `overlay`, and `family` for their one pager |
 //! | close, anything | see `close` |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
@@ -30,6 +30,7 @@ mod ahead;
 mod close;
 mod copy;
 mod dropped;
+mod family;
 mod mark;
 mod neighbours;
 mod overlay;
@@ -43,13 +44,14 @@ pub(crate) use shown::{Eviction, Keep, ObjectRoom};
 pub use store::StoreError;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::fallible::{Shared, room_for_arc};
 use crate::frame::{CleanPage, Moment};
 use crate::memory::Counters;
-use crate::ordered_map::Room;
+use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
@@ -87,6 +89,10 @@ struct Inner {
     ahead: usize,
     /// Those who close the object or have closed it. While there are any, touches are denied.
     closers: usize,
+    /// Of a base: the numbers of its overlays.
+    overlays: OrderedMap<u32, ()>,
+    /// Of a base: stores of overlays' pages that are with the pager.
+    above: Vec<Shared<Transfer>>,
 }
 
 /// Numbers of an object.
@@ -164,6 +170,8 @@ impl VmObject {
                     streams: ahead::Streams::default(),
                     ahead: 0,
                     closers: 0,
+                    overlays: OrderedMap::default(),
+                    above: Vec::new(),
                 },
             ),
         }))
@@ -322,6 +330,9 @@ impl Drop for VmObject {
     /// gone. A CPU may still use them, if the last mapping went with its space: the frames go into quarantine.
     fn drop(&mut self) {
         self.memory.unregister(self.number);
+        if let Some(base) = &self.base {
+            base.inner.lock().overlays.remove(&self.number);
+        }
         let memory = self.memory;
         let inner = self.inner.get_mut();
         let (mut at, mut last) = (0, None);
