@@ -220,31 +220,28 @@ fn what_an_overlay_has_overwritten_in_the_base_is_not_marked_before_it_is_stored
 #[test]
 fn a_fold_leaves_the_page_while_another_stores_it() {
     block_on_cpus(2, async {
-        for by_base in [false, true] {
-            let scene = Scene::new().await;
-            let other = other_overlay(&scene);
-            let (at, by) = if by_base { (BELOW, &scene.base) } else { (OTHER, &other) };
-            scene.write(BASE, 7).await;
-            scene.overlay.store(scene.all()).await.unwrap();
-            scene.write(at, 9).await;
-            let busy = Busy::begin(scene.machine).await;
-            assert_eq!(busy.reads(scene.space.root(), BASE), Some(7));
-            let mut mark = pin!(scene.overlay.mark(scene.all()));
-            assert!(poll_once(mark.as_mut()).is_pending());
-            scene.pager.hold();
-            let mut store = pin!(by.store(scene.all()));
+        let scene = Scene::new().await;
+        let other = other_overlay(&scene);
+        scene.write(BASE, 7).await;
+        scene.overlay.store(scene.all()).await.unwrap();
+        scene.write(OTHER, 9).await;
+        let busy = Busy::begin(scene.machine).await;
+        assert_eq!(busy.reads(scene.space.root(), BASE), Some(7));
+        let mut mark = pin!(scene.overlay.mark(scene.all()));
+        assert!(poll_once(mark.as_mut()).is_pending());
+        scene.pager.hold();
+        let mut store = pin!(other.store(scene.all()));
+        assert!(poll_once(store.as_mut()).is_pending());
+        busy.end().await;
+        assert_eq!(mark.await, 0);
+        assert_eq!(scene.overlay.mark(scene.all()).await, 0);
+        while scene.pager.held() == 0 {
             assert!(poll_once(store.as_mut()).is_pending());
-            busy.end().await;
-            assert_eq!(mark.await, 0);
-            assert_eq!(scene.overlay.mark(scene.all()).await, 0);
-            while scene.pager.held() == 0 {
-                assert!(poll_once(store.as_mut()).is_pending());
-            }
-            assert_eq!(scene.pager.release_all().await, 1);
-            assert_eq!(store.await, Ok(()));
-            assert_eq!(scene.overlay.mark(scene.all()).await, 0, "it was overwritten");
-            assert_eq!((scene.read(BASE).await, scene.stored(0)), (Ok(7), 9));
         }
+        assert_eq!(scene.pager.release_all().await, 1);
+        assert_eq!(store.await, Ok(()));
+        assert_eq!(scene.overlay.mark(scene.all()).await, 0, "it was overwritten");
+        assert_eq!((scene.read(BASE).await, scene.stored(0)), (Ok(7), 9));
     });
 }
 
