@@ -113,18 +113,41 @@ impl VmObject {
             return Attempt::NeedsFrame;
         };
         self.memory.frames().window().copy(address_of(source), frame.address());
-        inner.mappings.for_each(index, |mapping, page| {
-            let mut tables = mapping.table.tables.lock();
-            if tables.shows(page, source) {
-                tables.unmap(page);
-                self.memory.hardware().invalidate(mapping.table.root(), page);
-            }
-        });
+        self.hide_frame_below(inner, index, source);
         let moment = self.memory.frames().moment();
         let entry = PageEntry::new(PageState::Dirty { frame: frame.into_number() });
         inner.pages.set(index, entry.copied(moment));
         inner.resident += 1;
         Attempt::Forgetting(moment)
+    }
+
+    /// Takes a frame of the base out of the page tables that show it as a page of the overlay.
+    fn hide_frame_below(&self, inner: &Inner, index: u64, frame: u64) {
+        inner.mappings.for_each(index, |mapping, page| {
+            let mut tables = mapping.table.tables.lock();
+            if tables.shows(page, frame) {
+                tables.unmap(page);
+                self.memory.hardware().invalidate(mapping.table.root(), page);
+            }
+        });
+    }
+
+    /// Takes all pages of the base out of the page tables that show them as the overlay's. The caller has seen to it that
+    /// no touch enters them again.
+    pub(super) fn hide_all_below(&self, base: &Self) {
+        let mut rest = 0..self.pages;
+        loop {
+            let inner = self.inner.lock();
+            let below = base.inner.lock();
+            let Some((index, entry)) = below.pages.next_used(rest).filter(|_| inner.mappings.len() > 0)
+            else {
+                return self.note_left();
+            };
+            if let Some(frame) = entry.state().frame() {
+                self.hide_frame_below(&inner, index, frame);
+            }
+            rest = index + 1..self.pages;
+        }
     }
 
     /// The first step of a fold: the base gives up its page, which comes back from its pager if it is wanted before the
