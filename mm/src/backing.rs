@@ -79,6 +79,14 @@ impl Backing {
         Ok((Backing::Private(object, version), 0))
     }
 
+    /// Forgets a mapping of private memory that has grown, and is noted anew.
+    pub(crate) fn forget_covered(&self, mapping: &Mapping) {
+        match self {
+            Backing::Private(object, _) => object.forget_covered(mapping.id, mapping.first, mapping.pages),
+            Backing::Shared(_) | Backing::Manual(_) => unreachable!("stacks are private memory over zeros"),
+        }
+    }
+
     /// Forgets a mapping whose pages are no longer shown.
     pub(crate) fn forget(&self, mapping: &Mapping) {
         let Mapping { id, pages, first, .. } = *mapping;
