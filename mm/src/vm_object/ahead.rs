@@ -14,6 +14,7 @@
 //! | release or invalidate | `LoadingInvalidated`, as for any load |
 //! | unmap, end of the last user | nothing: the pages belong to the object |
 //! | memory becomes short | requests without a frame end with nothing; the next fault finds its page missing, and the window is halved |
+//! | many pages that will be needed | at most 256 of an object's are under way; what is beyond them is left |
 //! | several threads | the window is changed under the object's lock; each page is begun by one of them |
 
 use alloc::sync::Arc;
@@ -28,6 +29,8 @@ use crate::{Advice, OutOfMemory, PageRequest, Requests};
 const WINDOW: u64 = 32;
 /// Larger turns end at a multiple of this, as mapping of neighbours does.
 const ALIGN: u64 = 16;
+/// Pages of an object that nobody waits for, as many as are under way at the same time.
+const UNDER_WAY: usize = 256;
 /// Sequences that are followed at the same time.
 const STREAMS: usize = 8;
 
@@ -185,7 +188,7 @@ impl VmObject {
                 }
                 continue;
             }
-            if !has_room() || inner.pages.make_room(index).is_err() {
+            if inner.ahead >= UNDER_WAY || !has_room() || inner.pages.make_room(index).is_err() {
                 rest.start = rest.end;
                 break;
             }

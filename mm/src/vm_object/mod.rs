@@ -198,6 +198,9 @@ impl VmObject {
 
     /// Whether a page has a frame that can be shown now.
     pub(crate) fn is_resident(&self, index: u64) -> bool {
+        if let Some(base) = self.below(index) {
+            return base.is_resident(index);
+        }
         let state = self.state(PageIndex::new(index));
         state.frame().is_some() && !matches!(state, PageState::WritingBackDiscarded { .. })
     }
