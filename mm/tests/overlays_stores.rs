@@ -257,3 +257,21 @@ fn an_overlay_that_has_ended_is_nobody_who_is_told() {
         assert_eq!(scene.read(BASE).await, Ok(9));
     });
 }
+
+#[test]
+fn what_an_overlay_has_stored_and_writes_again_is_not_folded_before_it_is_stored_again() {
+    block_on_cpus(2, async {
+        for evict in [false, true] {
+            let scene = Scene::new().await;
+            scene.write(BASE, 7).await;
+            assert_eq!(scene.overlay.store_and_mark(scene.all()).await, Ok(1));
+            if evict {
+                assert!(scene.base.evict(page(0)).await);
+            }
+            scene.write(BASE, 8).await;
+            scene.write(BASE + PAGE, 9).await;
+            assert_eq!(scene.overlay.mark(scene.all()).await, 1, "the other, which was never stored");
+            assert_eq!((scene.read(BASE).await, scene.read(BELOW).await), (Ok(8), Ok(7)));
+        }
+    });
+}

@@ -22,10 +22,15 @@ use crate::page_state::{PageEntry, PageState};
 use crate::transfer::Transfer;
 
 impl VmObject {
+    /// The base of an overlay, or the object itself.
+    pub(super) fn family(&self) -> &Self {
+        self.base.as_deref().unwrap_or(self)
+    }
+
     /// The pager has something new of a page, by a store of this object's: what the overlays of the same base have of it
     /// is not what the pager has. With no lock held.
     pub(super) fn tell_overlays(&self, index: u64) {
-        let base = self.base.as_deref().unwrap_or(self);
+        let base = self.family();
         let mut next = 0;
         loop {
             let found = base.inner.lock().overlays.at_or_after(&next).map(|(number, ())| number);

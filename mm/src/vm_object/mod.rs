@@ -36,6 +36,7 @@ mod neighbours;
 mod overlay;
 mod shown;
 mod store;
+mod stored;
 mod touch;
 
 pub(crate) use copy::piece;
@@ -72,6 +73,8 @@ pub struct VmObject {
     /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
     /// CPU may still read it by what it remembers.
     left: AtomicU64,
+    /// Of an overlay, those of its base. After the locks of objects.
+    stored: SpinLock<stored::StoredPages>,
     inner: SpinLock<Inner>,
 }
 
@@ -160,6 +163,7 @@ impl VmObject {
             pager,
             base,
             left: AtomicU64::new(0),
+            stored: SpinLock::new("stored pages", stored::StoredPages::default()),
             inner: SpinLock::new(
                 "object",
                 Inner {
@@ -276,7 +280,8 @@ impl VmObject {
         let frame = frame.into_number();
         inner.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
-        let load = inner.end_load(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead));
+        let entry = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
+        let load = inner.end_load(index, self.entered(index, entry));
         (None, load)
     }
 }

@@ -115,8 +115,9 @@ impl VmObject {
         self.memory.frames().window().copy(address_of(source), frame.address());
         self.hide_frame_below(inner, index, source);
         let moment = self.memory.frames().moment();
-        let entry = PageEntry::new(PageState::Dirty { frame: frame.into_number() });
-        inner.pages.set(index, entry.copied(moment));
+        let frame = frame.into_number();
+        let entry = self.entered(index, PageEntry::new(PageState::Loaded { frame }));
+        inner.pages.set(index, entry.dirtied(frame).copied(moment));
         inner.resident += 1;
         Attempt::Forgetting(moment)
     }

@@ -193,6 +193,7 @@ impl VmObject {
         if let Some(below) = &mut below {
             below.above.try_reserve(1).map_err(|_| OutOfMemory)?;
         }
+        self.family().stored.lock().make_room(index)?;
         let transfer = Transfer::new(self.memory, index)?;
         inner.pages.begin_transfer(transfer.clone(), inner.pages.get(index).begin_store(frame))?;
         if let Some(mut below) = below {
@@ -220,6 +221,9 @@ impl VmObject {
     /// Enters that a store has ended; the answer is for those who wait.
     pub(crate) fn finish_store(&self, index: u64, result: Result<(), PageError>) -> Result<(), PageError> {
         self.tell_overlays(index);
+        if result.is_ok() {
+            self.family().stored.lock().note(index);
+        }
         let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
         let (entry, freed) = match entry.state() {
