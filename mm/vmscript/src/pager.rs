@@ -9,7 +9,7 @@
 //! | poke, held load | the load brings what was there when it was submitted |
 //! | poke, held store | the store overwrites it at its completion |
 //! | fail or heal, held request | the request ends as was settled |
-//! | close, any request | it ends at once, as if the device were gone |
+//! | close, load in line | it ends at once, as if the device were gone; what the device has taken is waited for |
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -64,7 +64,6 @@ pub(crate) struct FilePager {
 
 #[derive(Default)]
 struct Inner {
-    closed: bool,
     holding: bool,
     changed: BTreeMap<u64, Block>,
     /// How many more times loads and stores of a block fail.
@@ -214,20 +213,9 @@ impl FilePager {
         drop(given_up);
     }
 
-    /// The device is gone: what it has ends with that, and whatever comes.
-    pub(crate) fn close(&self) {
-        let (held, in_line) = {
-            let mut inner = self.inner.lock();
-            inner.closed = true;
-            inner.holding = false;
-            (core::mem::take(&mut inner.held), core::mem::take(&mut inner.in_line))
-        };
-        for taken in held {
-            match taken {
-                Taken::Load(request, _) => request.complete(Err(PageError::DeviceGone)),
-                Taken::Store(request, _) => request.complete(Err(PageError::DeviceGone)),
-            }
-        }
+    /// Ends all loads in line, with an error for those who wait.
+    pub(crate) fn give_up_line(&self) {
+        let in_line = core::mem::take(&mut self.inner.lock().in_line);
         for (_, request) in in_line {
             request.complete(Err(PageError::DeviceGone));
         }
@@ -282,14 +270,7 @@ impl Pager for FilePager {
 
     fn load(&self, request: PageRequest) {
         let block = request.index().as_u64();
-        let closed = {
-            let mut inner = self.inner.lock();
-            inner.wanted.insert(block);
-            inner.closed
-        };
-        if closed {
-            return request.complete(Err(PageError::DeviceGone));
-        }
+        self.inner.lock().wanted.insert(block);
         // Nobody overtakes those who stand in line already.
         let frame = if self.first_in_line().is_some() { None } else { request.memory().frames().try_alloc() };
         match frame {
@@ -307,10 +288,6 @@ impl Pager for FilePager {
         request.read(0, &mut bytes);
         let taken = {
             let mut inner = self.inner.lock();
-            if inner.closed {
-                drop(inner);
-                return request.complete(Err(PageError::DeviceGone));
-            }
             let outcome = inner.outcome(Direction::Store, block).map(|()| bytes);
             let taken = Taken::Store(request, outcome);
             if inner.holding {

@@ -105,6 +105,10 @@ pub(crate) enum Doing {
     Nothing,
     Access(Target),
     Other(Slot<Answer>),
+    Close {
+        file: usize,
+        slot: Slot<Answer>,
+    },
     Unmap {
         space: usize,
         mapping: u64,
