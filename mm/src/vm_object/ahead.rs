@@ -115,6 +115,9 @@ impl Streams {
 impl VmObject {
     /// The most pages that are loaded together: 1 where nothing is read ahead.
     pub(crate) fn pages_at_once(&self) -> u64 {
+        if !self.memory.reads_ahead() {
+            return 1;
+        }
         self.pager.as_deref().map_or(1, |pager| (pager.pages_at_once() as u64).clamp(1, WINDOW))
     }
 
@@ -171,7 +174,7 @@ impl VmObject {
     /// Begins to load pages that follow each other, and takes what was looked at off the front of `rest`: all of it
     /// where there is no memory.
     fn begin_ahead(self: &Arc<Self>, run: &mut Requests<PageRequest>, rest: &mut Range<u64>) {
-        let has_room = || self.memory.hardware().heap_has_room() && self.memory.frames().has_spare();
+        let has_room = || self.memory.hardware().heap_has_room() && self.memory.has_frames_ahead();
         let counters = &self.memory.counters;
         let before = run.len();
         let mut inner = self.inner.lock();

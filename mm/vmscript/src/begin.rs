@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use executor::lock::SpinLock;
-use mm::{MapError, OutOfMemory, PageIndex, Placement};
+use mm::{MapError, OutOfMemory, PageIndex, Placement, ReadAhead};
 
 use crate::answer::Answer;
 use crate::command::{Command, Source};
@@ -41,7 +41,11 @@ impl<M: Machine> Player<M> {
             }
             Command::Fork { from, to } => self.fork(from, to),
             Command::Reclaim(most) => Ok(self.reclaim(most)),
-            Command::ReadAhead => Ok(Answer::Ok.into()),
+            Command::ReadAhead(on) => {
+                let world = self.world.as_mut().ok_or(Wrong)?;
+                world.memory.set_read_ahead(if on { ReadAhead::WhileFree } else { ReadAhead::Never });
+                Ok(Answer::Ok.into())
+            }
             _ => self.begin_with_file(command),
         }
     }

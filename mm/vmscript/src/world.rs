@@ -6,7 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use executor::lock::SpinLock;
-use mm::{AddressSpace, Frame, Memory, OutOfMemory, PAGE_SIZE, PageIndex, PageState, VirtAddr, VmObject};
+use mm::{
+    AddressSpace, Frame, Memory, OutOfMemory, PAGE_SIZE, PageIndex, PageState, ReadAhead, VirtAddr, VmObject,
+};
 
 use crate::answer::Answer;
 use crate::book::{Book, Key, Owner};
@@ -158,6 +160,7 @@ impl<T> World<T> {
         while memory.frames().stats().free > frames {
             surplus.extend(memory.frames().try_alloc());
         }
+        memory.set_read_ahead(ReadAhead::Never);
         let main = Space { name: "main".into(), space: main, mappings: Vec::new() };
         Self {
             memory,
