@@ -124,3 +124,38 @@ impl Book {
         pages
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The oldest page is the last of the list, whatever has happened.
+    #[test]
+    fn the_oldest_page_is_the_last_of_those_that_were_used() {
+        let mut book = Book::default();
+        let key = |number: u64| match number % 3 {
+            0 => (Owner::Private(number % 5), number % 7),
+            _ => (Owner::File(number as usize % 2), number % 11),
+        };
+        for now in 0..5000 {
+            let number = now * 2_654_435_761 >> 7;
+            match number % 23 {
+                0 => book.copy(number % 5, (number + 1) % 5),
+                1 => book.refresh(|(_, page), _| (page % 4 != now % 4).then_some(page % 2 == 0)),
+                2 => {
+                    book.move_all(|(owner, page)| (owner == Owner::File(0)).then_some((Owner::File(1), page)))
+                }
+                3..10 => book.loaded(key(number), now),
+                _ => book.used(key(number), number % 2 == 0, Some(number % 3), now),
+            }
+            let last = |pages: &[(Key, Times)], fits: &dyn Fn(Key) -> bool| {
+                pages.iter().rev().map(|page| page.0).find(|&key| fits(key))
+            };
+            let pages = book.newest_first();
+            assert_eq!(book.oldest(|_| true), last(&pages, &|_| true));
+            let is_file = |(owner, _): Key| matches!(owner, Owner::File(_));
+            assert_eq!(book.oldest(is_file), last(&pages, &is_file));
+            assert_eq!(pages.len(), book.by_use.len());
+        }
+    }
+}

@@ -16,8 +16,9 @@ use crate::line::Wrong;
 use crate::machine::SPACE;
 use crate::pager::{Clock, FilePager};
 
-/// The fewest pages of a mapping's place: two tables of them. Places begin at a table's first page.
-const SMALLEST_PLACE: u64 = 1024;
+/// The fewest pages of a mapping's place. Places begin at a multiple of it, which is one of the pages that are shown along,
+/// too; and small mappings share a table.
+const SMALLEST_PLACE: u64 = 32;
 /// The first space.
 pub(crate) const MAIN: usize = 0;
 
