@@ -85,7 +85,7 @@ impl<M: Machine> Player<M> {
         };
         Ok(match mapped {
             Ok(_) => {
-                let number = world.number();
+                let number = world.number(space);
                 let name = String::from(name);
                 let mapping = Mapped { number, name, start, pages, shows, written: BTreeSet::new() };
                 world.spaces[space].mappings.push(mapping);

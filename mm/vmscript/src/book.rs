@@ -138,12 +138,14 @@ mod tests {
             _ => (Owner::File(number as usize % 2), number % 11),
         };
         for now in 0..5000 {
-            let number = now * 2_654_435_761 >> 7;
+            let number = (now * 2_654_435_761) >> 7;
             match number % 23 {
                 0 => book.copy(number % 5, (number + 1) % 5),
                 1 => book.refresh(|(_, page), _| (page % 4 != now % 4).then_some(page % 2 == 0)),
                 2 => {
-                    book.move_all(|(owner, page)| (owner == Owner::File(0)).then_some((Owner::File(1), page)))
+                    book.move_all(|(owner, page)| {
+                        (owner == Owner::File(0)).then_some((Owner::File(1), page))
+                    });
                 }
                 3..10 => book.loaded(key(number), now),
                 _ => book.used(key(number), number % 2 == 0, Some(number % 3), now),

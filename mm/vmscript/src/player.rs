@@ -330,7 +330,7 @@ impl<T> World<T> {
         let mut mappings = self.spaces[from].mappings.clone();
         for mapping in &mut mappings {
             let parent = mapping.number;
-            mapping.number = self.number();
+            mapping.number = self.number(self.spaces.len());
             self.book.copy(parent, mapping.number);
         }
         self.spaces.push(Space { name, space, mappings });

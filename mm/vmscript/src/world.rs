@@ -164,7 +164,8 @@ pub(crate) struct World<T> {
     places: BTreeMap<String, Place>,
     /// The end of the last of them.
     places_end: u64,
-    mappings: u64,
+    /// The spaces of mappings, by the mappings' numbers, which are counted up.
+    homes: Vec<usize>,
     /// Frames that the machine has and the scenario has not.
     _surplus: Vec<Frame>,
 }
@@ -189,7 +190,7 @@ impl<T> World<T> {
             reclaimed: BTreeSet::new(),
             places: BTreeMap::new(),
             places_end: SPACE.start.as_u64().next_multiple_of(SMALLEST_PLACE * PAGE_SIZE as u64),
-            mappings: 0,
+            homes: Vec::new(),
             _surplus: surplus,
         }
     }
@@ -213,10 +214,10 @@ impl<T> World<T> {
         }
     }
 
-    /// A number for a new mapping.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.mappings += 1;
-        self.mappings
+    /// A number for a new mapping of a space.
+    pub(crate) fn number(&mut self, space: usize) -> u64 {
+        self.homes.push(space);
+        self.homes.len() as u64 - 1
     }
 
     /// The place of a mapping that has one.
@@ -250,9 +251,10 @@ impl<T> World<T> {
 
     /// The mapping with a number, and its space.
     fn by_number(&self, number: u64) -> Option<(&Space, &Mapped)> {
-        self.spaces.iter().find_map(|space| {
-            space.mappings.iter().find(|mapping| mapping.number == number).map(|mapping| (space, mapping))
-        })
+        let space = self.spaces.get(*self.homes.get(number as usize)?)?;
+        // They are entered in the order of their numbers.
+        let at = space.mappings.binary_search_by_key(&number, |mapping| mapping.number).ok()?;
+        Some((space, &space.mappings[at]))
     }
 
     /// The frame of a page that a private mapping has for itself, or shares with a fork only.
