@@ -79,6 +79,14 @@ impl Backing {
         Ok((Backing::Private(object, version), 0))
     }
 
+    /// Forgets a mapping of private memory that has grown, and is noted anew.
+    pub(crate) fn forget_covered(&self, mapping: &Mapping) {
+        match self {
+            Backing::Private(object, _) => object.forget_covered(mapping.id, mapping.first, mapping.pages),
+            Backing::Shared(_) | Backing::Manual(_) => unreachable!("stacks are private memory over zeros"),
+        }
+    }
+
     /// Forgets a mapping whose pages are no longer shown.
     pub(crate) fn forget(&self, mapping: &Mapping) {
         let Mapping { id, pages, first, .. } = *mapping;
@@ -146,13 +154,15 @@ impl Backing {
         }
     }
 
-    /// The page of an object that a page shows, with a frame or not; `None` for private pages and given frames.
+    /// The page of an object that a page shows, with a frame or not, an overlay's base's where that has none; `None` for private
+    /// pages and given frames.
     pub(crate) fn object_page(&self, index: u64) -> Option<(Arc<VmObject>, u64)> {
-        match self {
-            Backing::Shared(object) => Some((object.clone(), index)),
-            Backing::Private(object, version) => object.page_below(*version, index),
-            Backing::Manual(_) => None,
-        }
+        let (object, index) = match self {
+            Backing::Shared(object) => (object.clone(), index),
+            Backing::Private(object, version) => object.page_below(*version, index)?,
+            Backing::Manual(_) => return None,
+        };
+        Some((object.below(index).cloned().unwrap_or(object), index))
     }
 
     /// The object whose pages are shown along with their neighbours, if it is one whose pager takes several at once.
@@ -175,7 +185,9 @@ impl Backing {
     ) -> Attempt {
         match self {
             Backing::Shared(object) => object.touch_advised(index, write, advice, spare, commit),
-            Backing::Private(object, version) => object.touch(*version, index, write, true, spare, commit),
+            Backing::Private(object, version) => {
+                object.touch(*version, index, write, Some(advice), spare, commit)
+            }
             Backing::Manual(object) => object.touch(index, spare, commit),
         }
     }
@@ -191,7 +203,7 @@ impl Backing {
     ) -> Attempt {
         match self {
             Backing::Shared(object) => object.touch_at_once(index, write, spare, commit),
-            Backing::Private(object, version) => object.touch(*version, index, write, false, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, None, spare, commit),
             Backing::Manual(object) => object.touch(index, spare, commit),
         }
     }

@@ -79,7 +79,7 @@ pub use frame::{
 };
 pub use manual::ManualObject;
 pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};
-pub use memory::{FaultStats, Hardware, Memory};
+pub use memory::{FaultStats, Hardware, Memory, ReadAhead};
 pub use memory_pager::MemoryPager;
 pub use page_request::PageRequest;
 pub use page_state::PageState;

@@ -77,9 +77,10 @@ impl ManualObject {
     ) -> Result<Arc<Self>, OutOfMemory> {
         let object = Self::try_new(memory, pages)?;
         let run = memory.frames().try_alloc_contiguous(pages, align_pages).ok_or(OutOfMemory)?;
-        for (slot, mut frame) in object.inner.lock().slots.iter_mut().zip(run.into_frames()) {
+        for (number, mut frame) in run.into_frames().enumerate() {
+            // Not under the lock: that is a page's worth of time with interrupts off.
             frame.zero();
-            slot.frame = frame.into_number();
+            object.inner.lock().slots[number].frame = frame.into_number();
         }
         Ok(object)
     }

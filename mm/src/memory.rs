@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
@@ -71,6 +71,20 @@ pub struct Memory {
     zeros: AtomicU64,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
+    /// A `ReadAhead`.
+    read_ahead: AtomicU8,
+}
+
+/// When pages are read ahead, and resident neighbours shown along, of objects whose pagers take several at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ReadAhead {
+    /// While more frames are free than the high mark, so that nothing is given back for it: so it is at first.
+    WhilePlenty,
+    /// While any frame is free that nobody waits for: for memory in which nobody reclaims by marks.
+    WhileFree,
+    /// Never. Pages are loaded and stored one by one.
+    Never,
 }
 
 struct Objects {
@@ -164,7 +178,35 @@ impl Memory {
             two_steps: Mutex::new(()),
             zeros: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
+            read_ahead: AtomicU8::new(ReadAhead::WhilePlenty as u8),
         }
+    }
+
+    /// Says when pages are read ahead from now on. What is under way goes on.
+    pub fn set_read_ahead(&self, when: ReadAhead) {
+        self.read_ahead.store(when as u8, Ordering::Relaxed);
+    }
+
+    /// Whether pages are read ahead at all.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.read_ahead.load(Ordering::Relaxed) != ReadAhead::Never as u8
+    }
+
+    fn reads_ahead_while_free(&self) -> bool {
+        self.read_ahead.load(Ordering::Relaxed) == ReadAhead::WhileFree as u8
+    }
+
+    /// Whether there seem to be frames for pages that nobody has asked for.
+    pub(crate) fn has_frames_ahead(&'static self) -> bool {
+        if self.reads_ahead_while_free() { self.frames.has_unclaimed() } else { self.frames.has_spare() }
+    }
+
+    /// A frame for a page that nobody has asked for.
+    pub(crate) fn try_alloc_ahead(&'static self) -> Option<crate::Frame> {
+        if !self.reads_ahead_while_free() {
+            return self.frames.try_alloc_spare();
+        }
+        if self.frames.has_unclaimed() { self.frames.try_alloc() } else { None }
     }
 
     /// The frames.

@@ -86,10 +86,10 @@ impl PageRequest {
     }
 
     /// Gives the request a frame if there is one to spare: any for a page that is wanted, for one that is read ahead
-    /// only while there is plenty, so that nothing is given back for it. False if not.
+    /// only while there is plenty (see [`ReadAhead`](crate::ReadAhead)), so that nothing is given back for it. False if not.
     pub fn try_attach(&mut self) -> bool {
-        let frames = self.memory().frames();
-        let frame = if self.is_ahead() { frames.try_alloc_spare() } else { frames.try_alloc() };
+        let memory = self.memory();
+        let frame = if self.is_ahead() { memory.try_alloc_ahead() } else { memory.frames().try_alloc() };
         frame.map(|frame| self.attach(frame)).is_some()
     }
 

@@ -25,7 +25,8 @@
 //!
 //! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
 //!
-//! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since.
+//! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since; also where it was dropped or
+//! given back in between, and loaded again: what a mark does must not hang on that.
 //!
 //! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
 //! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
@@ -135,7 +136,8 @@ const REFERENCED: u64 = 1 << 4;
 /// writing. Never set in other states.
 const BETWEEN: u64 = 1 << 5;
 
-/// A store of the page has begun since it has its frame. Set when a store begins, kept when the page counts as clean;
+/// The page was stored before it had this frame, or a store has begun since. Set by a load's end (see `vm_object/stored`) and
+/// when a store begins, kept when the page counts as clean;
 /// never set while the page is not `Dirty`, `WritingBack` or `Loaded`.
 const STORED: u64 = 1 << 6;
 
@@ -217,6 +219,11 @@ impl PageEntry {
     pub(crate) fn dirtied(self, frame: u64) -> Self {
         let since = if self.is_stored() { STORED | WRITTEN } else { 0 };
         Self(Self::new(PageState::Dirty { frame }).0 | since)
+    }
+
+    /// A clean page that was stored before it had this frame.
+    pub(crate) fn with_stored(self) -> Self {
+        Self(self.0 | STORED)
     }
 
     /// A dirty page that counts as clean.

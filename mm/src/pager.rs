@@ -15,6 +15,8 @@ pub trait Pager: Send + Sync {
     /// Starts to load a page. The pager gives the request a frame when its device can take it
     /// ([`PageRequest::attach`]), fills it and calls [`PageRequest::complete`]. A request that is dropped
     /// before that counts as failed with [`PageError::Abandoned`].
+    ///
+    /// Where a program gives the advice that it will need a page, nobody waits for it: [`PageRequest::is_ahead`].
     fn load(&self, request: PageRequest);
 
     /// Starts to load pages that follow each other, at most [`pages_at_once`](Self::pages_at_once) of them. As

@@ -101,16 +101,18 @@ impl VmObject {
     /// Gives one page back if it is clean, whether it was used lately or not, and says whether it did. The frame is free
     /// then. For those who have a policy of their own: they need not run the [`reclaimer`].
     ///
-    /// A page that somebody touches before all CPUs have forgotten it stays.
+    /// A page that somebody touches before all CPUs have forgotten it stays. Where an overlay has no page of its own, its
+    /// base's goes.
     ///
     /// # Cancellation
     /// The page stays; nothing shows it until it is touched.
     pub async fn evict(&self, page: PageIndex) -> bool {
         let memory = self.memory();
         let _turn = memory.two_steps.lock().await;
-        let Some(frame) = self.begin_to_drop(page.as_u64()) else { return false };
+        let object = self.below(page.as_u64()).map_or(self, |base| base);
+        let Some(frame) = object.begin_to_drop(page.as_u64()) else { return false };
         memory.forgotten(memory.frames().moment()).await;
-        self.end_eviction(page.as_u64(), frame)
+        object.end_eviction(page.as_u64(), frame)
     }
 }
 

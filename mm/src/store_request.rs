@@ -6,7 +6,7 @@
 //! | meets | what resolves it |
 //! | --- | --- |
 //! | store, write | the page may be written at any time; it is known to be written since, and stays dirty at the next mark |
-//! | store, store of the same page | the second waits for the end of the first, then writes the page again |
+//! | store, store of the same page | the second waits for the end of the first, then writes the page again; also of the same page of a base and its overlays, see `family` |
 //! | store, load of the same page | a page is not loaded while it is being written: it is there, or whoever wants it waits |
 //! | store, discard, invalidate or release | `WritingBackDiscarded`: nobody sees the page any more; its frame is freed at the end |
 //! | store, mark | a page that is being written stays as it is |
@@ -75,7 +75,7 @@ impl StoreRequest {
     fn end(&mut self, result: Result<(), PageError>) {
         let Some(store) = self.store.take() else { return };
         let answer = self.object.finish_store(store.page().as_u64(), result);
-        store.settle(answer);
+        store.settle_store(answer);
     }
 }
 

@@ -194,7 +194,7 @@ impl TestPager {
     /// spare.
     fn serve(&self, request: PageRequest) {
         if request.is_ahead() {
-            let frame = self.memory.frames().try_alloc_spare();
+            let frame = self.memory.try_alloc_ahead();
             return self.finish(request, frame.ok_or(OutOfMemory));
         }
         if let Some(frame) = self.memory.frames().try_alloc() {

@@ -15,12 +15,14 @@ use executor::{WaitQueue, WaitReason};
 pub(crate) struct Transfer {
     memory: &'static Memory,
     index: u64,
-    /// 0 until the transfer ends, then `LOOK_AGAIN` or a `PageError`'s number.
+    /// 0 until the transfer ends, then `LOOK_AGAIN` or a `PageError`'s number, with `NOT_STORED` if it was a store.
     outcome: AtomicU8,
     waiters: WaitQueue,
 }
 
 const LOOK_AGAIN: u8 = u8::MAX;
+/// The number is why a page could not be stored: whoever waits to see the page looks again all the same.
+const NOT_STORED: u8 = 1 << 6;
 
 impl Transfer {
     pub(crate) fn new(memory: &'static Memory, index: u64) -> Result<Shared<Self>, OutOfMemory> {
@@ -55,15 +57,31 @@ impl Transfer {
     fn outcome(&self) -> Option<Result<(), PageError>> {
         match self.outcome.load(Ordering::Acquire) {
             0 => None,
-            LOOK_AGAIN => Some(Ok(())),
+            number if number & NOT_STORED != 0 => Some(Ok(())),
             number => Some(Err(PageError::from_number(number))),
         }
     }
 
-    /// Tells everyone who waits, once.
+    /// Of a store that has ended: whether the page was written.
+    pub(crate) fn stored(&self) -> Result<(), PageError> {
+        match self.outcome.load(Ordering::Acquire) {
+            LOOK_AGAIN => Ok(()),
+            number => Err(PageError::from_number(number & !NOT_STORED)),
+        }
+    }
+
+    /// Tells everyone who waits for a load, once.
     pub(crate) fn settle(&self, result: Result<(), PageError>) {
-        let number = result.map_or_else(|error| error as u8, |()| LOOK_AGAIN);
-        self.outcome.store(number, Ordering::Release);
+        self.end(result.map_or_else(|error| error as u8, |()| LOOK_AGAIN));
+    }
+
+    /// Tells everyone who waits for a store, once. The error is for who stores.
+    pub(crate) fn settle_store(&self, result: Result<(), PageError>) {
+        self.end(result.map_or_else(|error| error as u8 | NOT_STORED, |()| LOOK_AGAIN));
+    }
+
+    fn end(&self, outcome: u8) {
+        self.outcome.store(outcome, Ordering::Release);
         self.waiters.wake_all();
     }
 }

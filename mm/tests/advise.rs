@@ -5,6 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::cpus::{Busy, poll_once};
+use common::overlay::{self, BELOW};
 use common::shown::{BASE, RW, Scene};
 use common::tasks::block_on;
 use common::{Machine, PAGE, USER_RANGE, address, content, page, range};
@@ -73,6 +74,79 @@ fn what_will_be_needed_is_loaded_and_nobody_waits_for_it() {
     file.space.map(&zero, page(0), 4, RW, Placement::Fixed(at(64))).unwrap();
     file.advise(64, 4, Advice::WillNeed).unwrap();
     assert_eq!((zero.stats().resident, file.machine.free()), (0, free));
+}
+
+#[test]
+fn what_will_be_needed_takes_no_frame_that_others_need_and_is_begun_as_far_as_that_goes() {
+    let machine = Machine::new(200);
+    let (space, pager) = (machine.user_space(), machine.pager());
+    let object = VmObject::new(machine.memory, pager.clone(), 4096);
+    space.map(&object, page(0), 4096, RW, Placement::Fixed(at(0))).unwrap();
+    pager.hold();
+    let advised = space.clone();
+    block_on(async move { advised.advise(range(at(0), 4096), Advice::WillNeed).await }).unwrap();
+    let begun = machine.memory.stats().loads_started;
+    assert!((32..=256).contains(&begun), "{begun} are under way");
+    let (freed, others) = (pager.clone(), machine.memory.frames().stats().high);
+    block_on(async move { freed.release_all().await });
+    assert!(machine.free() + 1 >= others, "{} of {others} are left for who needs them", machine.free());
+    assert!(object.stats().resident > 0 && object.stats().transfers == 0);
+    // With none to spare, nothing is begun.
+    let mut taken = Vec::new();
+    while machine.free() > 2 {
+        taken.extend(machine.memory.frames().try_alloc());
+    }
+    let before = machine.memory.stats().loads_started;
+    block_on(async move { space.advise(range(at(2048), 64), Advice::WillNeed).await }).unwrap();
+    assert_eq!(machine.memory.stats().loads_started, before);
+}
+
+#[test]
+fn what_will_be_needed_is_asked_for_in_ranges() {
+    let file = file();
+    file.pager.set_pages_at_once(4);
+    file.read(2);
+    file.pager.take_asked();
+    assert_eq!(file.advise(1, 14, Advice::WillNeed), Ok(()));
+    assert_eq!(file.pager.take_asked(), [(1, 1), (3, 2), (5, 4), (9, 4), (13, 2)]);
+}
+
+#[test]
+fn advice_is_taken_for_private_memory_over_an_object_as_well() {
+    let file = file();
+    file.pager.set_pages_at_once(8);
+    assert_eq!(file.advise(8, 8, Advice::Sequential), Ok(()));
+    file.read(8);
+    assert_eq!(file.pager.take_asked(), [(8, 8)], "all at once");
+    assert_eq!(file.advise(8, 8, Advice::DoNotNeed), Ok(()));
+    assert_eq!(file.advise(8, 8, Advice::Random), Ok(()));
+    (8..16).for_each(|index| assert_eq!(file.read(index), content(index)));
+    assert!(file.pager.take_asked().iter().all(|&(_, pages)| pages == 1), "one by one");
+}
+
+#[test]
+fn what_an_overlay_shows_of_its_base_is_loaded_known_and_dropped() {
+    block_on_cpus(2, async {
+        let scene = overlay::Scene::new().await;
+        let all = || range(at(0), 4);
+        let resident = || {
+            let mut told = [false; 4];
+            scene.space.resident(at(0), &mut told).unwrap();
+            told
+        };
+        scene.write(BASE, 7).await;
+        assert_eq!(resident(), [true, false, false, false]);
+        scene.space.advise(all(), Advice::WillNeed).await.unwrap();
+        assert_eq!((resident(), scene.pager.loads()), ([true; 4], 4));
+        assert!(scene.overlay.evict(page(1)).await, "the base's page");
+        assert!(!scene.overlay.evict(page(0)).await, "nobody else has it");
+        assert_eq!(resident(), [true, false, true, true]);
+        scene.space.advise(all(), Advice::DoNotNeed).await.unwrap();
+        assert_eq!(resident(), [true, false, false, false]);
+        assert!(scene.base.state(page(0)).frame().is_some(), "the overlay does not show it");
+        assert_eq!((scene.read(BASE).await, scene.read(BELOW).await), (Ok(7), Ok(content(0))));
+        assert_eq!(scene.read(BASE + PAGE).await, Ok(content(1)));
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use common::cpus::{Busy, poll_once};
+use common::overlay::{self, BELOW};
 use common::shown::{BASE, PAGES, RW, at_base};
 use common::{Machine, PAGE, address, content, page};
 use executor::host::block_on_cpus;
@@ -195,6 +196,38 @@ fn of_two_who_close_both_find_it_closed() {
         assert_eq!(scene.pager.release_all().await, 1);
         assert_eq!((first.await, second.await), (Ok(()), Ok(())));
         assert_eq!(scene.read(0).await, Err(closed(0)));
+    });
+}
+
+#[test]
+fn an_overlay_that_is_closed_shows_nothing_of_its_base_any_more() {
+    block_on_cpus(2, async {
+        let scene = overlay::Scene::new().await;
+        let root = scene.space.root();
+        let copies = BASE + 0x18_0000;
+        scene
+            .space
+            .map_private(&scene.overlay, page(0), PAGES, RW, Placement::Fixed(address(copies)))
+            .unwrap();
+        scene.write(BASE, 7).await;
+        scene.write(copies + PAGE, 8).await;
+        for at in [BASE, copies] {
+            assert_eq!(scene.read(at + 2 * PAGE).await, Ok(content(2)));
+        }
+        assert_eq!(scene.read(BELOW + 2 * PAGE).await, Ok(content(2)));
+        let busy = Busy::begin(scene.machine).await;
+        assert_eq!(busy.reads(root, BASE + 2 * PAGE), Some(content(2)));
+        let mut close = pin!(scene.overlay.close());
+        assert!(poll_once(close.as_mut()).is_pending());
+        for index in 0..PAGES {
+            assert_eq!(scene.read(BASE + index * PAGE).await, Err(closed(index)), "denied from now on");
+        }
+        assert_eq!(scene.read(copies + 2 * PAGE).await, Err(closed(2)));
+        busy.end().await;
+        assert_eq!(close.await, Ok(()));
+        assert_eq!(scene.read(copies + PAGE).await, Ok(8), "a copy is no page of the overlay");
+        assert_eq!((scene.read(BELOW + 2 * PAGE).await, scene.pager.loads()), (Ok(content(2)), 3));
+        assert_eq!((scene.stored(0), scene.read(BELOW).await), (7, Ok(7)));
     });
 }
 

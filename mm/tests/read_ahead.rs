@@ -7,7 +7,8 @@ use std::sync::Arc;
 use common::tasks::{Handle, Tasks, block_on};
 use common::{Machine, PAGE, content, page, range};
 use mm::{
-    AddressSpace, Advice, Denial, PageError, PageState, Placement, Protection, TestPager, VirtAddr, VmObject,
+    AddressSpace, Advice, Denial, PageError, PageState, Placement, Protection, ReadAhead, TestPager,
+    VirtAddr, VmObject,
 };
 
 const PAGES: u64 = 512;
@@ -276,4 +277,37 @@ fn an_object_of_any_size_is_read_to_its_end() {
         });
         assert_eq!(pager.loads(), pages as usize, "{pages} pages");
     }
+}
+
+#[test]
+fn a_memory_that_never_reads_ahead_takes_pages_one_by_one_and_shows_them_alone() {
+    let mut scene = Scene::new(1024);
+    let memory = scene.machine.memory;
+    memory.set_read_ahead(ReadAhead::Never);
+    (0..40).for_each(|index| scene.read(index));
+    assert!(scene.pager.take_asked().iter().all(|&(_, pages)| pages <= 1));
+    assert_eq!((memory.stats().loads_ahead, scene.pager.loads()), (0, 40));
+    assert_eq!(scene.space.stats().resident_pages, 40);
+    memory.set_read_ahead(ReadAhead::WhilePlenty);
+    scene.read(40);
+    scene.read(41);
+    assert!(memory.stats().loads_ahead > 0);
+}
+
+#[test]
+fn a_memory_may_read_ahead_as_long_as_any_frame_is_free_and_gives_nothing_back_for_it() {
+    let mut scene = Scene::new(64);
+    let memory = scene.machine.memory;
+    scene.read(0);
+    let mut taken = Vec::new();
+    while scene.machine.free() > 4 {
+        taken.extend(memory.frames().try_alloc());
+    }
+    scene.read(1);
+    scene.read(3);
+    assert_eq!(memory.stats().loads_ahead, 0, "there are not plenty");
+    memory.set_read_ahead(ReadAhead::WhileFree);
+    scene.read(4);
+    assert_eq!((memory.stats().loads_ahead, scene.machine.free()), (1, 0));
+    assert!((0..2).all(|index| matches!(scene.object.state(page(index)), PageState::Loaded { .. })));
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::shown::RW;
 use common::tasks::block_on;
@@ -198,4 +199,27 @@ fn nothing_of_a_stack_that_grew_is_left_when_it_is_unmapped() {
     let target = space.clone();
     block_on(async move { target.unmap(room()).await }).unwrap();
     assert_eq!((mapped(&space), machine.free()), ((0, 0), free));
+}
+
+#[test]
+fn growing_by_a_page_costs_the_same_whatever_the_stack_has() {
+    // The fastest of many growths of a stack that has so many pages in memory.
+    let fastest = |pages: u64| {
+        let machine = Machine::new(9000);
+        let space = machine.user_space();
+        let top = 0x8000_0000;
+        let limit = pages + 64;
+        space.set_stack(range(address(top - limit * PAGE), limit), pages, RW).unwrap();
+        for page in 1..=pages {
+            write(machine, &space, top - page * PAGE, page).unwrap();
+        }
+        let grow = |more: u64| {
+            let begin = Instant::now();
+            write(machine, &space, top - (pages + more) * PAGE, more).unwrap();
+            begin.elapsed()
+        };
+        (1..=64).map(grow).min().unwrap()
+    };
+    let (small, large) = (fastest(1), fastest(8000));
+    assert!(large < 10 * small, "{small:?} with one page, {large:?} with 8000");
 }

@@ -246,3 +246,40 @@ fn storing_and_marking_loses_no_change_that_comes_between() {
     assert!(matches!(object.state(page(0)), mm::PageState::Dirty { .. }));
     assert!(matches!(object.state(page(1)), mm::PageState::Loaded { .. }));
 }
+
+#[test]
+fn what_was_stored_once_is_known_when_the_page_comes_back_whichever_way_it_went() {
+    for way in 0..3 {
+        let mut scene = Scene::new(Stored);
+        assert_eq!((scene.mark(), scene.seen()), (1, Loaded));
+        let object = scene.object.clone();
+        match way {
+            0 => assert!(block_on(async move { object.evict(page(0)).await })),
+            1 => drop(object.invalidate(page(0))),
+            _ => {
+                assert!(scene.write(8).is_done());
+                drop(object.discard(page(0)..page(1)));
+            }
+        }
+        assert_eq!(scene.seen(), Absent);
+        let writer = scene.write(9);
+        scene.end_load();
+        assert!(writer.is_done());
+        assert_eq!((scene.mark(), scene.seen()), (0, Dirty), "it was written since its last store");
+        drop(scene.store());
+        scene.end_store();
+        assert_eq!((scene.mark(), scene.seen(), scene.backing()), (1, Loaded, 9));
+    }
+}
+
+#[test]
+fn a_page_whose_only_store_has_failed_was_never_stored_when_it_comes_back() {
+    let mut scene = Scene::new(WritingBack);
+    scene.fail_store();
+    assert_eq!((scene.mark(), scene.seen()), (0, Dirty), "nobody knows what the pager has");
+    drop(scene.object.discard(page(0)..page(1)));
+    let writer = scene.write(9);
+    scene.end_load();
+    assert!(writer.is_done());
+    assert_eq!((scene.mark(), scene.seen()), (1, Loaded));
+}

@@ -17,7 +17,8 @@ impl AddressSpace {
     /// Takes advice for a range, all of which is mapped. It changes no byte that anybody sees.
     ///
     /// - `Normal`, `Sequential`, `Random` are noted for the range, moved with it and forked, for who reads ahead.
-    /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them.
+    /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them: as reading ahead does, only while
+    ///   there are frames to spare, and at most 256 pages of an object at a time. What is left is left.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
     ///
     /// # Errors
@@ -51,13 +52,22 @@ impl AddressSpace {
         }
     }
 
-    /// Begins the loads of the next pages, as many as others can wait for.
+    /// Begins the loads of the next pages, as many as others can wait for; those that follow each other together.
     fn begin_loads(&self, rest: &mut Range<VirtAddr>) {
+        let mut run: Option<(Arc<VmObject>, Range<u64>)> = None;
         for _ in 0..BATCH {
-            match self.next_of_object(rest) {
-                Some((object, index)) => object.begin_to_load(index),
-                None => return,
+            let Some((object, index)) = self.next_of_object(rest) else { break };
+            match &mut run {
+                Some((of, pages)) if Arc::ptr_eq(of, &object) && pages.end == index => pages.end += 1,
+                _ => {
+                    if let Some((of, pages)) = run.replace((object, index..index + 1)) {
+                        of.begin_to_load(pages);
+                    }
+                }
             }
+        }
+        if let Some((of, pages)) = run {
+            of.begin_to_load(pages);
         }
     }
 

@@ -262,7 +262,7 @@ impl Mappings {
             self.by_start.remove(&start);
             *self.pages.of(&old.shows) += more;
             self.by_start.insert(prepared.room, page, prepared.mapping);
-            old.shows.forget(&old);
+            old.shows.forget_covered(&old);
         }
         Ok(())
     }

@@ -161,6 +161,12 @@ impl FramePool {
         self.caches.are_open()
     }
 
+    /// Whether there seems to be a frame that is free and that nobody waits for.
+    pub(crate) fn has_unclaimed(&self) -> bool {
+        let guarded = self.lists.lock();
+        guarded.applicants.all() == 0 && guarded.lists.free_frames + self.caches.count_all() > 0
+    }
+
     /// A free frame full of zeros, or `None` at once. One of those that were prepared, if there are any: see
     /// [`FramePool::prepare_zeroed`].
     pub fn try_alloc_zeroed(&'static self) -> Option<Frame> {

@@ -31,21 +31,36 @@ impl PrivateObject {
 
     /// Forgets a mapping whose pages are no longer shown. What only it had is freed, if it was not forked.
     pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
+        if let Some(version) = self.forget_note(id, first, pages) {
+            self.give_up_unshown(version, first..first + pages);
+        }
+    }
+
+    /// Forgets a mapping all of whose pages another shows as well: what grew. Takes the same time whatever there is.
+    pub(crate) fn forget_covered(&self, id: u64, first: u64, pages: u64) {
+        self.forget_note(id, first, pages);
+    }
+
+    /// Takes a mapping off the list. Answers the version that it showed, if that goes on.
+    fn forget_note(&self, id: u64, first: u64, pages: u64) -> Option<VersionId> {
         let (shown, ended) = {
             let mut inner = self.inner.lock();
-            let Some(shown) = inner.mappings.remove(id, first, pages) else { return };
+            let shown = inner.mappings.remove(id, first, pages)?;
             let ended = inner.versions.remove_user(shown.of);
             (shown, ended)
         };
         let version = shown.of;
         drop(shown);
         match ended {
-            Some(ended) => self.end(ended),
-            None => self.give_up_unshown(version, first..first + pages),
+            Some(ended) => {
+                self.end(ended);
+                None
+            }
+            None => Some(version),
         }
     }
 
-    /// Gives up the pages of a version that no mapping shows any more. Another may: what was moved, or a stack that grew.
+    /// Gives up the pages of a version that no mapping shows any more. Another may: what was moved.
     fn give_up_unshown(&self, version: VersionId, mut rest: Range<u64>) {
         let mut last = None;
         while !rest.is_empty() {

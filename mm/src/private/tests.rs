@@ -3,9 +3,9 @@
 use alloc::sync::Arc;
 
 use super::{PrivateObject, VersionId};
-use crate::Memory;
 use crate::settle::Attempt;
 use crate::window::arena;
+use crate::{Advice, Memory};
 
 const PAGES: u64 = 300;
 
@@ -26,11 +26,12 @@ impl Scene {
     /// Writes the page, and says which frame it has.
     fn write(&self, version: VersionId, index: u64) -> Result<u64, Attempt> {
         let mut found = 0;
-        let attempt = self.object.touch(version, index, true, true, &mut None, |frame, writable, _| {
-            assert!(writable);
-            found = frame;
-            Attempt::Done
-        });
+        let attempt =
+            self.object.touch(version, index, true, Some(Advice::Normal), &mut None, |frame, writable, _| {
+                assert!(writable);
+                found = frame;
+                Attempt::Done
+            });
         if matches!(attempt, Attempt::Done) { Ok(found) } else { Err(attempt) }
     }
 

@@ -26,14 +26,14 @@ impl Source {
 
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
-    /// within this one's where a page of the object below is shown or copied. Without `may_load` that one is not loaded:
+    /// within this one's where a page of the object below is shown or copied. Without `advice` that one is not loaded:
     /// as `VmObject::touch_at_once`.
     pub(crate) fn touch(
         &self,
         version: VersionId,
         index: u64,
         write: bool,
-        may_load: bool,
+        advice: Option<Advice>,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
@@ -74,12 +74,12 @@ impl PrivateObject {
                             commit(frame, false, spare)
                         }
                     };
-                    if !may_load {
+                    let Some(advice) = advice else {
                         return base.object.touch_at_once(below, false, spare, use_it);
-                    }
+                    };
                     let touched = base.object.touch_or_begin(below, false, spare, use_it);
                     drop(inner);
-                    base.object.hand_over(touched, Advice::Normal)
+                    base.object.hand_over(touched, advice)
                 }
                 None if write => self.copy(&mut inner, version, index, None, spare, commit),
                 None => match self.memory.zero_page() {

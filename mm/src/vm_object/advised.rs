@@ -1,19 +1,28 @@
 //! Pages that somebody will need soon, or not.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use super::{Eviction, Keep, VmObject};
 use crate::PageIndex;
 use crate::page_state::PageState;
-use crate::settle::Attempt;
 
 impl VmObject {
-    /// Begins to load a page that is not there, if there is a pager. Nobody waits for it; where memory is short, nothing
-    /// happens.
-    pub(crate) fn begin_to_load(self: &Arc<Self>, index: u64) {
-        if self.pager.is_some() {
-            drop(self.touch(index, false, &mut None, |_, _, _| Attempt::Done));
+    /// Begins to load those of the pages that are not there, if there is a pager, as reading ahead does: nobody waits for
+    /// them, and where memory is short or much is under way already, the rest is left.
+    pub(crate) fn begin_to_load(self: &Arc<Self>, pages: Range<u64>) {
+        let most = self.pages_at_once();
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let end = rest.end.min(rest.start + most);
+            self.load_with(None, rest.start..end);
+            rest.start = end;
         }
+    }
+
+    /// Of an overlay: its base, if that is whose page it shows.
+    pub(crate) fn below(&self, index: u64) -> Option<&Arc<Self>> {
+        self.base.as_ref().filter(|_| self.state(PageIndex::new(index)) == PageState::Absent)
     }
 
     /// Begins to drop a clean page, used lately or not. Answers its frame: after a wait for all CPUs, `end_eviction` takes

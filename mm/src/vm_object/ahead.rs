@@ -14,6 +14,7 @@
 //! | release or invalidate | `LoadingInvalidated`, as for any load |
 //! | unmap, end of the last user | nothing: the pages belong to the object |
 //! | memory becomes short | requests without a frame end with nothing; the next fault finds its page missing, and the window is halved |
+//! | many pages that will be needed | at most 256 of an object's are under way; what is beyond them is left |
 //! | several threads | the window is changed under the object's lock; each page is begun by one of them |
 
 use alloc::sync::Arc;
@@ -28,6 +29,8 @@ use crate::{Advice, OutOfMemory, PageRequest, Requests};
 const WINDOW: u64 = 32;
 /// Larger turns end at a multiple of this, as mapping of neighbours does.
 const ALIGN: u64 = 16;
+/// Pages of an object that nobody waits for, as many as are under way at the same time.
+const UNDER_WAY: usize = 256;
 /// Sequences that are followed at the same time.
 const STREAMS: usize = 8;
 
@@ -112,6 +115,9 @@ impl Streams {
 impl VmObject {
     /// The most pages that are loaded together: 1 where nothing is read ahead.
     pub(crate) fn pages_at_once(&self) -> u64 {
+        if !self.memory.reads_ahead() {
+            return 1;
+        }
         self.pager.as_deref().map_or(1, |pager| (pager.pages_at_once() as u64).clamp(1, WINDOW))
     }
 
@@ -168,7 +174,7 @@ impl VmObject {
     /// Begins to load pages that follow each other, and takes what was looked at off the front of `rest`: all of it
     /// where there is no memory.
     fn begin_ahead(self: &Arc<Self>, run: &mut Requests<PageRequest>, rest: &mut Range<u64>) {
-        let has_room = || self.memory.hardware().heap_has_room() && self.memory.frames().has_spare();
+        let has_room = || self.memory.hardware().heap_has_room() && self.memory.has_frames_ahead();
         let counters = &self.memory.counters;
         let before = run.len();
         let mut inner = self.inner.lock();
@@ -177,14 +183,15 @@ impl VmObject {
         }
         while let Some(index) = rest.next() {
             let entry = inner.pages.get(index);
-            // One whose last load failed is left to those who want it.
-            if entry.state() != PageState::Absent || entry.dropped_at().is_some() {
+            // One whose last load failed is left to those who want it, and one that an overlay stores, to those who wait.
+            let is_missing = entry.state() == PageState::Absent && entry.dropped_at().is_none();
+            if !is_missing || inner.store_above(index).is_some() {
                 if run.len() > 0 {
                     break;
                 }
                 continue;
             }
-            if !has_room() || inner.pages.make_room(index).is_err() {
+            if inner.ahead >= UNDER_WAY || !has_room() || inner.pages.make_room(index).is_err() {
                 rest.start = rest.end;
                 break;
             }

@@ -13,6 +13,7 @@
 //! | map, unmap | as ever; a mapping of a closed object denies each touch |
 //! | close, close | each does all of it, and denies touches for itself; the second finds little to do |
 //! | fold into a closed base | no fold |
+//! | an overlay's mappings, pages of its base | taken out as well: they show nothing any more. The base's own mappings do |
 //! | overlay over a closed base | what it has of its own can be used and stored; touches of other pages are denied |
 //! | close, its future dropped | the object is open again, with what it has |
 
@@ -49,6 +50,9 @@ impl VmObject {
         self.inner.lock().closers += 1;
         let closing = Closing(self);
         self.hide_all();
+        if let Some(base) = &self.base {
+            self.hide_all_below(base);
+        }
         self.memory.settle().await;
         self.store(all.clone()).await?;
         // What still is loaded is thrown away when it comes.

@@ -21,7 +21,7 @@
 //! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
-//! | overlay, base | see `overlay` |
+//! | overlay, base | see `overlay`, and `family` for their one pager |
 //! | close, anything | see `close` |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
 
@@ -30,11 +30,13 @@ mod ahead;
 mod close;
 mod copy;
 mod dropped;
+mod family;
 mod mark;
 mod neighbours;
 mod overlay;
 mod shown;
 mod store;
+mod stored;
 mod touch;
 
 pub(crate) use copy::piece;
@@ -43,13 +45,14 @@ pub(crate) use shown::{Eviction, Keep, ObjectRoom};
 pub use store::StoreError;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::fallible::{Shared, room_for_arc};
 use crate::frame::{CleanPage, Moment};
 use crate::memory::Counters;
-use crate::ordered_map::Room;
+use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
@@ -70,6 +73,8 @@ pub struct VmObject {
     /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
     /// CPU may still read it by what it remembers.
     left: AtomicU64,
+    /// Of an overlay, those of its base. After the locks of objects.
+    stored: SpinLock<stored::StoredPages>,
     inner: SpinLock<Inner>,
 }
 
@@ -87,6 +92,10 @@ struct Inner {
     ahead: usize,
     /// Those who close the object or have closed it. While there are any, touches are denied.
     closers: usize,
+    /// Of a base: the numbers of its overlays.
+    overlays: OrderedMap<u32, ()>,
+    /// Of a base: stores of overlays' pages that are with the pager.
+    above: Vec<Shared<Transfer>>,
 }
 
 /// Numbers of an object.
@@ -154,6 +163,7 @@ impl VmObject {
             pager,
             base,
             left: AtomicU64::new(0),
+            stored: SpinLock::new("stored pages", stored::StoredPages::default()),
             inner: SpinLock::new(
                 "object",
                 Inner {
@@ -164,6 +174,8 @@ impl VmObject {
                     streams: ahead::Streams::default(),
                     ahead: 0,
                     closers: 0,
+                    overlays: OrderedMap::default(),
+                    above: Vec::new(),
                 },
             ),
         }))
@@ -190,6 +202,9 @@ impl VmObject {
 
     /// Whether a page has a frame that can be shown now.
     pub(crate) fn is_resident(&self, index: u64) -> bool {
+        if let Some(base) = self.below(index) {
+            return base.is_resident(index);
+        }
         let state = self.state(PageIndex::new(index));
         state.frame().is_some() && !matches!(state, PageState::WritingBackDiscarded { .. })
     }
@@ -265,7 +280,8 @@ impl VmObject {
         let frame = frame.into_number();
         inner.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
-        let load = inner.end_load(index, PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead));
+        let entry = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
+        let load = inner.end_load(index, self.entered(index, entry));
         (None, load)
     }
 }
@@ -322,6 +338,9 @@ impl Drop for VmObject {
     /// gone. A CPU may still use them, if the last mapping went with its space: the frames go into quarantine.
     fn drop(&mut self) {
         self.memory.unregister(self.number);
+        if let Some(base) = &self.base {
+            base.inner.lock().overlays.remove(&self.number);
+        }
         let memory = self.memory;
         let inner = self.inner.get_mut();
         let (mut at, mut last) = (0, None);

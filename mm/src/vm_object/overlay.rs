@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
 //! | none | the base's page, read-only | a copy of the base's page, `Dirty` | nothing | nothing | nothing | the base's page is dropped | as for the base's page |
 //! | `Dirty`, never stored | shown writable | the same | `WritingBack` | none; the base has it, `Loaded` | none: the base's page is seen again | none, and the base's page is dropped | no change |
-//! | `Dirty`, stored, not written since | shown writable | the same | `WritingBack` | none; the base has it, `Loaded` | the same | the same | no change |
+//! | `Dirty`, stored, not written since | shown writable | the same | `WritingBack` | none; the base has it, `Loaded` | none: the base loads what was stored | the same | no change |
 //! | `Dirty`, stored, written since | shown writable | the same | `WritingBack` | no change | the same | the same | no change |
 //! | `WritingBack` | shown writable | written since | waits, then stores again | no change | `WritingBackDiscarded` | the same, and the base's page is dropped | no change |
 //!
@@ -25,6 +25,7 @@
 //! | fold, a page that the base shows | the first step drops the base's page, and the second comes when all CPUs were waited for: what the base shows then is the new one |
 //! | fold, touch of the base between the steps | the base loads its page again; then the overlay keeps its own, dirty |
 //! | fold, base's page dirty or being loaded or stored | no fold: the overlay keeps its own, dirty, until a later mark |
+//! | store, anything that others of the family have or do | see `family` |
 //! | fold, write to the overlay | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | fold, unmap | the frame is shown by mappings that both objects list: whoever takes it away finds them |
 //! | fork | private memory over an overlay copies what the overlay shows |
@@ -37,6 +38,7 @@ use alloc::sync::Arc;
 use super::touch::{NotThere, Touched, closed};
 use super::{Inner, VmObject};
 use crate::frame::{CleanPage, address_of};
+use crate::ordered_map::Room;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
 use crate::{Frame, OutOfMemory};
@@ -53,7 +55,10 @@ impl VmObject {
     pub fn try_overlay(base: Arc<Self>) -> Result<Arc<Self>, OutOfMemory> {
         assert!(base.base.is_none(), "an overlay's base is no overlay");
         let (memory, pager, pages) = (base.memory, base.pager.clone(), base.pages);
-        Self::make(memory, pager, pages, Some(base))
+        let room = Room::try_new()?;
+        let overlay = Self::make(memory, pager, pages, Some(base.clone()))?;
+        base.inner.lock().overlays.insert(room, overlay.number, ());
+        Ok(overlay)
     }
 
     /// Like [`try_overlay`](Self::try_overlay), for boot and for tests.
@@ -108,18 +113,42 @@ impl VmObject {
             return Attempt::NeedsFrame;
         };
         self.memory.frames().window().copy(address_of(source), frame.address());
+        self.hide_frame_below(inner, index, source);
+        let moment = self.memory.frames().moment();
+        let frame = frame.into_number();
+        let entry = self.entered(index, PageEntry::new(PageState::Loaded { frame }));
+        inner.pages.set(index, entry.dirtied(frame).copied(moment));
+        inner.resident += 1;
+        Attempt::Forgetting(moment)
+    }
+
+    /// Takes a frame of the base out of the page tables that show it as a page of the overlay.
+    fn hide_frame_below(&self, inner: &Inner, index: u64, frame: u64) {
         inner.mappings.for_each(index, |mapping, page| {
             let mut tables = mapping.table.tables.lock();
-            if tables.shows(page, source) {
+            if tables.shows(page, frame) {
                 tables.unmap(page);
                 self.memory.hardware().invalidate(mapping.table.root(), page);
             }
         });
-        let moment = self.memory.frames().moment();
-        let entry = PageEntry::new(PageState::Dirty { frame: frame.into_number() });
-        inner.pages.set(index, entry.copied(moment));
-        inner.resident += 1;
-        Attempt::Forgetting(moment)
+    }
+
+    /// Takes all pages of the base out of the page tables that show them as the overlay's. The caller has seen to it that
+    /// no touch enters them again.
+    pub(super) fn hide_all_below(&self, base: &Self) {
+        let mut rest = 0..self.pages;
+        loop {
+            let inner = self.inner.lock();
+            let below = base.inner.lock();
+            let Some((index, entry)) = below.pages.next_used(rest).filter(|_| inner.mappings.len() > 0)
+            else {
+                return self.note_left();
+            };
+            if let Some(frame) = entry.state().frame() {
+                self.hide_frame_below(&inner, index, frame);
+            }
+            rest = index + 1..self.pages;
+        }
     }
 
     /// The first step of a fold: the base gives up its page, which comes back from its pager if it is wanted before the
@@ -127,6 +156,7 @@ impl VmObject {
     pub(super) fn make_way(&self, index: u64) -> bool {
         let mut inner = self.inner.lock();
         match inner.pages.get(index).state() {
+            _ if inner.store_above(index).is_some() => false,
             PageState::Absent | PageState::Failed => true,
             PageState::Loaded { frame } => {
                 let (entry, _) = self.drop_present(&mut inner, index, frame);
@@ -144,7 +174,8 @@ impl VmObject {
         let entry = below.pages.get(index);
         let forgotten = entry.dropped_at().is_none_or(|moment| self.memory.frames().is_over(moment));
         let has_none = matches!(entry.state(), PageState::Absent | PageState::Failed);
-        if !forgotten || !has_none || below.closers > 0 || below.pages.make_room(index).is_err() {
+        let is_free = below.store_above(index).is_none() && below.closers == 0;
+        if !forgotten || !has_none || !is_free || below.pages.make_room(index).is_err() {
             return false;
         }
         below.pages.set(index, inner.pages.get(index).cleaned(frame));

@@ -76,6 +76,15 @@ impl Runs<'_> {
     }
 }
 
+/// What came of the attempt to begin a page's store.
+enum Begun {
+    /// The request, and whether all CPUs are to be waited for first: a page table has noted a write, or is no more there
+    /// to note it.
+    Store(StoreRequest, bool),
+    /// Another of the same family is storing it.
+    Wait(Shared<Transfer>),
+}
+
 /// What comes next in a store.
 enum Next {
     Store(Batch),
@@ -105,13 +114,9 @@ impl VmObject {
                 Next::Done => return result,
                 Next::Failed(error) => return result.and(Err(error)),
                 Next::Wait(transfer) => {
-                    let waited = transfer.wait().await;
                     // Whether a store has failed or not, the page is looked at again.
-                    if transfer.has_ended() {
-                        continue;
-                    }
-                    let error = |error| StoreError { page: transfer.page(), error };
-                    return result.and(waited.map_err(error));
+                    let Err(error) = transfer.wait().await else { continue };
+                    return result.and(Err(StoreError { page: transfer.page(), error }));
                 }
                 Next::Store(batch) => batch,
             };
@@ -133,7 +138,8 @@ impl VmObject {
             runs.hand_over();
             for transfer in under_way {
                 let error = |error| StoreError { page: transfer.page(), error };
-                result = result.and(transfer.wait().await.map_err(error));
+                let stored = transfer.wait().await.and_then(|()| transfer.stored());
+                result = result.and(stored.map_err(error));
             }
         }
     }
@@ -150,10 +156,12 @@ impl VmObject {
                         return self.stop(batch, index);
                     }
                     match self.begin_store(&mut inner, index, frame) {
-                        Ok((request, written)) => {
+                        Ok(Begun::Store(request, written)) => {
                             batch.requests.push(request);
                             batch.written |= written;
                         }
+                        Ok(Begun::Wait(other)) if batch.requests.is_empty() => return Next::Wait(other),
+                        Ok(Begun::Wait(_)) => break,
                         Err(OutOfMemory) => {
                             drop(inner);
                             return self.stop(batch, index);
@@ -171,16 +179,26 @@ impl VmObject {
         if batch.requests.is_empty() { Next::Done } else { Next::Store(batch) }
     }
 
-    /// A dirty page is being stored from now on. Says whether all CPUs are to be waited for
-    /// first: a page table has noted a write, or is no more there to note it.
+    /// A dirty page is being stored from now on, unless a base or another overlay is storing the same page.
     fn begin_store(
         self: &Arc<Self>,
         inner: &mut Inner,
         index: u64,
         frame: u64,
-    ) -> Result<(StoreRequest, bool), OutOfMemory> {
+    ) -> Result<Begun, OutOfMemory> {
+        let mut below = self.base.as_ref().map(|base| base.inner.lock());
+        if let Some(other) = below.as_deref().unwrap_or(inner).store_under_way(index) {
+            return Ok(Begun::Wait(other.clone()));
+        }
+        if let Some(below) = &mut below {
+            below.above.try_reserve(1).map_err(|_| OutOfMemory)?;
+        }
+        self.family().stored.lock().make_room(index)?;
         let transfer = Transfer::new(self.memory, index)?;
         inner.pages.begin_transfer(transfer.clone(), inner.pages.get(index).begin_store(frame))?;
+        if let Some(mut below) = below {
+            below.begin_store_above(transfer.clone());
+        }
         let mut written = inner.hidden.is_some_and(|moment| !self.memory.frames().is_over(moment));
         self.for_each_shown(inner, index, |tables, page| {
             if tables.take_dirty(page) {
@@ -188,7 +206,7 @@ impl VmObject {
                 written = true;
             }
         });
-        Ok((StoreRequest::new(transfer, self.clone(), frame), written))
+        Ok(Begun::Store(StoreRequest::new(transfer, self.clone(), frame), written))
     }
 
     /// The heap is full. What was begun goes on, and may free something.
@@ -202,6 +220,10 @@ impl VmObject {
 
     /// Enters that a store has ended; the answer is for those who wait.
     pub(crate) fn finish_store(&self, index: u64, result: Result<(), PageError>) -> Result<(), PageError> {
+        self.tell_overlays(index);
+        if result.is_ok() {
+            self.family().stored.lock().note(index);
+        }
         let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
         let (entry, freed) = match entry.state() {
@@ -214,8 +236,14 @@ impl VmObject {
             state => unreachable!("page {index} is {state} while it is being stored"),
         };
         let transfer = inner.pages.end_transfer(index, entry);
+        let below = self.base.as_deref();
+        let dropped = below.and_then(|base| Some((base, base.end_store_above(index, result.is_ok())?)));
         drop(inner);
         drop(transfer);
+        if let Some((base, moment)) = dropped {
+            self.memory.forget_soon(moment);
+            base.settle_dropped(index..index + 1);
+        }
         let Some(moment) = freed else { return result };
         self.memory.forget_soon(moment);
         self.settle_dropped(index..index + 1);

@@ -103,9 +103,12 @@ impl VmObject {
         let entry = inner.pages.get(index);
         Touched::Tried(match self.try_touch(&mut inner, index, entry, write, spare, commit) {
             Ok(attempt) => attempt,
-            Err(NotThere) => match inner.begin_load(self.memory, index) {
-                Ok(load) => return Touched::Begun(load),
-                Err(OutOfMemory) => Attempt::heap_is_full(spare),
+            Err(NotThere) => match inner.store_above(index) {
+                Some(store) => Attempt::Wait(store.clone()),
+                None => match inner.begin_load(self.memory, index) {
+                    Ok(load) => return Touched::Begun(load),
+                    Err(OutOfMemory) => Attempt::heap_is_full(spare),
+                },
             },
         })
     }

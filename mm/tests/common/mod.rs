@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
 pub mod one_page;
+pub mod overlay;
 pub mod shown;
 
 pub use mm_simulator::*;

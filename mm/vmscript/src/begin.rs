@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use executor::lock::SpinLock;
-use mm::{MapError, OutOfMemory, PageIndex, Placement};
+use mm::{MapError, OutOfMemory, PageIndex, Placement, ReadAhead};
 
 use crate::answer::Answer;
 use crate::command::{Command, Source};
@@ -41,7 +41,11 @@ impl<M: Machine> Player<M> {
             }
             Command::Fork { from, to } => self.fork(from, to),
             Command::Reclaim(most) => Ok(self.reclaim(most)),
-            Command::ReadAhead => Ok(Answer::Ok.into()),
+            Command::ReadAhead(on) => {
+                let world = self.world.as_mut().ok_or(Wrong)?;
+                world.memory.set_read_ahead(if on { ReadAhead::WhileFree } else { ReadAhead::Never });
+                Ok(Answer::Ok.into())
+            }
             _ => self.begin_with_file(command),
         }
     }
@@ -66,7 +70,7 @@ impl<M: Machine> Player<M> {
                 Shows::File { file, first, private }
             }
         };
-        let Some(start) = world.make_place(name) else { return Ok(Answer::Error("places")) };
+        let Some(start) = world.make_place(name, pages) else { return Ok(Answer::Error("places")) };
         let (at, space_of) = (Placement::Fixed(start), world.spaces[space].space.clone());
         let mapped = match shows {
             Shows::Anonymous => space_of.map_anonymous(pages, allowed, at),
@@ -81,7 +85,7 @@ impl<M: Machine> Player<M> {
         };
         Ok(match mapped {
             Ok(_) => {
-                let number = world.number();
+                let number = world.number(space);
                 let name = String::from(name);
                 let mapping = Mapped { number, name, start, pages, shows, written: BTreeSet::new() };
                 world.spaces[space].mappings.push(mapping);
@@ -94,9 +98,9 @@ impl<M: Machine> Player<M> {
 
     fn unmap(&mut self, space: usize, name: &str) -> Result<Begun<M::Thread>, Wrong> {
         let world = self.world.as_mut().ok_or(Wrong)?;
-        let start = world.place(name)?;
+        world.place(name)?;
         let Some(mapping) = world.mapping(space, name) else { return Ok(Answer::Error("mapping").into()) };
-        let (number, range) = (mapping.number, start..mapping.at(mapping.pages));
+        let (number, range) = (mapping.number, mapping.start..mapping.at(mapping.pages));
         let of = world.spaces[space].space.clone();
         let work = async move {
             match of.unmap(range).await {
@@ -116,9 +120,14 @@ impl<M: Machine> Player<M> {
         value: Option<u64>,
     ) -> Result<Begun<M::Thread>, Wrong> {
         let world = self.world.as_mut().ok_or(Wrong)?;
-        let address = word_at(world.place(name)?, page, word);
+        let place = world.place(name)?;
         let Space { space: of, mappings, .. } = &mut world.spaces[space];
         let mapping = mappings.iter_mut().find(|mapping| mapping.name == name);
+        // In another space it may be where the name's mappings were before.
+        let address = match &mapping {
+            Some(mapping) if page < mapping.pages => word_at(mapping.start, page, word),
+            _ => place.word(page, word),
+        };
         let mut target = Target { mapping: None, page, write: value.is_some(), block: None };
         if let Some(mapping) = mapping {
             target.mapping = Some(mapping.number);

@@ -64,7 +64,7 @@ pub(crate) enum Command<'a> {
     Kill(&'a str),
     Log(&'a str),
     Show,
-    ReadAhead,
+    ReadAhead(bool),
 }
 
 impl<'a> Line<'a> {
@@ -154,7 +154,8 @@ impl<'a> Command<'a> {
             ("kill", [thread]) => Command::Kill(name(thread)?),
             ("log", [file]) => Command::Log(name(file)?),
             ("show", []) => Command::Show,
-            ("readahead", ["on" | "off"]) => Command::ReadAhead,
+            ("readahead", ["on"]) => Command::ReadAhead(true),
+            ("readahead", ["off"]) => Command::ReadAhead(false),
             _ => return Err(Wrong),
         })
     }

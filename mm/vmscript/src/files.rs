@@ -53,13 +53,17 @@ impl<M: Machine> Player<M> {
             }
             Command::WriteOut(what, _) => return Ok(self.work(write_out(what, object), Doing::Other)),
             Command::Close(_) => {
-                file.closed = true;
-                pager.close();
+                // What the device has not taken is nobody's to wait for.
+                pager.give_up_line();
+                let base = file.base.map(|base| world.files[base].object.clone());
                 let work = async move {
-                    object.release(all(&object)).await;
-                    Answer::Ok
+                    let mut result = object.close().await;
+                    if let (Ok(()), Some(base)) = (result, base) {
+                        result = base.close().await;
+                    }
+                    result.map_or_else(|why| Answer::not_stored(why.error), |()| Answer::Ok)
                 };
-                return Ok(self.work(work, Doing::Other));
+                return Ok(self.work(work, |slot| Doing::Close { file: number, slot }));
             }
             Command::Fail { direction, block, times, .. } => {
                 pager.fail(direction, block, times);

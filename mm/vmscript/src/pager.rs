@@ -5,11 +5,11 @@
 //!
 //! | meets | what resolves it |
 //! | --- | --- |
-//! | load, no free frame | it is not submitted yet, and stands in line; see `Player::settle` |
+//! | load, no free frame | it is not submitted yet, and stands in line; see `Player::settle`. One that is read ahead ends with nothing |
 //! | poke, held load | the load brings what was there when it was submitted |
 //! | poke, held store | the store overwrites it at its completion |
 //! | fail or heal, held request | the request ends as was settled |
-//! | close, any request | it ends at once, as if the device were gone |
+//! | close, load in line | it ends at once, as if the device were gone; what the device has taken is waited for |
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use executor::lock::SpinLock;
-use mm::{Frame, PAGE_SIZE, PageError, PageRequest, Pager, StoreRequest};
+use mm::{PAGE_SIZE, PageError, PageRequest, Pager, StoreRequest};
 
 use crate::command::Direction;
 
@@ -33,6 +33,9 @@ impl Clock {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
+
+/// Pages that the device takes together when pages are read ahead. One by one, so each has a place in the log.
+const AT_ONCE: usize = 32;
 
 /// A block that is not what it was at first.
 enum Block {
@@ -64,7 +67,6 @@ pub(crate) struct FilePager {
 
 #[derive(Default)]
 struct Inner {
-    closed: bool,
     holding: bool,
     changed: BTreeMap<u64, Block>,
     /// How many more times loads and stores of a block fail.
@@ -184,22 +186,19 @@ impl FilePager {
 
     /// Submits the first load in line, if there is a frame for it by now.
     pub(crate) fn serve_first(&self) -> bool {
-        let Some((since, request)) = ({
+        let Some((since, mut request)) = ({
             let mut inner = self.inner.lock();
             if inner.in_line.is_empty() { None } else { Some(inner.in_line.remove(0)) }
         }) else {
             return false;
         };
-        match request.memory().frames().try_alloc() {
-            Some(frame) => {
-                self.submit_load(request, frame);
-                true
-            }
-            None => {
-                self.inner.lock().in_line.insert(0, (since, request));
-                false
-            }
+        let has_frame = request.try_attach();
+        if has_frame {
+            self.submit_load(request);
+        } else {
+            self.inner.lock().in_line.insert(0, (since, request));
         }
+        has_frame
     }
 
     /// Takes a load out of the line, which nobody wants any more. The caller has invalidated the page.
@@ -214,32 +213,23 @@ impl FilePager {
         drop(given_up);
     }
 
-    /// The device is gone: what it has ends with that, and whatever comes.
-    pub(crate) fn close(&self) {
-        let (held, in_line) = {
-            let mut inner = self.inner.lock();
-            inner.closed = true;
-            inner.holding = false;
-            (core::mem::take(&mut inner.held), core::mem::take(&mut inner.in_line))
-        };
-        for taken in held {
-            match taken {
-                Taken::Load(request, _) => request.complete(Err(PageError::DeviceGone)),
-                Taken::Store(request, _) => request.complete(Err(PageError::DeviceGone)),
-            }
-        }
+    /// Ends all loads in line, with an error for those who wait.
+    pub(crate) fn give_up_line(&self) {
+        let in_line = core::mem::take(&mut self.inner.lock().in_line);
         for (_, request) in in_line {
             request.complete(Err(PageError::DeviceGone));
         }
     }
 
-    fn submit_load(&self, mut request: PageRequest, mut frame: Frame) {
+    /// The device takes a load, which has its frame.
+    fn submit_load(&self, mut request: PageRequest) {
         let block = request.index().as_u64();
         let taken = {
             let mut inner = self.inner.lock();
             let outcome = inner.outcome(Direction::Load, block);
-            inner.fill(block, frame.as_bytes_mut());
-            request.attach(frame);
+            if let Some(frame) = request.frame_mut() {
+                inner.fill(block, frame.as_bytes_mut());
+            }
             let taken = Taken::Load(request, outcome);
             if inner.holding {
                 inner.held.push(taken);
@@ -280,24 +270,19 @@ impl Pager for FilePager {
         "file"
     }
 
-    fn load(&self, request: PageRequest) {
+    fn pages_at_once(&self) -> usize {
+        AT_ONCE
+    }
+
+    fn load(&self, mut request: PageRequest) {
         let block = request.index().as_u64();
-        let closed = {
-            let mut inner = self.inner.lock();
-            inner.wanted.insert(block);
-            inner.closed
-        };
-        if closed {
-            return request.complete(Err(PageError::DeviceGone));
-        }
-        // Nobody overtakes those who stand in line already.
-        let frame = if self.first_in_line().is_some() { None } else { request.memory().frames().try_alloc() };
-        match frame {
-            Some(frame) => self.submit_load(request, frame),
-            None => {
-                let since = self.clock.tick();
-                self.inner.lock().in_line.push((since, request));
-            }
+        self.inner.lock().wanted.insert(block);
+        // Nobody overtakes those who stand in line already. A page that nobody has asked for does not stand in line.
+        if self.first_in_line().is_none() && request.try_attach() {
+            self.submit_load(request);
+        } else if !request.is_ahead() {
+            let since = self.clock.tick();
+            self.inner.lock().in_line.push((since, request));
         }
     }
 
@@ -307,10 +292,6 @@ impl Pager for FilePager {
         request.read(0, &mut bytes);
         let taken = {
             let mut inner = self.inner.lock();
-            if inner.closed {
-                drop(inner);
-                return request.complete(Err(PageError::DeviceGone));
-            }
             let outcome = inner.outcome(Direction::Store, block).map(|()| bytes);
             let taken = Taken::Store(request, outcome);
             if inner.holding {

@@ -290,6 +290,11 @@ impl<M: Machine> Player<M> {
                 }
                 Doing::Nothing => Answer::Ok,
                 Doing::Other(slot) => slot.lock().take().unwrap_or(Answer::NO_MEMORY),
+                Doing::Close { file, slot } => {
+                    let answer = slot.lock().take().unwrap_or(Answer::NO_MEMORY);
+                    world.files[*file].closed |= answer == Answer::Ok;
+                    answer
+                }
                 Doing::Unmap { space, mapping, slot } => {
                     let (space, mapping) = (*space, *mapping);
                     let answer = slot.lock().take().unwrap_or(Answer::NO_MEMORY);
@@ -325,7 +330,7 @@ impl<T> World<T> {
         let mut mappings = self.spaces[from].mappings.clone();
         for mapping in &mut mappings {
             let parent = mapping.number;
-            mapping.number = self.number();
+            mapping.number = self.number(self.spaces.len());
             self.book.copy(parent, mapping.number);
         }
         self.spaces.push(Space { name, space, mappings });

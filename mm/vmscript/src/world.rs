@@ -6,17 +6,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use executor::lock::SpinLock;
-use mm::{AddressSpace, Frame, Memory, OutOfMemory, PAGE_SIZE, PageIndex, PageState, VirtAddr, VmObject};
+use mm::{
+    AddressSpace, Frame, Memory, OutOfMemory, PAGE_SIZE, PageIndex, PageState, ReadAhead, VirtAddr, VmObject,
+};
 
 use crate::answer::Answer;
 use crate::book::{Book, Key, Owner};
-use crate::command::MOST_PAGES;
 use crate::line::Wrong;
 use crate::machine::SPACE;
 use crate::pager::{Clock, FilePager};
 
-/// Pages of a mapping's place: the mapping, and at least as many that nothing is mapped at.
-const PLACE: u64 = 2 * MOST_PAGES;
+/// The fewest pages of a mapping's place. Places begin at a multiple of it, which is one of the pages that are shown along,
+/// too; and small mappings share a table.
+const SMALLEST_PLACE: u64 = 32;
 /// The first space.
 pub(crate) const MAIN: usize = 0;
 
@@ -96,6 +98,20 @@ pub(crate) struct Target {
     pub(crate) block: Option<(usize, u64)>,
 }
 
+/// Where a name's mappings are: at the start of a range of which at least the second half shows nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    start: VirtAddr,
+    pages: u64,
+}
+
+impl Place {
+    /// The address of a word. Pages behind the place stand for its last page, where nothing is mapped.
+    pub(crate) fn word(self, page: u64, word: u64) -> VirtAddr {
+        word_at(self.start, page.min(self.pages - 1), word)
+    }
+}
+
 /// Where a thread leaves what it brings.
 pub(crate) type Slot<T> = Arc<SpinLock<Option<T>>>;
 
@@ -105,6 +121,10 @@ pub(crate) enum Doing {
     Nothing,
     Access(Target),
     Other(Slot<Answer>),
+    Close {
+        file: usize,
+        slot: Slot<Answer>,
+    },
     Unmap {
         space: usize,
         mapping: u64,
@@ -141,8 +161,11 @@ pub(crate) struct World<T> {
     /// Blocks that were reclaimed in this command: none is twice, so each command ends.
     pub(crate) reclaimed: BTreeSet<(usize, u64)>,
     /// The places of mappings, which keep theirs.
-    places: BTreeMap<String, u64>,
-    mappings: u64,
+    places: BTreeMap<String, Place>,
+    /// The end of the last of them.
+    places_end: u64,
+    /// The spaces of mappings, by the mappings' numbers, which are counted up.
+    homes: Vec<usize>,
     /// Frames that the machine has and the scenario has not.
     _surplus: Vec<Frame>,
 }
@@ -154,6 +177,7 @@ impl<T> World<T> {
         while memory.frames().stats().free > frames {
             surplus.extend(memory.frames().try_alloc());
         }
+        memory.set_read_ahead(ReadAhead::Never);
         let main = Space { name: "main".into(), space: main, mappings: Vec::new() };
         Self {
             memory,
@@ -165,7 +189,8 @@ impl<T> World<T> {
             book: Book::default(),
             reclaimed: BTreeSet::new(),
             places: BTreeMap::new(),
-            mappings: 0,
+            places_end: SPACE.start.as_u64().next_multiple_of(SMALLEST_PLACE * PAGE_SIZE as u64),
+            homes: Vec::new(),
             _surplus: surplus,
         }
     }
@@ -189,27 +214,34 @@ impl<T> World<T> {
         }
     }
 
-    /// A number for a new mapping.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.mappings += 1;
-        self.mappings
+    /// A number for a new mapping of a space.
+    pub(crate) fn number(&mut self, space: usize) -> u64 {
+        self.homes.push(space);
+        self.homes.len() as u64 - 1
     }
 
     /// The place of a mapping that has one.
-    pub(crate) fn place(&self, mapping: &str) -> Result<VirtAddr, Wrong> {
-        self.places.get(mapping).map(|&place| address(place, 0)).ok_or(Wrong)
+    pub(crate) fn place(&self, mapping: &str) -> Result<Place, Wrong> {
+        self.places.get(mapping).copied().ok_or(Wrong)
     }
 
-    /// The place of a mapping, which has one from now on. `None` when there are too many.
-    pub(crate) fn make_place(&mut self, mapping: &str) -> Option<VirtAddr> {
-        if !self.places.contains_key(mapping) {
-            let place = self.places.len() as u64;
-            if address(place, PLACE).as_u64() >= SPACE.end.as_u64() {
-                return None;
-            }
-            self.places.insert(mapping.into(), place);
+    /// Where a mapping of so many pages is, which has a place from now on: a larger one than before where it must be. `None`
+    /// when there is no room for it.
+    pub(crate) fn make_place(&mut self, mapping: &str, pages: u64) -> Option<VirtAddr> {
+        let room = (2 * pages).next_power_of_two().max(SMALLEST_PLACE);
+        if let Some(place) = self.places.get(mapping)
+            && place.pages >= room
+        {
+            return Some(place.start);
         }
-        self.place(mapping).ok()
+        let end = self.places_end.checked_add(room * PAGE_SIZE as u64)?;
+        if end > SPACE.end.as_u64() {
+            return None;
+        }
+        let start = VirtAddr::truncated(self.places_end);
+        self.places_end = end;
+        self.places.insert(mapping.into(), Place { start, pages: room });
+        Some(start)
     }
 
     /// The mapping of a name in a space.
@@ -219,9 +251,10 @@ impl<T> World<T> {
 
     /// The mapping with a number, and its space.
     fn by_number(&self, number: u64) -> Option<(&Space, &Mapped)> {
-        self.spaces.iter().find_map(|space| {
-            space.mappings.iter().find(|mapping| mapping.number == number).map(|mapping| (space, mapping))
-        })
+        let space = self.spaces.get(*self.homes.get(number as usize)?)?;
+        // They are entered in the order of their numbers.
+        let at = space.mappings.binary_search_by_key(&number, |mapping| mapping.number).ok()?;
+        Some((space, &space.mappings[at]))
     }
 
     /// The frame of a page that a private mapping has for itself, or shares with a fork only.
@@ -322,12 +355,7 @@ impl<T> World<T> {
     }
 }
 
-/// The address of a page in a place.
-fn address(place: u64, page: u64) -> VirtAddr {
-    VirtAddr::truncated(((place + 1) * PLACE + page) * PAGE_SIZE as u64)
-}
-
-/// The address of a word of a mapping's page. Pages behind the place stand for its last page, where nothing is mapped.
+/// The address of a word of a mapping's page.
 pub(crate) fn word_at(start: VirtAddr, page: u64, word: u64) -> VirtAddr {
-    VirtAddr::truncated(start.as_u64() + page.min(PLACE - 1) * PAGE_SIZE as u64 + word * 8)
+    VirtAddr::truncated(start.as_u64() + page * PAGE_SIZE as u64 + word * 8)
 }

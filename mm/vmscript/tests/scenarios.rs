@@ -79,3 +79,30 @@ fn only_wrong_lines_make_a_scenario_wrong() {
     assert!(!wrong("ram 1\nfile A 1\nmap M A 0 1\nread M 1\nunmap M\nunmap M\nhold A\n"));
     assert!(wrong("ram 1\nfile A 1\nread M 1\nfile B 1\n"));
 }
+
+#[test]
+fn as_many_names_as_wanted_have_a_place_that_may_grow() {
+    let names = 1200;
+    let mut script = String::from("ram 8\nfile A 4\n");
+    (0..names).for_each(|name| script += &format!("map M{name} A 1 1\nread M{name} 0\n"));
+    let expected = "ok\nok\n".to_owned() + &"ok\nvalue 1\n".repeat(names);
+    assert!(answers(script.as_bytes()) == expected);
+    // Larger than its place: it gets another, and keeps the old one where it is still mapped.
+    let script = "ram 8\nmap M anon 1\nwrite M 0 5\nfork main B\nunmap M\nmap M anon 16000000\nread M 0\n\
+        write M 15999999 1\nread M 16000000\nin B read M 0\nin B read M 1\nin B unmap M\nin B read M 0\nread M 15999999\n";
+    let expected = "ok\nok\nok\nok\nok\nok\nvalue 0\nok\nfault mapping\nvalue 5\nfault mapping\nok\nfault mapping\n\
+        value 1\n";
+    assert_eq!(answers(script.as_bytes()), expected);
+}
+
+#[test]
+fn what_there_are_no_tables_for_is_an_error_and_the_player_goes_on() {
+    let mut script = String::from("ram 8\nmap M anon 1\nwrite M 0 1\n");
+    // Four tables each, and then one.
+    (0..250).for_each(|space| script += &format!("fork main S{space}\nin S{space} read M 0\n"));
+    (250..300).for_each(|space| script += &format!("fork main S{space}\n"));
+    script += "read M 0\n";
+    let answers = answers(script.as_bytes());
+    assert!(answers.lines().all(|answer| matches!(answer, "ok" | "error memory" | "value 1")));
+    assert!(answers.contains("error memory") && answers.ends_with("value 1\n"));
+}

@@ -36,6 +36,8 @@ const SCENARIOS: &[Scenario] = scenarios![
     "no-frames-at-all",
     "places",
     "quota",
+    "readahead",
+    "readahead-short",
     "threads",
     "overlay",
     "writeback",
