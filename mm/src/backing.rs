@@ -6,7 +6,7 @@ use core::ops::Range;
 use crate::mapping::Mapping;
 use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
-use crate::settle::Attempt;
+use crate::settle::{Attempt, Offer};
 use crate::table::Table;
 use crate::vm_object::ObjectRoom;
 use crate::{Advice, Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
@@ -171,12 +171,17 @@ impl Backing {
         write: bool,
         advice: Advice,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         match self {
-            Backing::Shared(object) => object.touch_advised(index, write, advice, spare, commit),
+            Backing::Shared(object) => {
+                object.touch_advised(index, write, advice, spare, |frame, writable, spare| {
+                    commit(Offer::new(frame, writable), spare)
+                })
+            }
             Backing::Private(object, version) => object.touch(*version, index, write, true, spare, commit),
-            Backing::Manual(object) => object.touch(index, spare, commit),
+            Backing::Manual(object) => object
+                .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }
     }
 
@@ -187,12 +192,17 @@ impl Backing {
         index: u64,
         write: bool,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         match self {
-            Backing::Shared(object) => object.touch_at_once(index, write, spare, commit),
+            // That may be the time to read on, which is a pager's business.
+            Backing::Shared(object) if object.is_in_ranges() => Attempt::Again,
+            Backing::Shared(object) => object.touch_at_once(index, write, spare, |frame, writable, spare| {
+                commit(Offer::new(frame, writable), spare)
+            }),
             Backing::Private(object, version) => object.touch(*version, index, write, false, spare, commit),
-            Backing::Manual(object) => object.touch(index, spare, commit),
+            Backing::Manual(object) => object
+                .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }
     }
 }

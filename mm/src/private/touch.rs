@@ -9,7 +9,7 @@ use super::{Inner, PrivateObject};
 use crate::Advice;
 use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
-use crate::settle::Attempt;
+use crate::settle::{Attempt, Offer};
 use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
@@ -35,14 +35,14 @@ impl PrivateObject {
         write: bool,
         may_load: bool,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         let mut inner = self.inner.lock();
         match inner.versions.find(version, index) {
             None => Attempt::Again,
             Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
             Some(Found::Past(_, entry)) if !write => match entry.state().frame() {
-                Some(frame) => commit(frame, false, spare),
+                Some(frame) => commit(Offer::new(frame, false), spare),
                 None => Attempt::Again,
             },
             Some(Found::Past(past, entry)) => {
@@ -71,7 +71,7 @@ impl PrivateObject {
                             let source = Source { frame, part };
                             self.copy(&mut inner, version, index, Some(source), spare, commit)
                         } else {
-                            commit(frame, false, spare)
+                            commit(Offer::new(frame, false), spare)
                         }
                     };
                     if !may_load {
@@ -83,7 +83,7 @@ impl PrivateObject {
                 }
                 None if write => self.copy(&mut inner, version, index, None, spare, commit),
                 None => match self.memory.zero_page() {
-                    Some(zero) => commit(zero, false, spare),
+                    Some(zero) => commit(Offer::new(zero, false), spare),
                     None => Attempt::needs_table(self.memory),
                 },
             },
@@ -121,19 +121,17 @@ impl PrivateObject {
         index: u64,
         entry: PageEntry,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         if let Some(low) = entry.copied_at() {
             let moment = self.memory.frames().recent(low);
             if !self.memory.frames().is_over(moment) {
                 return Attempt::Forgetting(moment);
             }
-            if let Some(pages) = inner.versions.own(version) {
-                pages.set(index, entry.settled());
-            }
+            inner.set(version, index, entry.settled());
         }
         match entry.state().frame() {
-            Some(frame) => commit(frame, true, spare),
+            Some(frame) => commit(Offer::new(frame, true), spare),
             None => Attempt::Again,
         }
     }
@@ -146,46 +144,48 @@ impl PrivateObject {
         index: u64,
         source: Option<Source>,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         let has_heap = || self.memory.hardware().heap_has_room();
         if !inner.has_room(version, index) && (!has_heap() || inner.make_room(version, index).is_err()) {
             return Attempt::heap_is_full(spare);
         }
-        let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+        let frames = self.memory.frames();
+        let frame = match &source {
+            Some(_) => spare.take().or_else(|| frames.try_alloc()),
+            None => frames.zeroed(spare),
+        };
+        let Some(mut frame) = frame else {
             inner.give_up_room(version, index);
             return Attempt::NeedsFrame;
         };
-        match &source {
-            Some(Source { frame: source, part }) => {
-                self.memory.frames().window().copy(address_of(*source), frame.address());
-                if *part != (0..PAGE_SIZE) {
-                    let bytes = frame.as_bytes_mut();
-                    bytes[..part.start].fill(0);
-                    bytes[part.end..].fill(0);
-                }
+        if let Some(Source { frame: source, part }) = &source {
+            frames.window().copy(address_of(*source), frame.address());
+            if *part != (0..PAGE_SIZE) {
+                let bytes = frame.as_bytes_mut();
+                bytes[..part.start].fill(0);
+                bytes[part.end..].fill(0);
             }
-            None => frame.zero(),
         }
         let frame = frame.into_number();
-        let old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
-        let shown = if self.memory.has_one_cpu() {
-            // This CPU forgets the old page at once, and nobody else has seen it.
-            old.into_iter().for_each(|old| self.exchange(inner, version, index, old, frame));
-            false
-        } else {
-            let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
-            shown || self.may_be_remembered()
-        };
         let entry = PageEntry::new(PageState::Dirty { frame });
-        let moment = shown.then(|| self.memory.frames().moment());
-        if let Some(pages) = inner.versions.own(version) {
-            pages.set(index, moment.map_or(entry, |moment| entry.copied(moment)));
+        let mut old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
+        if !self.memory.has_one_cpu() {
+            let shown = old.take().is_some_and(|old| self.hide(inner, version, index, old));
+            if shown || self.may_be_remembered() {
+                let moment = self.memory.frames().moment();
+                inner.set(version, index, entry.copied(moment));
+                return Attempt::Forgetting(moment);
+            }
         }
-        match moment {
-            Some(moment) => Attempt::Forgetting(moment),
-            None => commit(frame, true, spare),
+        inner.set(version, index, entry);
+        let attempt = commit(Offer { frame, writable: true, instead_of: old }, spare);
+        // One CPU forgets the old page at once, and nobody else has seen it.
+        let is_replaced = matches!(attempt, Attempt::Done) && inner.versions.users(version) == 1;
+        if let Some(old) = old.filter(|_| !is_replaced) {
+            self.exchange(inner, version, index, old, frame);
         }
+        attempt
     }
 }
 
@@ -196,6 +196,13 @@ impl Inner {
 
     fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
         self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
+    }
+
+    /// There is room for it.
+    fn set(&mut self, version: VersionId, index: u64, entry: PageEntry) {
+        if let Some(pages) = self.versions.own(version) {
+            pages.set(index, entry);
+        }
     }
 
     fn give_up_room(&mut self, version: VersionId, index: u64) {

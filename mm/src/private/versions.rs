@@ -164,7 +164,8 @@ impl Versions {
         let mut below = id.place;
         while below != past {
             let above = self.at(below).parent.expect("the past is above");
-            let other = self.at(above).children.into_iter().flatten().find(|&child| child != below);
+            let [first, second] = self.at(above).children;
+            let other = if first == Some(below) { second } else { first };
             if other.is_some_and(|other| self.is_seen_from(other, index, &mut looks)) {
                 return true;
             }
@@ -182,7 +183,7 @@ impl Versions {
             *looks = left;
             let version = self.at(place);
             if version.pages.get(index) == PageEntry::ABSENT {
-                match version.children.into_iter().flatten().next() {
+                match version.children[0].or(version.children[1]) {
                     None => return true,
                     Some(child) => {
                         place = child;
@@ -280,6 +281,11 @@ impl Versions {
         if let Some(link) = children.iter_mut().find(|link| **link == Some(child)) {
             *link = by;
         }
+    }
+
+    /// How many mappings show a version.
+    pub(crate) fn users(&self, id: VersionId) -> usize {
+        self.at(id.place).users
     }
 
     /// A mapping less shows a version. When it was the last, the version ends, and what it had is the caller's.

@@ -65,6 +65,8 @@ pub struct VmObject {
     pages: u64,
     /// `None`: pages are zero until they are written.
     pager: Option<Arc<dyn Pager>>,
+    /// Whether the pager took several pages at once when the object was made: faults ask with locks held, so not it.
+    is_in_ranges: bool,
     /// What an overlay lies over; see `overlay`.
     base: Option<Arc<VmObject>>,
     /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
@@ -147,11 +149,13 @@ impl VmObject {
         assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
         let room = Room::try_new()?;
         room_for_arc::<Self>()?;
+        let is_in_ranges = pager.as_ref().is_some_and(|pager| pager.pages_at_once() > 1);
         Ok(Arc::new_cyclic(|object| Self {
             memory,
             number: memory.register(room, object),
             pages,
             pager,
+            is_in_ranges,
             base,
             left: AtomicU64::new(0),
             inner: SpinLock::new(
@@ -172,6 +176,12 @@ impl VmObject {
     /// How many pages the object has, present or not.
     pub fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Whether the object reads ahead and shows neighbours.
+    #[inline]
+    pub(crate) fn is_in_ranges(&self) -> bool {
+        self.is_in_ranges
     }
 
     pub(crate) fn memory(&self) -> &'static Memory {

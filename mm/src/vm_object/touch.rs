@@ -187,11 +187,10 @@ impl VmObject {
                 if inner.pages.make_room(index).is_err() {
                     return Ok(Attempt::heap_is_full(spare));
                 }
-                let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+                let Some(frame) = self.memory.frames().zeroed(spare) else {
                     inner.pages.give_up_room(index);
                     return Ok(Attempt::NeedsFrame);
                 };
-                frame.zero();
                 let frame = frame.into_number();
                 inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
                 inner.resident += 1;
