@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+use executor::lock::Within;
+
 use crate::mapping::Mapping;
 use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
@@ -179,28 +181,33 @@ impl Backing {
                     commit(Offer::new(frame, writable), spare)
                 })
             }
-            Backing::Private(object, version) => object.touch(*version, index, write, true, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, spare, commit),
             Backing::Manual(object) => object
                 .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }
     }
 
-    /// The same without loads; see [`VmObject::touch_at_once`].
+    /// The same without loads, with a lock held; see [`VmObject::touch_at_once`].
     #[inline]
     pub(crate) fn touch_at_once(
         &self,
         index: u64,
         write: bool,
-        spare: &mut Option<Frame>,
+        within: Within<'_>,
         commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
+        let spare = &mut None;
         match self {
             // That may be the time to read on, which is a pager's business.
             Backing::Shared(object) if object.is_in_ranges() => Attempt::Again,
-            Backing::Shared(object) => object.touch_at_once(index, write, spare, |frame, writable, spare| {
-                commit(Offer::new(frame, writable), spare)
-            }),
-            Backing::Private(object, version) => object.touch(*version, index, write, false, spare, commit),
+            Backing::Shared(object) => {
+                object.touch_at_once(index, write, within, spare, |frame, writable, spare| {
+                    commit(Offer::new(frame, writable), spare)
+                })
+            }
+            Backing::Private(object, version) => {
+                object.touch_at_once(*version, index, write, within, spare, commit)
+            }
             Backing::Manual(object) => object
                 .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }

@@ -34,6 +34,8 @@ pub(crate) struct PageIndexMap {
     root: Option<Node>,
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
+    /// Pages that there are slots for.
+    end: u64,
     transfers: usize,
     len: usize,
 }
@@ -46,14 +48,12 @@ impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
     pub(crate) fn new(pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
-        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0, len: 0 }
+        let shift = (bits.div_ceil(BITS).max(1) - 1) * BITS;
+        let end = 1u64.checked_shl(shift + BITS).unwrap_or(u64::MAX);
+        Self { root: None, shift, end, transfers: 0, len: 0 }
     }
 
-    /// Pages that there are slots for.
-    fn end(&self) -> u64 {
-        1u64.checked_shl(self.shift + BITS).unwrap_or(u64::MAX)
-    }
-
+    #[inline]
     pub(crate) fn get(&self, index: u64) -> PageEntry {
         self.chunk(index).map_or(PageEntry::ABSENT, |chunk| chunk.entries[slot(index, 0)])
     }
@@ -151,15 +151,16 @@ impl PageIndexMap {
 
     /// The first page in `range` that is not absent.
     pub(crate) fn next_used(&self, range: Range<u64>) -> Option<(u64, PageEntry)> {
-        let range = range.start..range.end.min(self.end());
+        let range = range.start..range.end.min(self.end);
         if range.is_empty() {
             return None;
         }
         next_used(self.root.as_ref()?, 0, self.shift, &range)
     }
 
+    #[inline]
     fn chunk(&self, index: u64) -> Option<&Chunk> {
-        let mut node = self.root.as_ref().filter(|_| index < self.end())?;
+        let mut node = self.root.as_ref().filter(|_| index < self.end)?;
         let mut shift = self.shift;
         loop {
             match node {
@@ -170,9 +171,9 @@ impl PageIndexMap {
         }
     }
 
+    #[inline]
     fn chunk_mut(&mut self, index: u64) -> Option<&mut Chunk> {
-        let end = self.end();
-        let mut node = self.root.as_mut().filter(|_| index < end)?;
+        let mut node = self.root.as_mut().filter(|_| index < self.end)?;
         let mut shift = self.shift;
         loop {
             match node {
@@ -292,7 +293,7 @@ mod tests {
             enter(&mut map, pages - 1);
             assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
             assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
-            for beyond in [map.end(), 1 << 60, u64::MAX] {
+            for beyond in [map.end, 1 << 60, u64::MAX] {
                 assert!(map.get(beyond) == PageEntry::ABSENT);
                 map.set(beyond, PageEntry::ABSENT);
             }

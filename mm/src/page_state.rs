@@ -174,6 +174,18 @@ impl PageEntry {
         Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
     }
 
+    /// Whether the page has a frame that may be shown.
+    #[inline]
+    pub(crate) fn can_be_shown(self) -> bool {
+        matches!(self.0 & 15, 3 | 4 | 7)
+    }
+
+    /// Whether the page is being loaded, or stored for nobody.
+    pub(crate) fn is_under_way(self) -> bool {
+        matches!(self.0 & 15, 1 | 2 | 8)
+    }
+
+    #[inline]
     pub(crate) fn state(self) -> PageState {
         let frame = (self.0 & ((1 << 52) - 1)) / PAGE_BYTES;
         // One that was dropped is absent to all who need not know better.

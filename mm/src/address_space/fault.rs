@@ -6,6 +6,8 @@ use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
+use executor::lock::SpinGuard;
+
 use super::AddressSpace;
 use super::mappings::Mappings;
 use crate::address::PAGE_BYTES;
@@ -178,12 +180,13 @@ impl AddressSpace {
             let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
                 return false;
             };
+            let within = SpinGuard::within(&mappings);
             let commit = |offer, spare: &mut Option<Frame>| {
-                let mut tables = self.table.tables.lock();
+                let mut tables = self.table.tables.lock_within(within);
                 self.show(&mut tables, address.page_start(), mapping.protection, offer, spare)
             };
             let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
-            matches!(mapping.shows.touch_at_once(index, write, &mut None, commit), Attempt::Done)
+            matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
         };
         if done {
             Counters::count(&self.memory.counters.minor_faults);
@@ -252,6 +255,9 @@ impl AddressSpace {
         spare: &mut Option<Frame>,
     ) -> Attempt {
         let protection = Protection { write: protection.write && offer.writable, ..protection };
+        if offer.instead_of.is_none() && tables.map_if_open(page, offer.frame, protection) {
+            return Attempt::Done;
+        }
         match tables.map_instead(page, offer.instead_of, offer.frame, protection, spare) {
             Ok(()) => Attempt::Done,
             Err(_) => Attempt::needs_table(self.memory),

@@ -40,8 +40,27 @@ impl PageTable {
         self.map_instead(page, None, frame, protection, spare)
     }
 
-    /// The same where the page may show the frame `old_frame` until now: then this CPU forgets that.
+    /// The same where nothing is shown and all tables are there, as mostly. False if not.
     #[inline]
+    pub(crate) fn map_if_open(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+        let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
+        match self.leaf_if_open(page, wanted) {
+            Some((parent, leaf)) if leaf.load(Ordering::Relaxed) & PRESENT == 0 => {
+                self.add(parent, leaf, wanted);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, parent: Parent, leaf: &AtomicU64, entry: u64) {
+        leaf.store(entry, Ordering::Release);
+        self.resident += 1;
+        self.count_in(parent, 1);
+    }
+
+    /// The same where the page may show the frame `old_frame` until now: then this CPU forgets that.
     pub(crate) fn map_instead(
         &mut self,
         page: VirtAddr,
@@ -57,9 +76,7 @@ impl PageTable {
         };
         let old = leaf.load(Ordering::Relaxed);
         if old & PRESENT == 0 {
-            leaf.store(wanted, Ordering::Release);
-            self.resident += 1;
-            self.count_in(parent, 1);
+            self.add(parent, leaf, wanted);
             return Ok(());
         }
         if old_frame.is_some_and(|frame| old & (ADDRESS | GLOBAL) == address_of(frame).as_u64()) {

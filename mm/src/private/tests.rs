@@ -26,7 +26,7 @@ impl Scene {
     /// Writes the page, and says which frame it has.
     fn write(&self, version: VersionId, index: u64) -> Result<u64, Attempt> {
         let mut found = 0;
-        let attempt = self.object.touch(version, index, true, true, &mut None, |offer, _| {
+        let attempt = self.object.touch(version, index, true, &mut None, |offer, _| {
             assert!(offer.writable);
             found = offer.frame;
             Attempt::Done

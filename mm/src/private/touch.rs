@@ -1,8 +1,10 @@
 //! Touching a page of private memory: finding it, and making a version's own.
 
 use alloc::sync::Arc;
-use core::ops::Range;
+use core::ops::{DerefMut, Range};
 use core::sync::atomic::Ordering;
+
+use executor::lock::Within;
 
 use super::versions::{Found, Settled, VersionId};
 use super::{Inner, PrivateObject};
@@ -26,18 +28,46 @@ impl Source {
 
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
-    /// within this one's where a page of the object below is shown or copied. Without `may_load` that one is not loaded:
-    /// as `VmObject::touch_at_once`.
+    /// within this one's where a page of the object below is shown or copied.
     pub(crate) fn touch(
         &self,
         version: VersionId,
         index: u64,
         write: bool,
-        may_load: bool,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        let mut inner = self.inner.lock();
+        self.touch_locked(self.inner.lock(), version, index, write, None, spare, commit)
+    }
+
+    /// The same as `VmObject::touch_at_once`.
+    #[inline]
+    pub(crate) fn touch_at_once(
+        &self,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        within: Within<'_>,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let inner = self.inner.lock_within(within);
+        self.touch_locked(inner, version, index, write, Some(within), spare, commit)
+    }
+
+    /// Gives up the lock. `at_once` says that nothing is to be loaded.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the one body of two touches")]
+    fn touch_locked(
+        &self,
+        mut inner: impl DerefMut<Target = Inner>,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        at_once: Option<Within<'_>>,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
         match inner.versions.find(version, index) {
             None => Attempt::Again,
             Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
@@ -74,8 +104,8 @@ impl PrivateObject {
                             commit(Offer::new(frame, false), spare)
                         }
                     };
-                    if !may_load {
-                        return base.object.touch_at_once(below, false, spare, use_it);
+                    if let Some(within) = at_once {
+                        return base.object.touch_at_once(below, false, within, spare, use_it);
                     }
                     let touched = base.object.touch_or_begin(below, false, spare, use_it);
                     drop(inner);

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use executor::lock::Within;
+
 use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::memory::Counters;
@@ -111,28 +113,22 @@ impl VmObject {
     }
 
     /// A touch of a page that is there or can be made: where there is something to wait for, nothing has happened, and
-    /// the answer is `Again`.
+    /// the answer is `Again`. Called with the space's lock held.
     #[inline]
     pub(crate) fn touch_at_once(
         &self,
         index: u64,
         write: bool,
+        within: Within<'_>,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner.lock_within(within);
         if inner.closers > 0 || self.base.is_some() {
             return Attempt::Again;
         }
         let entry = inner.pages.get(index);
-        let waits = match entry.state() {
-            PageState::Loading | PageState::LoadingInvalidated | PageState::WritingBackDiscarded { .. } => {
-                true
-            }
-            PageState::Absent | PageState::Failed => self.pager.is_some(),
-            _ => false,
-        };
-        if waits {
+        if !entry.can_be_shown() && (self.pager.is_some() || entry.is_under_way()) {
             return Attempt::Again;
         }
         self.try_touch(&mut inner, index, entry, write, spare, commit).unwrap_or(Attempt::Again)
