@@ -168,6 +168,7 @@ impl AddressSpace {
     ///
     /// Called by whoever runs the thread, also with interrupts off.
     #[must_use]
+    #[inline]
     pub fn resolve_at_once(&self, fault: Fault) -> bool {
         let address = VirtAddr::new(fault.address);
         let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {

@@ -71,7 +71,7 @@ impl PrivateObject {
         match inner.versions.find(version, index) {
             None => Attempt::Again,
             Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
-            Some(Found::Past(_, entry)) if !write => match entry.state().frame() {
+            Some(Found::Past(_, entry)) if !write => match entry.frame() {
                 Some(frame) => commit(Offer::new(frame, false), spare),
                 None => Attempt::Again,
             },
@@ -83,7 +83,7 @@ impl PrivateObject {
                     Settled::NotYet => return Attempt::Forgetting(self.memory.frames().moment()),
                 }
                 if inner.versions.is_seen_by_others(version, past, index) {
-                    let source = entry.state().frame().map(Source::whole);
+                    let source = entry.frame().map(Source::whole);
                     return self.copy(&mut inner, version, index, source, spare, commit);
                 }
                 if inner.make_room(version, index).is_err() {
@@ -160,7 +160,7 @@ impl PrivateObject {
             }
             inner.set(version, index, entry.settled());
         }
-        match entry.state().frame() {
+        match entry.frame() {
             Some(frame) => commit(Offer::new(frame, true), spare),
             None => Attempt::Again,
         }
@@ -177,7 +177,8 @@ impl PrivateObject {
         commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         let has_heap = || self.memory.hardware().heap_has_room();
-        if !inner.has_room(version, index) && (!has_heap() || inner.make_room(version, index).is_err()) {
+        let Some(pages) = inner.versions.own(version) else { return Attempt::Again };
+        if !pages.has_room(index) && (!has_heap() || pages.make_room(index).is_err()) {
             return Attempt::heap_is_full(spare);
         }
         let frames = self.memory.frames();
@@ -220,10 +221,6 @@ impl PrivateObject {
 }
 
 impl Inner {
-    fn has_room(&mut self, version: VersionId, index: u64) -> bool {
-        self.versions.own(version).is_some_and(|pages| pages.has_room(index))
-    }
-
     fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
         self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
     }

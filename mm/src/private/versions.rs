@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use crate::OutOfMemory;
 use crate::frame::Moment;
-use crate::page_index_map::PageIndexMap;
+use crate::page_index_map::{Nodes, PageIndexMap};
 use crate::page_state::PageEntry;
 
 /// Looks at versions before it is taken for granted that somebody still sees a page.
@@ -66,6 +66,7 @@ pub(crate) enum Found {
 
 /// All versions of one private object.
 pub(crate) struct Versions {
+    nodes: &'static Nodes,
     versions: Vec<Option<Version>>,
     pages: u64,
     numbers: u32,
@@ -73,8 +74,8 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// One version without users, of so many pages.
-    pub(crate) fn try_new(pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
-        let mut versions = Self { versions: Vec::new(), pages, numbers: 0 };
+    pub(crate) fn try_new(nodes: &'static Nodes, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
+        let mut versions = Self { nodes, versions: Vec::new(), pages, numbers: 0 };
         versions.reserve(1)?;
         let first = versions.add(None);
         Ok((versions, first))
@@ -91,7 +92,7 @@ impl Versions {
         self.numbers = number.wrapping_add(1);
         let version = Version {
             number,
-            pages: PageIndexMap::new(self.pages),
+            pages: PageIndexMap::new(self.nodes, self.pages),
             parent,
             children: [None; 2],
             users: 0,
@@ -106,6 +107,7 @@ impl Versions {
         VersionId { place: place as u32, number }
     }
 
+    #[inline]
     fn at(&self, place: u32) -> &Version {
         self.versions[place as usize].as_ref().expect("links lead to versions")
     }
@@ -114,6 +116,7 @@ impl Versions {
         self.versions[place as usize].as_mut().expect("links lead to versions")
     }
 
+    #[inline]
     fn is(&self, id: VersionId) -> bool {
         let version = self.versions.get(id.place as usize).and_then(Option::as_ref);
         version.is_some_and(|version| version.number == id.number)
@@ -148,7 +151,7 @@ impl Versions {
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.
     pub(crate) fn frame(&self, id: VersionId, index: u64) -> Option<u64> {
         match self.find(id, index)? {
-            Found::Own(entry) | Found::Past(_, entry) => entry.state().frame(),
+            Found::Own(entry) | Found::Past(_, entry) => entry.frame(),
             Found::Nothing => None,
         }
     }
@@ -240,7 +243,7 @@ impl Versions {
         let parent = self.at(id.place).parent;
         let past = self.add(parent);
         let twin = self.add(Some(past.place));
-        let fresh = PageIndexMap::new(self.pages);
+        let fresh = PageIndexMap::new(self.nodes, self.pages);
         let version = self.at_mut(id.place);
         version.twin = Some((number, twin));
         version.parent = Some(past.place);

@@ -161,7 +161,7 @@ impl VmObject {
             inner: SpinLock::new(
                 "object",
                 Inner {
-                    pages: PageIndexMap::new(pages),
+                    pages: PageIndexMap::new(&memory.nodes, pages),
                     resident: 0,
                     mappings: ReverseMap::default(),
                     hidden: None,
@@ -336,7 +336,7 @@ impl Drop for VmObject {
         let inner = self.inner.get_mut();
         let (mut at, mut last) = (0, None);
         while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
-            if let Some(frame) = entry.state().frame() {
+            if let Some(frame) = entry.frame() {
                 last = Some(memory.frames().quarantine(inner.take_out(memory, frame)));
             } else if let Some(load) = inner.pages.transfer(index) {
                 // A request for a page that is read ahead knows nobody who waits.

@@ -128,6 +128,9 @@ impl VmObject {
             return Attempt::Again;
         }
         let entry = inner.pages.get(index);
+        if !write && let Some((frame, writable)) = entry.as_it_is() {
+            return commit(frame, writable, spare);
+        }
         if !entry.can_be_shown() && (self.pager.is_some() || entry.is_under_way()) {
             return Attempt::Again;
         }
