@@ -256,6 +256,13 @@ pub fn cpus() -> impl Iterator<Item = &'static CpuLocal> {
     list::all().filter(move |cpu| cpu.is_beside(own))
 }
 
+/// Whether the CPU that executes this is the only one of its machine that was bound. Any context.
+#[inline]
+pub fn is_only_cpu() -> bool {
+    let own = arch::local();
+    !list::all().any(|cpu| !core::ptr::eq(cpu, own) && cpu.is_beside(own))
+}
+
 /// The CPU with this number, if it was bound.
 pub(crate) fn by_id(id: u32) -> Option<&'static CpuLocal> {
     cpus().find(|cpu| cpu.id == id)

@@ -15,7 +15,7 @@
 //! # What may be called from where
 //! | from | what |
 //! | --- | --- |
-//! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`has_work`], [`lock::without_interrupts`] |
+//! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`is_only_cpu`], [`has_work`], [`lock::without_interrupts`] |
 //! | timer interrupt handler | [`alarm_fired`] |
 //! | tasks and kernel threads, with interrupts on or off | everything but [`run`] and [`poll_one`] |
 //! | panic report | [`try_for_each_task`], [`lock::held_guard`], [`current_task`] |
@@ -92,7 +92,7 @@ pub mod time;
 mod wait_queue;
 mod waiter;
 
-pub use cpu::{CpuLocal, cpus, current_cpu};
+pub use cpu::{CpuLocal, cpus, current_cpu, is_only_cpu};
 pub use grace::grace_period;
 pub use hooks::{Hooks, install_hooks};
 #[cfg(target_os = "none")]

@@ -5,6 +5,7 @@
 //! | holder, other CPU | the other one spins; every section is short and never waits |
 //! | holder, interrupt handler on its CPU | interrupts are off while a guard lives, so the handler comes later |
 //! | holder, its own stack's page fault | `lock` touches the next 8 KiB of stack before it turns interrupts off |
+//! | guard within another one | it cannot outlive that one, which has turned interrupts off for both |
 //! | guards dropped out of order | interrupts come back with the last one; the names stay harmless |
 //!
 //! Interrupt handlers take no lock that other code takes. No guard lives across an `await`: clippy knows the
@@ -68,6 +69,16 @@ impl<T: ?Sized> SpinLock<T> {
         SpinGuard { lock: self, cpu, previous, not_send: PhantomData }
     }
 
+    /// Takes the lock while another guard is held here, and for no longer: what that has done about interrupts holds for
+    /// both, and reports name the other one.
+    #[inline]
+    pub fn lock_within<'a>(&'a self, _within: Within<'a>) -> InnerGuard<'a, T> {
+        if !take(&self.locked) {
+            spin(&self.locked);
+        }
+        InnerGuard { lock: self, not_send: PhantomData }
+    }
+
     /// Takes the lock if nobody holds it. Never waits; may be used by a panic report.
     #[inline]
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
@@ -123,6 +134,12 @@ pub struct SpinGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for SpinGuard<'_, T> {}
 
 impl<T: ?Sized> SpinGuard<'_, T> {
+    /// Leave to take other locks as long as this guard is held, by [`SpinLock::lock_within`].
+    #[inline]
+    pub fn within(_this: &Self) -> Within<'_> {
+        Within(PhantomData)
+    }
+
     /// The CPU that it was taken on, and that executes this.
     #[inline]
     pub(crate) fn cpu(this: &Self) -> &'static CpuLocal {
@@ -152,6 +169,40 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.locked.store(false, Ordering::Release);
         leave(self.cpu, &self.lock.name, self.previous);
+    }
+}
+
+/// A guard is held on this CPU, and interrupts are off, as long as this lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Within<'a>(PhantomData<(&'a (), *mut ())>);
+
+/// Shows that a [`SpinLock`] is held within another guard; dropping it releases the lock, and nothing else.
+pub struct InnerGuard<'a, T: ?Sized> {
+    lock: &'a SpinLock<T>,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<T: ?Sized> Deref for InnerGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard exists, so this is the only holder.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for InnerGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard exists and is borrowed mutably, so this is the only reference.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for InnerGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.locked.store(false, Ordering::Release);
     }
 }
 

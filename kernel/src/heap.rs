@@ -35,10 +35,10 @@ const GROWTH_FRAMES: usize = 64;
 /// What those leave who ask first, in bytes.
 const SPARE: usize = 256 << 10;
 
-/// What a fault leaves, which takes some hundred bytes: who has begun already goes on when nobody may begin any more.
+/// What a fault leaves, which takes some hundred bytes or pages for index nodes: who has begun already goes on when nobody may begin any more.
 /// Where frames are short, too, each fault that it stops waits for some to be given back, so it is not more than it
 /// must be.
-const SPARE_OF_FAULTS: usize = SPARE / 16;
+const SPARE_OF_FAULTS: usize = SPARE / 8;
 
 /// The size of the reserve.
 const RESERVE_FRAMES: usize = 16;

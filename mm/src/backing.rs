@@ -3,10 +3,12 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+use executor::lock::Within;
+
 use crate::mapping::Mapping;
 use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
-use crate::settle::Attempt;
+use crate::settle::{Attempt, Offer};
 use crate::table::Table;
 use crate::vm_object::ObjectRoom;
 use crate::{Advice, Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
@@ -181,30 +183,43 @@ impl Backing {
         write: bool,
         advice: Advice,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         match self {
-            Backing::Shared(object) => object.touch_advised(index, write, advice, spare, commit),
-            Backing::Private(object, version) => {
-                object.touch(*version, index, write, Some(advice), spare, commit)
+            Backing::Shared(object) => {
+                object.touch_advised(index, write, advice, spare, |frame, writable, spare| {
+                    commit(Offer::new(frame, writable), spare)
+                })
             }
-            Backing::Manual(object) => object.touch(index, spare, commit),
+            Backing::Private(object, version) => object.touch(*version, index, write, advice, spare, commit),
+            Backing::Manual(object) => object
+                .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }
     }
 
-    /// The same without loads; see [`VmObject::touch_at_once`].
+    /// The same without loads, with a lock held; see [`VmObject::touch_at_once`].
     #[inline]
     pub(crate) fn touch_at_once(
         &self,
         index: u64,
         write: bool,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        within: Within<'_>,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
+        let spare = &mut None;
         match self {
-            Backing::Shared(object) => object.touch_at_once(index, write, spare, commit),
-            Backing::Private(object, version) => object.touch(*version, index, write, None, spare, commit),
-            Backing::Manual(object) => object.touch(index, spare, commit),
+            // That may be the time to read on, which is a pager's business.
+            Backing::Shared(object) if object.is_in_ranges() => Attempt::Again,
+            Backing::Shared(object) => {
+                object.touch_at_once(index, write, within, spare, |frame, writable, spare| {
+                    commit(Offer::new(frame, writable), spare)
+                })
+            }
+            Backing::Private(object, version) => {
+                object.touch_at_once(*version, index, write, within, spare, commit)
+            }
+            Backing::Manual(object) => object
+                .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
         }
     }
 }

@@ -28,7 +28,7 @@
 //! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
 //! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`; `frame` gives
 //! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `shootdown` waits for the
-//! CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible` and `ordered_map` make a full heap an answer.
+//! CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
 //! `touch` are for system calls.
@@ -63,6 +63,7 @@ mod reverse_map;
 mod serving;
 mod settle;
 mod shootdown;
+mod slab;
 mod store_request;
 mod table;
 mod test_pager;

@@ -9,6 +9,7 @@ use executor::sync::Mutex;
 
 use crate::frame::Moment;
 use crate::ordered_map::{OrderedMap, Room};
+use crate::page_index_map::Nodes;
 use crate::serving::Circles;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
@@ -38,7 +39,7 @@ pub trait Hardware: Sync {
         PageSize::Size2MiB
     }
 
-    /// Whether a page that is touched for the first time may take some hundred bytes from the heap. If not, the fault
+    /// Whether a page that is touched for the first time may take some hundred bytes from the heap, or a page for each kind of index node. If not, the fault
     /// waits or is denied as if the heap were full: so faults leave something to those that cannot be refused.
     ///
     /// Called with spin locks held, as above.
@@ -54,6 +55,8 @@ pub struct Memory {
     /// Where page tables and the page of zeros have their frames from, if they do not share the others' pool.
     table_frames: Option<FramePool>,
     hardware: &'static dyn Hardware,
+    /// Where the nodes of the objects' indexes are.
+    pub(crate) nodes: Nodes,
     /// The objects, by the numbers that frame records name them with.
     objects: SpinLock<Objects>,
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
@@ -170,6 +173,7 @@ impl Memory {
             frames,
             table_frames,
             hardware,
+            nodes: Nodes::new(),
             objects: SpinLock::new("objects", Objects { next: 0, by_number: OrderedMap::default() }),
             filling: AtomicUsize::new(0),
             circles: Circles::new(),
@@ -254,7 +258,7 @@ impl Memory {
 
     /// Whether what this CPU has been told to forget is forgotten by all.
     pub(crate) fn has_one_cpu(&self) -> bool {
-        executor::cpus().nth(1).is_none()
+        executor::is_only_cpu()
     }
 
     pub(crate) fn hardware(&self) -> &'static dyn Hardware {
@@ -270,6 +274,7 @@ impl Memory {
     }
 
     /// The frame of zeros, which nobody writes; `None` when there is no frame for it yet.
+    #[inline]
     pub(crate) fn zero_page(&'static self) -> Option<u64> {
         if let Some(zeros) = self.zero_page_if_any() {
             return Some(zeros);

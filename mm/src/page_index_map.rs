@@ -3,13 +3,13 @@
 //!
 //! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::OutOfMemory;
-use crate::fallible::{Shared, try_box};
+use crate::fallible::Shared;
 use crate::page_state::PageEntry;
+use crate::slab::{Place, Slab};
 use crate::transfer::Transfer;
 
 /// Each node has 2^6 slots.
@@ -17,8 +17,8 @@ const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 
 enum Node {
-    Inner(Box<[Option<Node>; SLOTS]>),
-    Chunk(Box<Chunk>),
+    Inner(Place<[Option<Node>; SLOTS]>),
+    Chunk(Place<Chunk>),
 }
 
 struct Chunk {
@@ -29,11 +29,26 @@ struct Chunk {
     transfers: Vec<Shared<Transfer>>,
 }
 
+/// Where the nodes of all indexes have their places.
+pub(crate) struct Nodes {
+    inner: Slab<[Option<Node>; SLOTS]>,
+    chunks: Slab<Chunk>,
+}
+
+impl Nodes {
+    pub(crate) fn new() -> Self {
+        Self { inner: Slab::new(), chunks: Slab::new() }
+    }
+}
+
 /// The pages of one object, guarded by the object's lock.
 pub(crate) struct PageIndexMap {
+    nodes: &'static Nodes,
     root: Option<Node>,
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
+    /// Pages that there are slots for.
+    end: u64,
     transfers: usize,
     len: usize,
 }
@@ -44,16 +59,14 @@ fn slot(index: u64, shift: u32) -> usize {
 
 impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
-    pub(crate) fn new(pages: u64) -> Self {
+    pub(crate) fn new(nodes: &'static Nodes, pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
-        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0, len: 0 }
+        let shift = (bits.div_ceil(BITS).max(1) - 1) * BITS;
+        let end = 1u64.checked_shl(shift + BITS).unwrap_or(u64::MAX);
+        Self { nodes, root: None, shift, end, transfers: 0, len: 0 }
     }
 
-    /// Pages that there are slots for.
-    fn end(&self) -> u64 {
-        1u64.checked_shl(self.shift + BITS).unwrap_or(u64::MAX)
-    }
-
+    #[inline]
     pub(crate) fn get(&self, index: u64) -> PageEntry {
         self.chunk(index).map_or(PageEntry::ABSENT, |chunk| chunk.entries[slot(index, 0)])
     }
@@ -97,7 +110,7 @@ impl PageIndexMap {
 
     /// Makes room for a page's entry, which is then set, or the room given up.
     pub(crate) fn make_room(&mut self, index: u64) -> Result<(), OutOfMemory> {
-        let made = make_room(&mut self.root, index, self.shift);
+        let made = make_room(self.nodes, &mut self.root, index, self.shift);
         if made.is_err() {
             self.give_up_room(index);
         }
@@ -151,15 +164,16 @@ impl PageIndexMap {
 
     /// The first page in `range` that is not absent.
     pub(crate) fn next_used(&self, range: Range<u64>) -> Option<(u64, PageEntry)> {
-        let range = range.start..range.end.min(self.end());
+        let range = range.start..range.end.min(self.end);
         if range.is_empty() {
             return None;
         }
         next_used(self.root.as_ref()?, 0, self.shift, &range)
     }
 
+    #[inline]
     fn chunk(&self, index: u64) -> Option<&Chunk> {
-        let mut node = self.root.as_ref().filter(|_| index < self.end())?;
+        let mut node = self.root.as_ref().filter(|_| index < self.end)?;
         let mut shift = self.shift;
         loop {
             match node {
@@ -170,9 +184,9 @@ impl PageIndexMap {
         }
     }
 
+    #[inline]
     fn chunk_mut(&mut self, index: u64) -> Option<&mut Chunk> {
-        let end = self.end();
-        let mut node = self.root.as_mut().filter(|_| index < end)?;
+        let mut node = self.root.as_mut().filter(|_| index < self.end)?;
         let mut shift = self.shift;
         loop {
             match node {
@@ -185,18 +199,23 @@ impl PageIndexMap {
 }
 
 /// Adds the nodes that are missing on the way to a page. Those added before one that cannot be stay.
-fn make_room(mut place: &mut Option<Node>, index: u64, mut shift: u32) -> Result<(), OutOfMemory> {
+fn make_room(
+    nodes: &'static Nodes,
+    mut place: &mut Option<Node>,
+    index: u64,
+    mut shift: u32,
+) -> Result<(), OutOfMemory> {
     loop {
         if place.is_none() {
             *place = Some(if shift == 0 {
                 let entries = [PageEntry::ABSENT; SLOTS];
-                Node::Chunk(try_box(Chunk { entries, used: 0, transfers: Vec::new() })?)
+                Node::Chunk(nodes.chunks.try_place(Chunk { entries, used: 0, transfers: Vec::new() })?)
             } else {
-                Node::Inner(try_box([const { None }; SLOTS])?)
+                Node::Inner(nodes.inner.try_place([const { None }; SLOTS])?)
             });
         }
         match place {
-            Some(Node::Inner(nodes)) => place = &mut nodes[slot(index, shift)],
+            Some(Node::Inner(below)) => place = &mut below[slot(index, shift)],
             _ => return Ok(()),
         }
         shift -= BITS;
@@ -258,6 +277,10 @@ mod tests {
     use super::*;
     use crate::PageState;
 
+    fn nodes() -> &'static Nodes {
+        std::boxed::Box::leak(std::boxed::Box::new(Nodes::new()))
+    }
+
     fn loaded(frame: u64) -> PageEntry {
         PageEntry::new(PageState::Loaded { frame })
     }
@@ -270,7 +293,7 @@ mod tests {
     #[test]
     fn used_pages_are_found_in_order_and_only_within_the_range() {
         const LAST: u64 = (1 << 51) - 1;
-        let mut map = PageIndexMap::new(LAST + 1);
+        let mut map = PageIndexMap::new(nodes(), LAST + 1);
         for index in [3, 63, 64, 1000, LAST] {
             enter(&mut map, index);
         }
@@ -287,12 +310,12 @@ mod tests {
     #[test]
     fn an_object_of_any_size_has_room_for_its_pages_and_nothing_beyond() {
         for pages in [1, 2, 63, 64, 65, 4096, 4097, 1 << 51] {
-            let mut map = PageIndexMap::new(pages);
+            let mut map = PageIndexMap::new(nodes(), pages);
             enter(&mut map, 0);
             enter(&mut map, pages - 1);
             assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
             assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
-            for beyond in [map.end(), 1 << 60, u64::MAX] {
+            for beyond in [map.end, 1 << 60, u64::MAX] {
                 assert!(map.get(beyond) == PageEntry::ABSENT);
                 map.set(beyond, PageEntry::ABSENT);
             }
@@ -302,7 +325,7 @@ mod tests {
     #[test]
     fn a_chunk_without_pages_costs_nothing() {
         for pages in [64, 1 << 30] {
-            let mut map = PageIndexMap::new(pages);
+            let mut map = PageIndexMap::new(nodes(), pages);
             enter(&mut map, 7);
             enter(&mut map, 8);
             map.set(7, PageEntry::ABSENT);

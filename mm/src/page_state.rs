@@ -176,6 +176,26 @@ impl PageEntry {
         Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
     }
 
+    /// The frame of a page whose entry stays what it is when the page is read, and whether it may be shown writable.
+    #[inline]
+    pub(crate) fn as_it_is(self) -> Option<(u64, bool)> {
+        let is_dirty = matches!(self.0 & (15 | BETWEEN), 4 | 7);
+        let is_clean = self.0 & (15 | REFERENCED) == 3 | REFERENCED;
+        (is_dirty || is_clean).then_some(((self.0 / PAGE_BYTES) & ((1 << 40) - 1), is_dirty))
+    }
+
+    /// Whether the page has a frame that may be shown.
+    #[inline]
+    pub(crate) fn can_be_shown(self) -> bool {
+        matches!(self.0 & 15, 3 | 4 | 7)
+    }
+
+    /// Whether the page is being loaded, or stored for nobody.
+    pub(crate) fn is_under_way(self) -> bool {
+        matches!(self.0 & 15, 1 | 2 | 8)
+    }
+
+    #[inline]
     pub(crate) fn state(self) -> PageState {
         let frame = (self.0 & ((1 << 52) - 1)) / PAGE_BYTES;
         // One that was dropped is absent to all who need not know better.
@@ -189,6 +209,13 @@ impl PageEntry {
             8 => PageState::WritingBackDiscarded { frame },
             _ => PageState::Failed,
         }
+    }
+
+    /// The frame of a page that has one, as its state says.
+    #[inline]
+    pub(crate) fn frame(self) -> Option<u64> {
+        const WITH_FRAME: u64 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8;
+        (WITH_FRAME >> (self.0 & 15) & 1 != 0).then_some((self.0 / PAGE_BYTES) & ((1 << 40) - 1))
     }
 
     pub(crate) fn referenced(self) -> bool {
@@ -303,6 +330,7 @@ mod tests {
             PageState::Failed,
         ] {
             assert_eq!(PageEntry::new(state).state(), state);
+            assert_eq!(PageEntry::new(state).frame(), state.frame());
             assert_eq!(PageEntry::new(state).with_referenced(true).state(), state);
             assert_eq!(PageEntry::new(state).dropped_at(), None);
         }
@@ -313,6 +341,24 @@ mod tests {
         assert_eq!(dropped.state(), PageState::Absent);
         assert_eq!(dropped.dropped_at().map(Moment::number), Some((1 << 52) - 1));
     }
+
+    #[test]
+    fn a_page_that_reading_does_not_change_is_dirty_or_used_lately() {
+        let frame = (1 << 40) - 1;
+        let dirty = PageEntry::new(PageState::Dirty { frame });
+        let loaded = PageEntry::new(PageState::Loaded { frame });
+        for entry in [dirty, dirty.begin_store(frame), dirty.written()] {
+            assert_eq!((entry.as_it_is(), entry.between().as_it_is()), (Some((frame, true)), None));
+        }
+        assert_eq!(loaded.as_it_is(), None);
+        assert_eq!(loaded.with_referenced(true).as_it_is(), Some((frame, false)));
+        assert_eq!(loaded.between().as_it_is(), None);
+        for state in [PageState::Absent, PageState::Loading, PageState::WritingBackDiscarded { frame }] {
+            assert_eq!(PageEntry::new(state).as_it_is(), None);
+        }
+        assert_eq!(PageEntry::dropped(Moment::from_number(3)).as_it_is(), None);
+    }
+
     #[test]
     fn a_copied_page_keeps_the_low_bits_of_its_moment() {
         let dirty = PageEntry::new(PageState::Dirty { frame: (1 << 40) - 1 });

@@ -43,6 +43,23 @@ impl Attempt {
     }
 }
 
+/// A page that is there, as it is offered to who touched it.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer {
+    pub(crate) frame: u64,
+    /// Whether it may be shown writable.
+    pub(crate) writable: bool,
+    /// Where it has just taken the place of another frame, that one. Who takes the offer sees to it that the page shows
+    /// that no more where it was touched; who does not leaves this to who made the offer.
+    pub(crate) instead_of: Option<u64>,
+}
+
+impl Offer {
+    pub(crate) fn new(frame: u64, writable: bool) -> Self {
+        Self { frame, writable, instead_of: None }
+    }
+}
+
 /// A touch that can be tried again and again, and what its end means.
 pub(crate) trait Touch {
     /// What the caller of the future gets.

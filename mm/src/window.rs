@@ -1,5 +1,5 @@
-//! The window through which `mm` sees physical memory. This is one of the crate's two rooms for
-//! unsafe code, beside `fallible`: every other module works with what these functions hand out.
+//! The window through which `mm` sees physical memory. This is one of the crate's rooms for unsafe
+//! code, beside `fallible` and `slab`: every other module works with what these functions hand out.
 #![allow(unsafe_code, reason = "physical memory is reached through raw pointers, here and nowhere else")]
 
 use core::ptr;

@@ -3,11 +3,13 @@
 mod common;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use common::cpus::poll_once;
 use common::{Machine, PAGE, address, page};
-use mm::{Access, FaultOutcome, PageState, Placement, Protection, VmObject};
+use executor::lock::held_guard;
+use mm::{Access, FaultOutcome, PageRequest, PageState, Pager, Placement, Protection, TestPager, VmObject};
 
 const BASE: u64 = 0x4000_0000;
 const RIGHTS: Protection = Protection::READ_WRITE.for_user();
@@ -39,6 +41,17 @@ fn a_page_that_is_there_or_can_be_made_is_shown_at_once() {
 }
 
 #[test]
+fn what_is_copied_out_takes_the_place_of_the_zeros_that_a_page_shows() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    space.map_anonymous(1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
+    assert!(space.resolve_at_once(machine.fault(BASE, Access::Read)));
+    assert_eq!(machine.try_read(space.root(), BASE), Some(0));
+    now(space.copy_out(BASE, &7_u64.to_ne_bytes())).unwrap();
+    assert_eq!(machine.try_read(space.root(), BASE), Some(7), "with no fault");
+}
+
+#[test]
 fn a_page_that_has_to_be_loaded_is_left_alone() {
     let machine = Machine::new(100);
     let space = machine.user_space();
@@ -51,6 +64,39 @@ fn a_page_that_has_to_be_loaded_is_left_alone() {
     let stats = machine.memory.stats();
     assert_eq!((stats.loads_started, stats.minor_faults, object.stats().transfers), (0, 0, 0));
     assert_eq!([object.state(page(0)), object.state(page(1))], [PageState::Absent; 2]);
+}
+
+/// Nobody may hold a lock who asks it anything.
+struct Unlocked(Arc<TestPager>);
+
+impl Pager for Unlocked {
+    fn name(&self) -> &str {
+        "unlocked"
+    }
+
+    fn load(&self, request: PageRequest) {
+        assert_eq!(held_guard(), None);
+        self.0.load(request);
+    }
+
+    fn pages_at_once(&self) -> usize {
+        assert_eq!(held_guard(), None);
+        4
+    }
+}
+
+#[test]
+fn a_fault_asks_a_pager_nothing_with_a_lock_held() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let object = VmObject::new(machine.memory, Arc::new(Unlocked(machine.pager())), 8);
+    space.map(&object, page(0), 8, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
+    for at in [BASE, BASE + PAGE] {
+        let fault = machine.fault(at, Access::Read);
+        assert!(!space.resolve_at_once(fault), "it may be the time to read on");
+        assert_eq!(now(space.resolve(fault)), FaultOutcome::Resolved);
+        assert!(!space.resolve_at_once(fault));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use common::{Machine, PAGE, page};
-use limited_heap::with_heap;
+use limited_heap::{use_up_nodes, with_heap};
 use mm::{
     Access, AddressSpace, Denial, FaultOutcome, MapError, PageError, PageRequest, PageState, Pager,
     Placement, Protection, Requests, StoreRequest, VirtAddr, VmObject,
@@ -127,7 +127,9 @@ fn a_write_to_an_overlay_without_heap_is_denied_and_there_is_no_copy() {
     loop {
         let scene = Scene::new();
         let before = scene.base.stats().resident;
+        let nodes = use_up_nodes(scene.machine.memory);
         let outcome = with_heap(denied, || scene.touch(1, 0, Access::Write));
+        drop(nodes);
         scene.check(before);
         if outcome == FaultOutcome::Resolved {
             assert_eq!(scene.overlay.stats().resident, 1);

@@ -10,7 +10,7 @@ use std::task::Poll;
 use common::cpus::poll_once;
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
-use limited_heap::{FULL, with_heap};
+use limited_heap::{FULL, use_up_nodes, with_heap};
 use mm::{
     Access, Advice, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement,
     Protection, StrError, TouchError, VmObject,
@@ -107,6 +107,7 @@ fn touching_and_reading_without_heap_are_errors_that_name_the_page() {
     // Two pages, whose places are far from each other: each needs the heap.
     space.map_anonymous(100, RW, Placement::Fixed(address(at(0)))).unwrap();
     now(space.touch(range(address(at(63)), 1), Access::Write, None)).unwrap();
+    let _nodes = use_up_nodes(machine.memory);
     let touch = || now(space.touch(range(address(at(63)), 2), Access::Write, None));
     let (_, refused) = until_enough(touch, |why| {
         assert_eq!(why, TouchError::Denied { page: address(at(64)), why: Denial::OutOfMemory });
@@ -115,6 +116,7 @@ fn touching_and_reading_without_heap_are_errors_that_name_the_page() {
     let zero = VmObject::zero(machine.memory, 1);
     space.map(&zero, page(0), 1, RW, Placement::Fixed(address(at(100)))).unwrap();
     now(space.copy_out(at(100) - 2, b"xx")).unwrap();
+    let _more_nodes = use_up_nodes(machine.memory);
     let read = || now(space.copy_str(at(100) - 2, &mut [0; 8]));
     let (length, refused) = until_enough(read, |why| {
         assert_eq!(why, StrError::Denied { address: at(100), why: Denial::OutOfMemory });
@@ -139,6 +141,7 @@ fn a_part_of_a_file_without_heap_is_an_error_and_nothing_is_mapped() {
     });
     assert!(refused >= 9, "two private objects: {refused}");
     // An end of it needs a place of its own at the first touch, also for reading.
+    let _nodes = use_up_nodes(machine.memory);
     let touch = || now(space.touch(range(address(at(1)), 1), Access::Read, None));
     let (_, refused) = until_enough(touch, |why| {
         assert_eq!(why, TouchError::Denied { page: address(at(1)), why: Denial::OutOfMemory });

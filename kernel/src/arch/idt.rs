@@ -81,7 +81,7 @@ pub(super) fn init() {
             segment_not_present: stubs::with_error::<11>, Exception;
             stack_segment_fault: stubs::with_error::<12>, Exception;
             general_protection_fault: stubs::with_error::<13>, Exception;
-            page_fault: stubs::with_error::<14>, PageFault;
+            page_fault: stubs::page_fault, PageFault;
             x87_floating_point: stubs::plain::<16>, Exception;
             alignment_check: stubs::with_error::<17>, Exception;
             machine_check: stubs::machine_check, MachineCheck;

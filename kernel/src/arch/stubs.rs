@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! enter_raw ──► iretq ──► thread ──trap──► trap_common ──► ret (to the caller of enter_raw)
+//!                         thread ──page fault that needs no wait──► page_fault ──► iretq
 //!                                    executor ──trap──► trap_common ──► handler ──► iretq
 //! ```
 //!
@@ -31,6 +32,9 @@ use super::{
 
 /// The pseudo-vector that [`enter_raw`] returns for a `syscall` instruction.
 pub(super) const SYSCALL: u64 = 0x100;
+
+/// The pseudo-vector of a page fault that was answered, when there is work for the executor now.
+pub(super) const LEAVE: u64 = 0x101;
 
 /// Set at boot where the CPU has SMAP: `clac` is an invalid instruction elsewhere.
 static HAS_SMAP: AtomicBool = AtomicBool::new(false);
@@ -236,6 +240,78 @@ pub(super) unsafe extern "C" fn plain<const VECTOR: u64>() {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn with_error<const VECTOR: u64>() {
     naked_asm!("push {vector}", "jmp {common}", vector = const VECTOR, common = sym trap_common)
+}
+
+/// The entry of a page fault. Most faults of threads are answered without leaving the thread: `trap::page_fault` is
+/// called on the trap stack, with what C functions change saved there. It says how to go on: 0 goes back to the thread,
+/// a vector is that of an ordinary trap. Meanwhile no thread counts as running, so a fault in it is the kernel's own.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn page_fault() {
+    naked_asm!(
+        "push {vector}",
+        "cld",
+        "cmp byte ptr [rip + {has_smap}], 0",
+        "je 2f",
+        "clac",
+        "2:",
+        "test byte ptr [rsp + 24], 3",
+        "jz 3f",
+        "swapgs",
+        "3:",
+        "cmp qword ptr gs:[{context}], 0",
+        "je 5f",
+        "push rax",
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "push rdi",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        // Nine registers, the vector, the error code and the processor's five words: the stack is aligned.
+        "lea rdi, [rsp + 72]",
+        "call {handler}",
+        "test rax, rax",
+        "jnz 4f",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "add rsp, 16",
+        "test byte ptr [rsp + 8], 3",
+        "jz 6f",
+        "swapgs",
+        "6:",
+        "iretq",
+        "4:",
+        "mov [rsp + 72], rax",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdi",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "5:",
+        "test byte ptr [rsp + 24], 3",
+        "jz 7f",
+        "swapgs",
+        "7:",
+        "jmp {common}",
+        vector = const trap::PAGE_FAULT,
+        has_smap = sym HAS_SMAP,
+        context = const offset_of!(Cpu, context),
+        handler = sym trap::page_fault,
+        common = sym trap_common,
+    )
 }
 
 /// The entry of the `syscall` instruction, from ring 3 only: interrupts are off (SFMASK), the stack is

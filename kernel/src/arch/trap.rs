@@ -89,7 +89,7 @@ pub struct Exception {
 }
 
 const DEVICE_NOT_AVAILABLE: u64 = 7;
-const PAGE_FAULT: u64 = 14;
+pub(super) const PAGE_FAULT: u64 = 14;
 const FIRST_INTERRUPT: u64 = 32;
 const THREAD_CALL: u64 = idt::THREAD_CALL as u64;
 
@@ -146,17 +146,10 @@ fn enter_until_trap(cpu: &'static Cpu, thread: &Thread, context: *mut Context) -
             PAGE_FAULT => {
                 // CR2 is still this fault's: nothing that may fault has run since.
                 let address = Cr2::read_raw();
-                cpu.page_faults.store(cpu.page_faults.load(Relaxed) + 1, Relaxed);
-                let fault = PageFault { address, error: registers.error as u32 };
                 refuse_trap_with_guard_held(registers, vector, address);
-                if !thread::serve_fault_at_once(thread, fault) {
-                    return Trap::PageFault(fault);
-                }
-                // It may have woken somebody. The end of the slot comes by an interrupt.
-                if executor::has_work() {
-                    return Trap::Interrupted;
-                }
+                return Trap::PageFault(PageFault { address, error: registers.error as u32 });
             }
+            stubs::LEAVE => return Trap::Interrupted,
             stubs::SYSCALL => {
                 if !syscall::answer_at_once(registers) {
                     return Trap::Syscall;
@@ -186,6 +179,39 @@ fn enter_until_trap(cpu: &'static Cpu, thread: &Thread, context: *mut Context) -
 fn refuse_trap_with_guard_held(registers: &Context, vector: u64, address: u64) {
     if !registers.is_user() && registers.interrupts_off() {
         panic::trap_with_guard_held(registers, vector, address);
+    }
+}
+
+/// What the processor leaves of a page fault.
+#[repr(C)]
+pub(super) struct FaultFrame {
+    vector: u64,
+    error: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+}
+
+/// A page fault of the thread that runs: answers it if nothing has to be waited for. 0 if it did, or the vector to
+/// return from `enter_raw` with. Called by the stub, with interrupts off, on the stack of page faults.
+pub(super) extern "C" fn page_fault(frame: &FaultFrame) -> u64 {
+    let cpu = cpu::current();
+    cpu.page_faults.store(cpu.page_faults.load(Relaxed) + 1, Relaxed);
+    let has_guard = frame.cs & 3 == 0 && frame.rflags & Context::INTERRUPTS_ON == 0;
+    // SAFETY: a thread runs here, so its `enter` is under way, and keeps it.
+    let Some(thread) = (unsafe { cpu.thread.load(Relaxed).as_ref() }).filter(|_| !has_guard) else {
+        return frame.vector;
+    };
+    let fault = PageFault { address: Cr2::read_raw(), error: frame.error as u32 };
+    let context = cpu.context.load(Relaxed);
+    cpu.context.store(core::ptr::null_mut(), Relaxed);
+    let served = thread::serve_fault_at_once(thread, fault);
+    cpu.context.store(context, Relaxed);
+    match served {
+        // It may have woken somebody. The end of the slot comes by an interrupt.
+        true if executor::has_work() => stubs::LEAVE,
+        true => 0,
+        false => frame.vector,
     }
 }
 

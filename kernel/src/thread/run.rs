@@ -192,13 +192,20 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
     }
 }
 
-/// Resolves a fault for which nothing has to be waited for, and says whether it was one. Called inside `enter`, with
-/// interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
+/// Resolves a fault for which nothing has to be waited for, and says whether it was one. Called where the trap arrives,
+/// with interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
+#[inline]
 pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
     if fault.is_reserved_bit() || thread.kill_requested() || trace::is_on() {
         return false;
     }
-    let Ok(Place { space, may_end: true }) = place(thread, fault) else { return false };
+    let space = match (fault.address >> 63, thread.space()) {
+        (0, Some(space)) => space,
+        _ => match place(thread, fault) {
+            Ok(Place { space, may_end: true }) => space,
+            _ => return false,
+        },
+    };
     if !space.resolve_at_once(as_seen_by_mm(fault)) {
         return false;
     }

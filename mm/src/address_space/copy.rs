@@ -133,11 +133,14 @@ impl AddressSpace {
         spare: &mut Option<Frame>,
         used: impl FnOnce(u64),
     ) -> Attempt {
-        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |frame, _, _| {
+        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |offer, _| {
             if self.table.generation() != view.generation {
                 return Attempt::Again;
             }
-            used(frame);
+            if let Some(old) = offer.instead_of {
+                self.table.tables.lock().exchange(view.page, old, offer.frame);
+            }
+            used(offer.frame);
             Attempt::Done
         })
     }

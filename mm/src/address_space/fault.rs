@@ -6,15 +6,17 @@ use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
+use executor::lock::SpinGuard;
+
 use super::AddressSpace;
 use super::mappings::Mappings;
 use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
-use crate::settle::{Attempt, Touch, Waited, settle};
+use crate::settle::{Attempt, Offer, Touch, Waited, settle};
 use crate::vm_object::Around;
-use crate::{Advice, Frame, PageError, PageIndex, Protection, VirtAddr};
+use crate::{Advice, Frame, PageError, PageIndex, PageTable, Protection, VirtAddr};
 
 /// Pages that are shown with one fault.
 const NEIGHBOURS: u64 = 16;
@@ -114,7 +116,7 @@ impl fmt::Display for Denial {
 pub(super) struct View {
     pub(super) shows: Backing,
     pub(super) index: u64,
-    page: VirtAddr,
+    pub(super) page: VirtAddr,
     /// The pages of that which the mapping shows.
     pages: Range<u64>,
     protection: Protection,
@@ -166,15 +168,27 @@ impl AddressSpace {
     ///
     /// Called by whoever runs the thread, also with interrupts off.
     #[must_use]
+    #[inline]
     pub fn resolve_at_once(&self, fault: Fault) -> bool {
-        let Ok(view) = self.peek(fault) else { return false };
-        if view.shows.shares_with_neighbours().is_some() {
-            // That may be the time to read on, which is a pager's business.
+        let address = VirtAddr::new(fault.address);
+        let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {
             return false;
-        }
-        let write = fault.access == Access::Write;
-        let commit = |frame, writable, spare: &mut Option<Frame>| self.commit(&view, frame, writable, spare);
-        let done = matches!(view.shows.touch_at_once(view.index, write, &mut None, commit), Attempt::Done);
+        };
+        let done = {
+            // Held to the end, so that the mapping stays what it is: there is nothing to note, and nothing to compare.
+            let mappings = self.mappings.lock();
+            let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none());
+            let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
+                return false;
+            };
+            let within = SpinGuard::within(&mappings);
+            let commit = |offer, spare: &mut Option<Frame>| {
+                let mut tables = self.table.tables.lock_within(within);
+                self.show(&mut tables, address.page_start(), mapping.protection, offer, spare)
+            };
+            let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
+            matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
+        };
         if done {
             Counters::count(&self.memory.counters.minor_faults);
         }
@@ -217,20 +231,35 @@ impl AddressSpace {
 
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.
     pub(super) fn touch_and_commit(&self, view: &View, access: Access, spare: &mut Option<Frame>) -> Attempt {
-        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |frame, writable, spare| {
-            self.commit(view, frame, writable, spare)
+        view.shows.touch(view.index, access == Access::Write, view.advice, spare, |offer, spare| {
+            self.commit(view, offer, spare)
         })
     }
 
     /// Shows a page, if the mapping is still what it was.
     #[inline]
-    fn commit(&self, view: &View, frame: u64, writable: bool, spare: &mut Option<Frame>) -> Attempt {
+    fn commit(&self, view: &View, offer: Offer, spare: &mut Option<Frame>) -> Attempt {
         let mut tables = self.table.tables.lock();
         if self.table.generation() != view.generation {
             return Attempt::Again;
         }
-        let protection = Protection { write: view.protection.write && writable, ..view.protection };
-        match tables.map(view.page, frame, protection, spare) {
+        self.show(&mut tables, view.page, view.protection, offer, spare)
+    }
+
+    #[inline]
+    fn show(
+        &self,
+        tables: &mut PageTable,
+        page: VirtAddr,
+        protection: Protection,
+        offer: Offer,
+        spare: &mut Option<Frame>,
+    ) -> Attempt {
+        let protection = Protection { write: protection.write && offer.writable, ..protection };
+        if offer.instead_of.is_none() && tables.map_if_open(page, offer.frame, protection) {
+            return Attempt::Done;
+        }
+        match tables.map_instead(page, offer.instead_of, offer.frame, protection, spare) {
             Ok(()) => Attempt::Done,
             Err(_) => Attempt::needs_table(self.memory),
         }

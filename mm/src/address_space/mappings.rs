@@ -93,6 +93,7 @@ impl Mappings {
     }
 
     /// The mapping that shows something at `address`, one that is being unmapped included.
+    #[inline]
     pub(super) fn at(&self, address: VirtAddr) -> Option<&Mapping> {
         let (_, mapping) = self.by_start.at_or_before(&address)?;
         (address < mapping.end()).then_some(mapping)

@@ -2,13 +2,15 @@
 //!
 //! A mapping is found under the space's lock; pages are entered and cleared under the object's and the
 //! table's. Between the two stands the table's generation number, which grows under the space's lock
-//! whenever a mapping goes or loses rights, before the tables are changed.
+//! whenever a mapping goes or loses rights, before the tables are changed. A fault that is answered at once holds the
+//! space's lock to its end instead.
 //!
 //! | meets | what resolves it |
 //! | --- | --- |
 //! | fault, map | the fault sees the mapping or not; a new mapping takes nothing from others |
 //! | fault, unmap | unmap marks the mapping, advances the generation, then clears: a commit that looked before starts over or is cleared, one that looks later finds no mapping |
 //! | fault, protect | the same; rights that a late commit entered are taken away by the clearing that follows |
+//! | fault that is answered at once, map or unmap or protect | one after the other, by the space's lock |
 //! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared and all CPUs were waited for |
 //! | unmap, unmap | each clears all that is marked in its range and not cleared yet, by whomever, and waits for all CPUs since the last of it was cleared. Pages are taken out only while the object still lists the mapping, so the slower one does not harm what is mapped there next |
 //! | protect, protect | one that only gives rights waits, too, while others that were taken may be remembered; while they are being taken, it takes them as well |

@@ -67,6 +67,21 @@ fn rights_that_went_since_the_peek_are_not_given() {
 }
 
 #[test]
+fn a_page_that_was_copied_for_rights_that_went_takes_the_place_of_the_old_one() {
+    let (space, _object) = scene();
+    let zeros = space.map_anonymous(1, RW, Placement::Anywhere).expect("room");
+    let fault = |access| Fault { address: zeros.as_u64(), access, user: true };
+    assert!(space.resolve_at_once(fault(Access::Read)));
+    let view = space.peek(fault(Access::Write)).expect("it is writable");
+    now(space.protect(zeros..zeros.page_add(1), Protection::READ.for_user())).expect("it is mapped");
+    assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
+    let shown = space.walk(zeros).expect("it is still shown");
+    assert_eq!(Some(shown.address.as_u64() / 4096), space.private_frame(zeros));
+    assert!(!shown.protection.write);
+    assert!(space.resolve_at_once(fault(Access::Read)));
+}
+
+#[test]
 fn a_mapping_that_was_moved_since_the_peek_is_looked_for_again() {
     let (space, object) = scene();
     let view = space.peek(fault(Access::Write)).expect("it is mapped");

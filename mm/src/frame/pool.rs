@@ -10,6 +10,7 @@
 //! Nothing here may be called from an interrupt handler.
 
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 
 use executor::WaitReason;
 use executor::lock::SpinLock;
@@ -33,6 +34,8 @@ pub struct FramePool {
     pub(super) caches: Caches,
     pub(super) checks: Checks,
     pub(super) lists: SpinLock<Guarded>,
+    /// The latest wait for all CPUs that is over; those before it count as over, too. Written under the lists' lock.
+    pub(super) waits_over: AtomicU64,
     /// A permit for each answer to those who wait; see `waiting`.
     pub(super) answers: Semaphore,
     /// Told when the free frames fall below `low`.
@@ -121,6 +124,7 @@ impl FramePool {
                     least_free: total,
                 },
             ),
+            waits_over: AtomicU64::new(0),
             answers: Semaphore::with_reason(0, WaitReason::Memory),
             short: Notify::new(),
         };
@@ -146,6 +150,7 @@ impl FramePool {
     }
 
     /// A free frame with whatever bytes were in it, or `None` at once.
+    #[inline]
     pub fn try_alloc(&'static self) -> Option<Frame> {
         self.take_frame().map(|number| self.hand_out(number))
     }
@@ -174,6 +179,14 @@ impl FramePool {
             return Some(self.hand_out(number));
         }
         let mut frame = self.try_alloc()?;
+        frame.zero();
+        Some(frame)
+    }
+
+    /// The spare frame, cleared, if there is one; else as [`try_alloc_zeroed`](Self::try_alloc_zeroed).
+    #[inline]
+    pub(crate) fn zeroed(&'static self, spare: &mut Option<Frame>) -> Option<Frame> {
+        let Some(mut frame) = spare.take() else { return self.try_alloc_zeroed() };
         frame.zero();
         Some(frame)
     }

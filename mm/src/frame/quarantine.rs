@@ -12,6 +12,8 @@
 //! | wait that is dropped, its frames | they stay for the next wait. Whoever drops one tells the background task |
 //! | allocation, quarantine | a frame in quarantine is on no free list; the lists assert it |
 
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
 use super::pool::Guarded;
 use super::{Frame, FramePool};
 use crate::page_state::COPIED_BITS;
@@ -39,8 +41,6 @@ impl Moment {
 pub(super) struct Waits {
     /// Waits that have begun.
     begun: u64,
-    /// The latest that is over; those before it count as over, too.
-    over: u64,
     /// The latest moment that somebody wanted to be over and did not wait for.
     owed: u64,
     /// The background task was told of that, and has not looked since.
@@ -48,19 +48,17 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
+    /// Notes that nobody waits for a moment that is not over. True if nobody knows yet.
     fn owe(&mut self, moment: Moment) -> bool {
-        if self.over >= moment.0 {
-            return false;
-        }
         self.owed = self.owed.max(moment.0);
         !self.told
     }
 
-    /// The background task looks: what is owed from here on it has to be told again. True if something is owed.
-    fn look(&mut self) -> bool {
+    /// The background task looks: what is owed from here on it has to be told again. True if something is owed: all
+    /// moments up to `over` are over.
+    fn look(&mut self, over: u64) -> bool {
         self.told = false;
-        self.owed > self.over
+        self.owed > over
     }
 }
 
@@ -85,7 +83,8 @@ impl FramePool {
 
     /// Whether all CPUs have forgotten what was taken away before a moment.
     pub(crate) fn is_over(&self, moment: Moment) -> bool {
-        self.lists.lock().waits.over >= moment.0
+        // Pairs with the release in `end_wait`: who sees the wait over sees what was done before it.
+        self.waits_over.load(Acquire) >= moment.0
     }
 
     /// Gives up a frame that page tables showed or that was one of them. It is taken out of them already.
@@ -118,7 +117,7 @@ impl FramePool {
         loop {
             let (freed, promised) = {
                 let mut guarded = self.lists.lock();
-                guarded.waits.over = guarded.waits.over.max(wait.0);
+                self.waits_over.fetch_max(wait.0, Release);
                 let freed =
                     guarded.lists.free_quarantined(wait.0, BATCH, |frame| self.checks.takes_back(frame, 1));
                 (freed, guarded.applicants.promise(freed))
@@ -132,7 +131,8 @@ impl FramePool {
 
     /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
     pub(crate) fn owe(&self, moment: Moment) -> bool {
-        self.lists.lock().waits.owe(moment)
+        let mut guarded = self.lists.lock();
+        !self.is_over(moment) && guarded.waits.owe(moment)
     }
 
     /// Leaves it to the background task to wait for what is owed.
@@ -144,7 +144,8 @@ impl FramePool {
     /// What the background task has to wait for, if there is anything.
     pub(crate) fn left_behind(&self) -> Option<Moment> {
         let Guarded { lists, waits, .. } = &mut *self.lists.lock();
-        (waits.look() || lists.quarantined > 0).then_some(Moment(waits.begun + 1))
+        (waits.look(self.waits_over.load(Relaxed)) || lists.quarantined > 0)
+            .then_some(Moment(waits.begun + 1))
     }
 }
 
@@ -229,11 +230,10 @@ mod tests {
         // Between the wait that is dropped and the word to the background task another wait begins and ends.
         waits.begun = 2;
         waits.told = true;
-        waits.over = 2;
-        assert!(!waits.look(), "nothing is owed any more");
+        assert!(!waits.look(2), "nothing is owed any more");
         assert!(waits.owe(Moment(3)), "the next one has to be told of");
         waits.told = true;
         assert!(!waits.owe(Moment(3)), "it has not looked since");
-        assert!(waits.look());
+        assert!(waits.look(2));
     }
 }

@@ -37,6 +37,38 @@ impl PageTable {
         protection: Protection,
         spare: &mut Option<Frame>,
     ) -> Result<(), NeedsFrame> {
+        self.map_instead(page, None, frame, protection, spare)
+    }
+
+    /// The same where nothing is shown and all tables are there, as mostly. False if not.
+    #[inline]
+    pub(crate) fn map_if_open(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+        let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
+        match self.leaf_if_open(page, wanted) {
+            Some((parent, leaf)) if leaf.load(Ordering::Relaxed) & PRESENT == 0 => {
+                self.add(parent, leaf, wanted);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, parent: Parent, leaf: &AtomicU64, entry: u64) {
+        leaf.store(entry, Ordering::Release);
+        self.resident += 1;
+        self.count_in(parent, 1);
+    }
+
+    /// The same where the page may show the frame `old_frame` until now: then this CPU forgets that.
+    pub(crate) fn map_instead(
+        &mut self,
+        page: VirtAddr,
+        old_frame: Option<u64>,
+        frame: u64,
+        protection: Protection,
+        spare: &mut Option<Frame>,
+    ) -> Result<(), NeedsFrame> {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
         let (parent, leaf) = match self.leaf_if_open(page, wanted) {
             Some(found) => found,
@@ -44,9 +76,12 @@ impl PageTable {
         };
         let old = leaf.load(Ordering::Relaxed);
         if old & PRESENT == 0 {
+            self.add(parent, leaf, wanted);
+            return Ok(());
+        }
+        if old_frame.is_some_and(|frame| old & (ADDRESS | GLOBAL) == address_of(frame).as_u64()) {
             leaf.store(wanted, Ordering::Release);
-            self.resident += 1;
-            self.count_in(parent, 1);
+            self.memory.hardware().invalidate(self.root, page);
             return Ok(());
         }
         let same = old & (ADDRESS | GLOBAL) == wanted & ADDRESS;
@@ -116,16 +151,15 @@ impl PageTable {
         self.count_out(None, 1);
     }
 
-    /// Shows another frame where a page shows this one, read-only and as if it had not been used. False if it does not.
-    pub(crate) fn exchange(&mut self, page: VirtAddr, old: u64, new: u64) -> bool {
-        let Some((_, leaf)) = self.leaf(page) else { return false };
+    /// Shows another frame where a page shows this one, read-only and as if it had not been used; this CPU forgets that.
+    pub(crate) fn exchange(&mut self, page: VirtAddr, old: u64, new: u64) {
+        let Some((_, leaf)) = self.leaf(page) else { return };
         let value = leaf.load(Ordering::Relaxed);
-        if leaf_of(value).frame != old {
-            return false;
+        if leaf_of(value).frame == old {
+            let kept = value & !(ADDRESS | WRITABLE | ACCESSED | DIRTY);
+            leaf.store(kept | address_of(new).as_u64(), Ordering::Release);
+            self.memory.hardware().invalidate(self.root, page);
         }
-        let kept = value & !(ADDRESS | WRITABLE | ACCESSED | DIRTY);
-        leaf.store(kept | address_of(new).as_u64(), Ordering::Release);
-        true
     }
 
     /// Takes away the rights that `protection` does not give; true when any were there.

@@ -52,8 +52,9 @@ impl PageTable {
         entry: &AtomicU64,
         spare: &mut Option<Frame>,
     ) -> Result<PhysAddr, NeedsFrame> {
-        let mut frame = self.table_frame(spare)?;
-        frame.zero();
+        let mut none = None;
+        let spare = if self.memory.tables_share_frames() { spare } else { &mut none };
+        let frame = self.memory.table_frames().zeroed(spare).ok_or(NeedsFrame)?;
         let table = address_of(frame.into_number());
         entry.store(self.pointer(table, 0), Ordering::Release);
         self.tables += 1;

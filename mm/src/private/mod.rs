@@ -99,7 +99,7 @@ impl PrivateObject {
         base: Option<Base>,
         pages: u64,
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
-        let (versions, first) = Versions::try_new(pages)?;
+        let (versions, first) = Versions::try_new(&memory.nodes, pages)?;
         room_for_arc::<Self>()?;
         let inner = SpinLock::new("private object", Inner { versions, mappings: ReverseMap::default() });
         Ok((Arc::new(Self { memory, pages, base, left: AtomicU64::new(0), inner }), first))
@@ -138,7 +138,7 @@ impl PrivateObject {
         while let Some(ended) = next {
             let mut batch = QuarantineBatch::new(self.memory.frames());
             ended.pages.for_each(|_, entry| {
-                if let Some(frame) = entry.state().frame() {
+                if let Some(frame) = entry.frame() {
                     batch.add(frame);
                 }
             });
@@ -171,7 +171,7 @@ impl PrivateObject {
 
     /// A CPU may still remember the page.
     fn give_up(&self, entry: PageEntry) -> Option<Moment> {
-        let frame = Frame::from_number(self.memory.frames(), entry.state().frame()?);
+        let frame = Frame::from_number(self.memory.frames(), entry.frame()?);
         Some(self.memory.frames().quarantine(frame))
     }
 }

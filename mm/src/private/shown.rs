@@ -118,8 +118,8 @@ impl PrivateObject {
     /// Shows a frame, read-only, wherever another is shown as a page of a version; this CPU forgets that one.
     pub(super) fn exchange(&self, inner: &Inner, version: VersionId, index: u64, old: u64, new: u64) {
         inner.mappings.for_each(index, |mapping, page| {
-            if mapping.of == version && mapping.table.tables.lock().exchange(page, old, new) {
-                self.memory.hardware().invalidate(mapping.table.root(), page);
+            if mapping.of == version {
+                mapping.table.tables.lock().exchange(page, old, new);
             }
         });
     }

@@ -26,12 +26,11 @@ impl Scene {
     /// Writes the page, and says which frame it has.
     fn write(&self, version: VersionId, index: u64) -> Result<u64, Attempt> {
         let mut found = 0;
-        let attempt =
-            self.object.touch(version, index, true, Some(Advice::Normal), &mut None, |frame, writable, _| {
-                assert!(writable);
-                found = frame;
-                Attempt::Done
-            });
+        let attempt = self.object.touch(version, index, true, Advice::Normal, &mut None, |offer, _| {
+            assert!(offer.writable);
+            found = offer.frame;
+            Attempt::Done
+        });
         if matches!(attempt, Attempt::Done) { Ok(found) } else { Err(attempt) }
     }
 

@@ -1,15 +1,17 @@
 //! Touching a page of private memory: finding it, and making a version's own.
 
 use alloc::sync::Arc;
-use core::ops::Range;
+use core::ops::{DerefMut, Range};
 use core::sync::atomic::Ordering;
+
+use executor::lock::Within;
 
 use super::versions::{Found, Settled, VersionId};
 use super::{Inner, PrivateObject};
 use crate::Advice;
 use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
-use crate::settle::Attempt;
+use crate::settle::{Attempt, Offer};
 use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
@@ -24,25 +26,61 @@ impl Source {
     }
 }
 
+/// Whether a page of the object below is loaded that is not there.
+enum Load<'a> {
+    With(Advice),
+    /// Nothing is, in a touch that must not wait.
+    Not(Within<'a>),
+}
+
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
-    /// within this one's where a page of the object below is shown or copied. Without `advice` that one is not loaded:
-    /// as `VmObject::touch_at_once`.
+    /// within this one's where a page of the object below is shown or copied. `advice` says how much is read ahead there.
     pub(crate) fn touch(
         &self,
         version: VersionId,
         index: u64,
         write: bool,
-        advice: Option<Advice>,
+        advice: Advice,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        let mut inner = self.inner.lock();
+        self.touch_locked(self.inner.lock(), version, index, write, Load::With(advice), spare, commit)
+    }
+
+    /// The same as `VmObject::touch_at_once`.
+    #[inline]
+    pub(crate) fn touch_at_once(
+        &self,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        within: Within<'_>,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let inner = self.inner.lock_within(within);
+        self.touch_locked(inner, version, index, write, Load::Not(within), spare, commit)
+    }
+
+    /// Gives up the lock.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the one body of two touches")]
+    fn touch_locked(
+        &self,
+        mut inner: impl DerefMut<Target = Inner>,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        load: Load<'_>,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
         match inner.versions.find(version, index) {
             None => Attempt::Again,
             Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
-            Some(Found::Past(_, entry)) if !write => match entry.state().frame() {
-                Some(frame) => commit(frame, false, spare),
+            Some(Found::Past(_, entry)) if !write => match entry.frame() {
+                Some(frame) => commit(Offer::new(frame, false), spare),
                 None => Attempt::Again,
             },
             Some(Found::Past(past, entry)) => {
@@ -53,7 +91,7 @@ impl PrivateObject {
                     Settled::NotYet => return Attempt::Forgetting(self.memory.frames().moment()),
                 }
                 if inner.versions.is_seen_by_others(version, past, index) {
-                    let source = entry.state().frame().map(Source::whole);
+                    let source = entry.frame().map(Source::whole);
                     return self.copy(&mut inner, version, index, source, spare, commit);
                 }
                 if inner.make_room(version, index).is_err() {
@@ -71,11 +109,14 @@ impl PrivateObject {
                             let source = Source { frame, part };
                             self.copy(&mut inner, version, index, Some(source), spare, commit)
                         } else {
-                            commit(frame, false, spare)
+                            commit(Offer::new(frame, false), spare)
                         }
                     };
-                    let Some(advice) = advice else {
-                        return base.object.touch_at_once(below, false, spare, use_it);
+                    let advice = match load {
+                        Load::With(advice) => advice,
+                        Load::Not(within) => {
+                            return base.object.touch_at_once(below, false, within, spare, use_it);
+                        }
                     };
                     let touched = base.object.touch_or_begin(below, false, spare, use_it);
                     drop(inner);
@@ -83,7 +124,7 @@ impl PrivateObject {
                 }
                 None if write => self.copy(&mut inner, version, index, None, spare, commit),
                 None => match self.memory.zero_page() {
-                    Some(zero) => commit(zero, false, spare),
+                    Some(zero) => commit(Offer::new(zero, false), spare),
                     None => Attempt::needs_table(self.memory),
                 },
             },
@@ -121,19 +162,17 @@ impl PrivateObject {
         index: u64,
         entry: PageEntry,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         if let Some(low) = entry.copied_at() {
             let moment = self.memory.frames().recent(low);
             if !self.memory.frames().is_over(moment) {
                 return Attempt::Forgetting(moment);
             }
-            if let Some(pages) = inner.versions.own(version) {
-                pages.set(index, entry.settled());
-            }
+            inner.set(version, index, entry.settled());
         }
-        match entry.state().frame() {
-            Some(frame) => commit(frame, true, spare),
+        match entry.frame() {
+            Some(frame) => commit(Offer::new(frame, true), spare),
             None => Attempt::Again,
         }
     }
@@ -146,56 +185,62 @@ impl PrivateObject {
         index: u64,
         source: Option<Source>,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
         let has_heap = || self.memory.hardware().heap_has_room();
-        if !inner.has_room(version, index) && (!has_heap() || inner.make_room(version, index).is_err()) {
+        let Some(pages) = inner.versions.own(version) else { return Attempt::Again };
+        if !pages.has_room(index) && (!has_heap() || pages.make_room(index).is_err()) {
             return Attempt::heap_is_full(spare);
         }
-        let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+        let frames = self.memory.frames();
+        let frame = match &source {
+            Some(_) => spare.take().or_else(|| frames.try_alloc()),
+            None => frames.zeroed(spare),
+        };
+        let Some(mut frame) = frame else {
             inner.give_up_room(version, index);
             return Attempt::NeedsFrame;
         };
-        match &source {
-            Some(Source { frame: source, part }) => {
-                self.memory.frames().window().copy(address_of(*source), frame.address());
-                if *part != (0..PAGE_SIZE) {
-                    let bytes = frame.as_bytes_mut();
-                    bytes[..part.start].fill(0);
-                    bytes[part.end..].fill(0);
-                }
+        if let Some(Source { frame: source, part }) = &source {
+            frames.window().copy(address_of(*source), frame.address());
+            if *part != (0..PAGE_SIZE) {
+                let bytes = frame.as_bytes_mut();
+                bytes[..part.start].fill(0);
+                bytes[part.end..].fill(0);
             }
-            None => frame.zero(),
         }
         let frame = frame.into_number();
-        let old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
-        let shown = if self.memory.has_one_cpu() {
-            // This CPU forgets the old page at once, and nobody else has seen it.
-            old.into_iter().for_each(|old| self.exchange(inner, version, index, old, frame));
-            false
-        } else {
-            let shown = old.is_some_and(|old| self.hide(inner, version, index, old));
-            shown || self.may_be_remembered()
-        };
         let entry = PageEntry::new(PageState::Dirty { frame });
-        let moment = shown.then(|| self.memory.frames().moment());
-        if let Some(pages) = inner.versions.own(version) {
-            pages.set(index, moment.map_or(entry, |moment| entry.copied(moment)));
+        let mut old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
+        if !self.memory.has_one_cpu() {
+            let shown = old.take().is_some_and(|old| self.hide(inner, version, index, old));
+            if shown || self.may_be_remembered() {
+                let moment = self.memory.frames().moment();
+                inner.set(version, index, entry.copied(moment));
+                return Attempt::Forgetting(moment);
+            }
         }
-        match moment {
-            Some(moment) => Attempt::Forgetting(moment),
-            None => commit(frame, true, spare),
+        inner.set(version, index, entry);
+        let attempt = commit(Offer { frame, writable: true, instead_of: old }, spare);
+        // One CPU forgets the old page at once, and nobody else has seen it.
+        let is_replaced = matches!(attempt, Attempt::Done) && inner.versions.users(version) == 1;
+        if let Some(old) = old.filter(|_| !is_replaced) {
+            self.exchange(inner, version, index, old, frame);
         }
+        attempt
     }
 }
 
 impl Inner {
-    fn has_room(&mut self, version: VersionId, index: u64) -> bool {
-        self.versions.own(version).is_some_and(|pages| pages.has_room(index))
-    }
-
     fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
         self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
+    }
+
+    /// There is room for it.
+    fn set(&mut self, version: VersionId, index: u64, entry: PageEntry) {
+        if let Some(pages) = self.versions.own(version) {
+            pages.set(index, entry);
+        }
     }
 
     fn give_up_room(&mut self, version: VersionId, index: u64) {

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use crate::OutOfMemory;
 use crate::frame::Moment;
-use crate::page_index_map::PageIndexMap;
+use crate::page_index_map::{Nodes, PageIndexMap};
 use crate::page_state::PageEntry;
 
 /// Looks at versions before it is taken for granted that somebody still sees a page.
@@ -66,6 +66,7 @@ pub(crate) enum Found {
 
 /// All versions of one private object.
 pub(crate) struct Versions {
+    nodes: &'static Nodes,
     versions: Vec<Option<Version>>,
     pages: u64,
     numbers: u32,
@@ -73,8 +74,8 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// One version without users, of so many pages.
-    pub(crate) fn try_new(pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
-        let mut versions = Self { versions: Vec::new(), pages, numbers: 0 };
+    pub(crate) fn try_new(nodes: &'static Nodes, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
+        let mut versions = Self { nodes, versions: Vec::new(), pages, numbers: 0 };
         versions.reserve(1)?;
         let first = versions.add(None);
         Ok((versions, first))
@@ -91,7 +92,7 @@ impl Versions {
         self.numbers = number.wrapping_add(1);
         let version = Version {
             number,
-            pages: PageIndexMap::new(self.pages),
+            pages: PageIndexMap::new(self.nodes, self.pages),
             parent,
             children: [None; 2],
             users: 0,
@@ -106,6 +107,7 @@ impl Versions {
         VersionId { place: place as u32, number }
     }
 
+    #[inline]
     fn at(&self, place: u32) -> &Version {
         self.versions[place as usize].as_ref().expect("links lead to versions")
     }
@@ -114,6 +116,7 @@ impl Versions {
         self.versions[place as usize].as_mut().expect("links lead to versions")
     }
 
+    #[inline]
     fn is(&self, id: VersionId) -> bool {
         let version = self.versions.get(id.place as usize).and_then(Option::as_ref);
         version.is_some_and(|version| version.number == id.number)
@@ -148,7 +151,7 @@ impl Versions {
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.
     pub(crate) fn frame(&self, id: VersionId, index: u64) -> Option<u64> {
         match self.find(id, index)? {
-            Found::Own(entry) | Found::Past(_, entry) => entry.state().frame(),
+            Found::Own(entry) | Found::Past(_, entry) => entry.frame(),
             Found::Nothing => None,
         }
     }
@@ -164,7 +167,8 @@ impl Versions {
         let mut below = id.place;
         while below != past {
             let above = self.at(below).parent.expect("the past is above");
-            let other = self.at(above).children.into_iter().flatten().find(|&child| child != below);
+            let [first, second] = self.at(above).children;
+            let other = if first == Some(below) { second } else { first };
             if other.is_some_and(|other| self.is_seen_from(other, index, &mut looks)) {
                 return true;
             }
@@ -182,7 +186,7 @@ impl Versions {
             *looks = left;
             let version = self.at(place);
             if version.pages.get(index) == PageEntry::ABSENT {
-                match version.children.into_iter().flatten().next() {
+                match version.children[0].or(version.children[1]) {
                     None => return true,
                     Some(child) => {
                         place = child;
@@ -239,7 +243,7 @@ impl Versions {
         let parent = self.at(id.place).parent;
         let past = self.add(parent);
         let twin = self.add(Some(past.place));
-        let fresh = PageIndexMap::new(self.pages);
+        let fresh = PageIndexMap::new(self.nodes, self.pages);
         let version = self.at_mut(id.place);
         version.twin = Some((number, twin));
         version.parent = Some(past.place);
@@ -280,6 +284,11 @@ impl Versions {
         if let Some(link) = children.iter_mut().find(|link| **link == Some(child)) {
             *link = by;
         }
+    }
+
+    /// How many mappings show a version.
+    pub(crate) fn users(&self, id: VersionId) -> usize {
+        self.at(id.place).users
     }
 
     /// A mapping less shows a version. When it was the last, the version ends, and what it had is the caller's.

@@ -68,6 +68,8 @@ pub struct VmObject {
     pages: u64,
     /// `None`: pages are zero until they are written.
     pager: Option<Arc<dyn Pager>>,
+    /// Whether the pager took several pages at once when the object was made: faults ask with locks held, so not it.
+    is_in_ranges: bool,
     /// What an overlay lies over; see `overlay`.
     base: Option<Arc<VmObject>>,
     /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
@@ -156,18 +158,20 @@ impl VmObject {
         assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
         let room = Room::try_new()?;
         room_for_arc::<Self>()?;
+        let is_in_ranges = pager.as_ref().is_some_and(|pager| pager.pages_at_once() > 1);
         Ok(Arc::new_cyclic(|object| Self {
             memory,
             number: memory.register(room, object),
             pages,
             pager,
+            is_in_ranges,
             base,
             left: AtomicU64::new(0),
             stored: SpinLock::new("stored pages", stored::StoredPages::default()),
             inner: SpinLock::new(
                 "object",
                 Inner {
-                    pages: PageIndexMap::new(pages),
+                    pages: PageIndexMap::new(&memory.nodes, pages),
                     resident: 0,
                     mappings: ReverseMap::default(),
                     hidden: None,
@@ -184,6 +188,12 @@ impl VmObject {
     /// How many pages the object has, present or not.
     pub fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Whether the object reads ahead and shows neighbours.
+    #[inline]
+    pub(crate) fn is_in_ranges(&self) -> bool {
+        self.is_in_ranges
     }
 
     pub(crate) fn memory(&self) -> &'static Memory {
@@ -345,7 +355,7 @@ impl Drop for VmObject {
         let inner = self.inner.get_mut();
         let (mut at, mut last) = (0, None);
         while let Some((index, entry)) = inner.pages.next_used(at..u64::MAX) {
-            if let Some(frame) = entry.state().frame() {
+            if let Some(frame) = entry.frame() {
                 last = Some(memory.frames().quarantine(inner.take_out(memory, frame)));
             } else if let Some(load) = inner.pages.transfer(index) {
                 // A request for a page that is read ahead knows nobody who waits.

@@ -140,7 +140,7 @@ impl VmObject {
         index: u64,
         mut told: impl FnMut(&mut PageTable, VirtAddr),
     ) {
-        let Some(frame) = inner.pages.get(index).state().frame() else { return };
+        let Some(frame) = inner.pages.get(index).frame() else { return };
         inner.mappings.for_each(index, |mapping, page| {
             let mut tables = mapping.table.tables.lock();
             if tables.shows(page, frame) {

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use executor::lock::Within;
+
 use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::memory::Counters;
@@ -114,28 +116,25 @@ impl VmObject {
     }
 
     /// A touch of a page that is there or can be made: where there is something to wait for, nothing has happened, and
-    /// the answer is `Again`.
+    /// the answer is `Again`. Called with the space's lock held.
     #[inline]
     pub(crate) fn touch_at_once(
         &self,
         index: u64,
         write: bool,
+        within: Within<'_>,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner.lock_within(within);
         if inner.closers > 0 || self.base.is_some() {
             return Attempt::Again;
         }
         let entry = inner.pages.get(index);
-        let waits = match entry.state() {
-            PageState::Loading | PageState::LoadingInvalidated | PageState::WritingBackDiscarded { .. } => {
-                true
-            }
-            PageState::Absent | PageState::Failed => self.pager.is_some(),
-            _ => false,
-        };
-        if waits {
+        if !write && let Some((frame, writable)) = entry.as_it_is() {
+            return commit(frame, writable, spare);
+        }
+        if !entry.can_be_shown() && (self.pager.is_some() || entry.is_under_way()) {
             return Attempt::Again;
         }
         self.try_touch(&mut inner, index, entry, write, spare, commit).unwrap_or(Attempt::Again)
@@ -190,11 +189,10 @@ impl VmObject {
                 if inner.pages.make_room(index).is_err() {
                     return Ok(Attempt::heap_is_full(spare));
                 }
-                let Some(mut frame) = spare.take().or_else(|| self.memory.frames().try_alloc()) else {
+                let Some(frame) = self.memory.frames().zeroed(spare) else {
                     inner.pages.give_up_room(index);
                     return Ok(Attempt::NeedsFrame);
                 };
-                frame.zero();
                 let frame = frame.into_number();
                 inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
                 inner.resident += 1;

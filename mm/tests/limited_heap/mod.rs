@@ -3,6 +3,11 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mm::{Memory, VmObject};
 
 /// The heap, which is full for a thread that has used up its allocations.
 struct Limited;
@@ -44,4 +49,23 @@ pub fn with_heap<T>(allocations: usize, f: impl FnOnce() -> T) -> T {
     let value = f();
     LEFT.set(usize::MAX);
     value
+}
+
+/// Takes the places that are left in the pages of index nodes, with objects that are the caller's: as long as they live,
+/// the next node that has entries of pages needs the heap.
+pub fn use_up_nodes(memory: &'static Memory) -> Vec<Arc<VmObject>> {
+    let mut objects = Vec::new();
+    loop {
+        let object = VmObject::zero(memory, 1);
+        let has_place = {
+            let mut write = pin!(object.write(0, &[1]));
+            let mut poll = || write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            matches!(with_heap(0, &mut poll), Poll::Ready(Ok(_)))
+        };
+        if !has_place {
+            return objects;
+        }
+        objects.push(object);
+        assert!(objects.len() < 64, "a page has fewer places");
+    }
 }
