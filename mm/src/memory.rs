@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
@@ -10,6 +10,7 @@ use executor::sync::Mutex;
 use crate::frame::Moment;
 use crate::ordered_map::{OrderedMap, Room};
 use crate::serving::Circles;
+use crate::trace::Event;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
@@ -45,6 +46,11 @@ pub trait Hardware: Sync {
     fn heap_has_room(&self) -> bool {
         true
     }
+
+    /// Something has happened in the memory that [`Memory::record_as`] gave this number.
+    ///
+    /// Called with spin locks held, as above.
+    fn record(&self, _memory: u16, _event: &Event) {}
 }
 
 /// One machine's memory: the root of everything else. There may be many in one program (each test has its
@@ -71,6 +77,8 @@ pub struct Memory {
     zeros: AtomicU64,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
+    /// What events name this memory by; 0: nothing is recorded.
+    pub(crate) recorded_as: AtomicU16,
 }
 
 struct Objects {
@@ -164,6 +172,7 @@ impl Memory {
             two_steps: Mutex::new(()),
             zeros: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
+            recorded_as: AtomicU16::new(0),
         }
     }
 
@@ -188,6 +197,7 @@ impl Memory {
             tables.end_wait(wait);
         }
         self.frames.end_wait(wait);
+        self.tell(|| Event::ShootdownEnd(wait.number()));
     }
 
     /// What has happened so far.

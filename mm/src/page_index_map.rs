@@ -1,16 +1,19 @@
 //! From page number to page: a tree whose leaves are chunks of 64 entries, found by one descent. A page that is
 //! absent costs nothing where all 64 are. The transfers under way stand in the chunk of their page.
 //!
+//! Every change of an entry is told to whoever records events.
+//!
 //! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::OutOfMemory;
 use crate::fallible::{Shared, try_box};
 use crate::page_state::PageEntry;
+use crate::trace::{Event, Owner};
 use crate::transfer::Transfer;
+use crate::{OutOfMemory, PageEvent};
 
 /// Each node has 2^6 slots.
 const BITS: u32 = 6;
@@ -31,6 +34,7 @@ struct Chunk {
 
 /// The pages of one object, guarded by the object's lock.
 pub(crate) struct PageIndexMap {
+    owner: Owner,
     root: Option<Node>,
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
@@ -44,9 +48,9 @@ fn slot(index: u64, shift: u32) -> usize {
 
 impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
-    pub(crate) fn new(pages: u64) -> Self {
+    pub(crate) fn new(owner: Owner, pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
-        Self { root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0, len: 0 }
+        Self { owner, root: None, shift: (bits.div_ceil(BITS).max(1) - 1) * BITS, transfers: 0, len: 0 }
     }
 
     /// Pages that there are slots for.
@@ -59,11 +63,15 @@ impl PageIndexMap {
     }
 
     /// Changes an entry. There is room for it, or it becomes absent.
-    pub(crate) fn set(&mut self, index: u64, entry: PageEntry) {
+    pub(crate) fn set(&mut self, index: u64, event: PageEvent, entry: PageEntry) {
+        let owner = self.owner;
         let Some(chunk) = self.chunk_mut(index) else {
             return assert!(entry == PageEntry::ABSENT, "page {index} has no room");
         };
         let old = core::mem::replace(&mut chunk.entries[slot(index, 0)], entry);
+        if old != entry {
+            owner.changed(index, old, event, entry);
+        }
         chunk.used += u32::from(entry != PageEntry::ABSENT);
         chunk.used -= u32::from(old != PageEntry::ABSENT);
         let empty = chunk.used == 0;
@@ -113,6 +121,7 @@ impl PageIndexMap {
     pub(crate) fn begin_transfer(
         &mut self,
         transfer: Shared<Transfer>,
+        event: PageEvent,
         entry: PageEntry,
     ) -> Result<(), OutOfMemory> {
         let index = transfer.page().as_u64();
@@ -124,7 +133,7 @@ impl PageIndexMap {
         }
         chunk.transfers.push(transfer);
         self.transfers += 1;
-        self.set(index, entry);
+        self.set(index, event, entry);
         Ok(())
     }
 
@@ -135,12 +144,17 @@ impl PageIndexMap {
 
     /// Takes out the transfer of a page, whose entry becomes what it is without.
     #[must_use = "dropped after the lock"]
-    pub(crate) fn end_transfer(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Transfer>> {
+    pub(crate) fn end_transfer(
+        &mut self,
+        index: u64,
+        event: PageEvent,
+        entry: PageEntry,
+    ) -> Option<Shared<Transfer>> {
         let transfers = &mut self.chunk_mut(index)?.transfers;
         let position = transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
         let transfer = transfers.swap_remove(position);
         self.transfers -= 1;
-        self.set(index, entry);
+        self.set(index, event, entry);
         Some(transfer)
     }
 
@@ -181,6 +195,12 @@ impl PageIndexMap {
             }
             shift -= BITS;
         }
+    }
+}
+
+impl Drop for PageIndexMap {
+    fn drop(&mut self) {
+        self.owner.memory.tell(|| Event::Ended(self.owner.name));
     }
 }
 
@@ -257,6 +277,12 @@ fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(
 mod tests {
     use super::*;
     use crate::PageState;
+    use crate::trace::ObjectName;
+
+    fn map(pages: u64) -> PageIndexMap {
+        let owner = Owner { memory: crate::window::arena::memory(64), name: ObjectName::object(0) };
+        PageIndexMap::new(owner, pages)
+    }
 
     fn loaded(frame: u64) -> PageEntry {
         PageEntry::new(PageState::Loaded { frame })
@@ -264,13 +290,13 @@ mod tests {
 
     fn enter(map: &mut PageIndexMap, index: u64) {
         map.make_room(index).expect("there is memory");
-        map.set(index, loaded(index & 0xffff));
+        map.set(index, PageEvent::Move, loaded(index & 0xffff));
     }
 
     #[test]
     fn used_pages_are_found_in_order_and_only_within_the_range() {
         const LAST: u64 = (1 << 51) - 1;
-        let mut map = PageIndexMap::new(LAST + 1);
+        let mut map = map(LAST + 1);
         for index in [3, 63, 64, 1000, LAST] {
             enter(&mut map, index);
         }
@@ -287,14 +313,14 @@ mod tests {
     #[test]
     fn an_object_of_any_size_has_room_for_its_pages_and_nothing_beyond() {
         for pages in [1, 2, 63, 64, 65, 4096, 4097, 1 << 51] {
-            let mut map = PageIndexMap::new(pages);
+            let mut map = map(pages);
             enter(&mut map, 0);
             enter(&mut map, pages - 1);
             assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
             assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
             for beyond in [map.end(), 1 << 60, u64::MAX] {
                 assert!(map.get(beyond) == PageEntry::ABSENT);
-                map.set(beyond, PageEntry::ABSENT);
+                map.set(beyond, PageEvent::Move, PageEntry::ABSENT);
             }
         }
     }
@@ -302,13 +328,13 @@ mod tests {
     #[test]
     fn a_chunk_without_pages_costs_nothing() {
         for pages in [64, 1 << 30] {
-            let mut map = PageIndexMap::new(pages);
+            let mut map = map(pages);
             enter(&mut map, 7);
             enter(&mut map, 8);
-            map.set(7, PageEntry::ABSENT);
+            map.set(7, PageEvent::Move, PageEntry::ABSENT);
             assert!(map.root.is_some());
-            map.set(8, PageEntry::ABSENT);
-            map.set(8, PageEntry::ABSENT);
+            map.set(8, PageEvent::Move, PageEntry::ABSENT);
+            map.set(8, PageEvent::Move, PageEntry::ABSENT);
             assert!(map.root.is_none());
             map.make_room(9).expect("there is memory");
             map.give_up_room(9);

@@ -10,7 +10,7 @@ use crate::Advice;
 use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
+use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
 struct Source {
@@ -129,7 +129,7 @@ impl PrivateObject {
                 return Attempt::Forgetting(moment);
             }
             if let Some(pages) = inner.versions.own(version) {
-                pages.set(index, entry.settled());
+                pages.set(index, PageEvent::Read, entry.settled());
             }
         }
         match entry.state().frame() {
@@ -180,7 +180,7 @@ impl PrivateObject {
         let entry = PageEntry::new(PageState::Dirty { frame });
         let moment = shown.then(|| self.memory.frames().moment());
         if let Some(pages) = inner.versions.own(version) {
-            pages.set(index, moment.map_or(entry, |moment| entry.copied(moment)));
+            pages.set(index, PageEvent::Write, moment.map_or(entry, |moment| entry.copied(moment)));
         }
         match moment {
             Some(moment) => Attempt::Forgetting(moment),

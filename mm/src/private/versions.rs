@@ -17,10 +17,11 @@
 
 use alloc::vec::Vec;
 
-use crate::OutOfMemory;
 use crate::frame::Moment;
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::PageEntry;
+use crate::trace::{ObjectName, Owner};
+use crate::{Memory, OutOfMemory, PageEvent};
 
 /// Looks at versions before it is taken for granted that somebody still sees a page.
 const LOOKS: usize = 64;
@@ -66,6 +67,7 @@ pub(crate) enum Found {
 
 /// All versions of one private object.
 pub(crate) struct Versions {
+    memory: &'static Memory,
     versions: Vec<Option<Version>>,
     pages: u64,
     numbers: u32,
@@ -73,8 +75,8 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// One version without users, of so many pages.
-    pub(crate) fn try_new(pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
-        let mut versions = Self { versions: Vec::new(), pages, numbers: 0 };
+    pub(crate) fn try_new(memory: &'static Memory, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
+        let mut versions = Self { memory, versions: Vec::new(), pages, numbers: 0 };
         versions.reserve(1)?;
         let first = versions.add(None);
         Ok((versions, first))
@@ -85,13 +87,19 @@ impl Versions {
         self.versions.try_reserve(places - free).map_err(|_| OutOfMemory)
     }
 
+    /// An index without pages, by a name of its own.
+    fn index(&self) -> PageIndexMap {
+        let name = ObjectName::private(self.memory.number_mapping());
+        PageIndexMap::new(Owner { memory: self.memory, name }, self.pages)
+    }
+
     /// There is room.
     fn add(&mut self, parent: Option<u32>) -> VersionId {
         let number = self.numbers;
         self.numbers = number.wrapping_add(1);
         let version = Version {
             number,
-            pages: PageIndexMap::new(self.pages),
+            pages: self.index(),
             parent,
             children: [None; 2],
             users: 0,
@@ -216,8 +224,8 @@ impl Versions {
     pub(crate) fn take(&mut self, id: VersionId, past: u32, index: u64) {
         let pages = &mut self.at_mut(past).pages;
         let entry = pages.get(index);
-        pages.set(index, PageEntry::ABSENT);
-        self.at_mut(id.place).pages.set(index, entry);
+        pages.set(index, PageEvent::Move, PageEntry::ABSENT);
+        self.at_mut(id.place).pages.set(index, PageEvent::Move, entry);
     }
 
     /// A mapping more shows a version.
@@ -239,7 +247,7 @@ impl Versions {
         let parent = self.at(id.place).parent;
         let past = self.add(parent);
         let twin = self.add(Some(past.place));
-        let fresh = PageIndexMap::new(self.pages);
+        let fresh = self.index();
         let version = self.at_mut(id.place);
         version.twin = Some((number, twin));
         version.parent = Some(past.place);
@@ -346,14 +354,14 @@ impl Versions {
                     result = Err(error);
                     break;
                 }
-                to.set(index, entry);
+                to.set(index, PageEvent::Move, entry);
                 if other != PageEntry::ABSENT {
                     unseen(other);
                 }
             } else {
                 unseen(entry);
             }
-            from.set(index, PageEntry::ABSENT);
+            from.set(index, PageEvent::Move, PageEntry::ABSENT);
             result = Ok(from.is_empty());
         }
         if result == Ok(true) {

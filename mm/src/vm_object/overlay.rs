@@ -39,7 +39,7 @@ use super::{Inner, VmObject};
 use crate::frame::{CleanPage, address_of};
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::{Frame, OutOfMemory};
+use crate::{Frame, OutOfMemory, PageEvent};
 
 impl VmObject {
     /// An overlay over `base`, of as many pages: reads are served by the base, a write makes a page of the overlay's
@@ -86,7 +86,7 @@ impl VmObject {
         }
         if entry.state() != PageState::Absent {
             let entry = entry.settled();
-            inner.pages.set(index, entry);
+            inner.pages.set(index, PageEvent::Read, entry);
             return match self.try_touch(&mut inner, index, entry, write, spare, commit) {
                 Ok(attempt) => Touched::Tried(attempt),
                 Err(NotThere) => unreachable!("an overlay loads nothing"),
@@ -117,7 +117,7 @@ impl VmObject {
         });
         let moment = self.memory.frames().moment();
         let entry = PageEntry::new(PageState::Dirty { frame: frame.into_number() });
-        inner.pages.set(index, entry.copied(moment));
+        inner.pages.set(index, PageEvent::Write, entry.copied(moment));
         inner.resident += 1;
         Attempt::Forgetting(moment)
     }
@@ -130,7 +130,7 @@ impl VmObject {
             PageState::Absent | PageState::Failed => true,
             PageState::Loaded { frame } => {
                 let (entry, _) = self.drop_present(&mut inner, index, frame);
-                inner.pages.set(index, entry);
+                inner.pages.set(index, PageEvent::Fold, entry);
                 true
             }
             _ => false,
@@ -147,10 +147,10 @@ impl VmObject {
         if !forgotten || !has_none || below.closers > 0 || below.pages.make_room(index).is_err() {
             return false;
         }
-        below.pages.set(index, inner.pages.get(index).cleaned(frame));
+        below.pages.set(index, PageEvent::Fold, inner.pages.get(index).cleaned(frame));
         below.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: base.number, page: index });
-        inner.pages.set(index, PageEntry::ABSENT);
+        inner.pages.set(index, PageEvent::Fold, PageEntry::ABSENT);
         inner.resident -= 1;
         true
     }

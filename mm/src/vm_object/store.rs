@@ -12,7 +12,7 @@ use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::page_state::{PageEntry, PageState};
 use crate::transfer::Transfer;
-use crate::{OutOfMemory, PageError, PageIndex, Pager, Requests, StoreRequest};
+use crate::{OutOfMemory, PageError, PageEvent, PageIndex, Pager, Requests, StoreRequest};
 
 /// Pages whose requests are with the pager at a time.
 const BATCH: usize = 32;
@@ -180,7 +180,8 @@ impl VmObject {
         frame: u64,
     ) -> Result<(StoreRequest, bool), OutOfMemory> {
         let transfer = Transfer::new(self.memory, index)?;
-        inner.pages.begin_transfer(transfer.clone(), inner.pages.get(index).begin_store(frame))?;
+        let entry = inner.pages.get(index).begin_store(frame);
+        inner.pages.begin_transfer(transfer.clone(), PageEvent::Store, entry)?;
         let mut written = inner.hidden.is_some_and(|moment| !self.memory.frames().is_over(moment));
         self.for_each_shown(inner, index, |tables, page| {
             if tables.take_dirty(page) {
@@ -213,7 +214,8 @@ impl VmObject {
             }
             state => unreachable!("page {index} is {state} while it is being stored"),
         };
-        let transfer = inner.pages.end_transfer(index, entry);
+        let event = if result.is_ok() { PageEvent::StoreDone } else { PageEvent::StoreFailed };
+        let transfer = inner.pages.end_transfer(index, event, entry);
         drop(inner);
         drop(transfer);
         let Some(moment) = freed else { return result };
