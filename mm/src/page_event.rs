@@ -257,3 +257,96 @@ pub(crate) fn check(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A state as the documentation of `page_state` writes it.
+    fn code(name: &str) -> Option<u64> {
+        let names = ["Absent", "Loading", "LoadingInvalidated", "Loaded", "Dirty", "Failed", "Dropped"];
+        let more = ["WritingBack", "WritingBackDiscarded"];
+        names.iter().chain(&more).position(|known| *known == name).map(|code| code as u64)
+    }
+
+    /// The events of a column. A page table may say at any look that a page was written.
+    fn events(column: &str) -> Option<&'static [PageEvent]> {
+        Some(match column {
+            "touch for reading" => &[E::Read],
+            "touch for writing" => &[E::Write],
+            "load done" => &[E::LoadDone],
+            "load failed" => &[E::LoadFailed],
+            "drop (release, invalidate)" => &[E::Drop],
+            "evict" => &[E::Evict, E::Noted],
+            "store" => &[E::Store],
+            "store done" => &[E::StoreDone],
+            "store failed" => &[E::StoreFailed],
+            "mark" => &[E::Mark, E::Noted],
+            "discard" => &[E::Discard],
+            _ => return None,
+        })
+    }
+
+    /// Where a page in a state gets to by some events, at once or when all CPUs were waited for.
+    fn reached(from: u64, events: &[PageEvent]) -> Vec<u64> {
+        let step = |from: u64, events: &[PageEvent]| -> Vec<u64> {
+            let leads = |row: &&(&[Shape], &[PageEvent], Shape)| {
+                row.0.iter().any(|shape| shape.code == from)
+                    && row.1.iter().any(|event| events.contains(event))
+            };
+            TABLE.iter().filter(leads).map(|row| row.2.code).collect()
+        };
+        let mut reached = step(from, events);
+        for at in reached.clone() {
+            reached.extend(step(at, &[E::Forgotten]));
+        }
+        reached
+    }
+
+    fn quoted(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2)
+    }
+
+    #[test]
+    fn the_table_says_what_the_documentation_of_the_states_says() {
+        let (mut columns, mut cells) = (Vec::new(), 0);
+        for line in include_str!("page_state.rs").lines() {
+            let Some(row) = line.strip_prefix("//! | ") else { continue };
+            let row: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+            if row[0] == "state" {
+                columns = row;
+                // The third table has the steps between, of states that have no name of their own.
+                if columns.contains(&"all CPUs were waited for") {
+                    break;
+                }
+                continue;
+            }
+            let Some(from) = quoted(row[0]).next().and_then(code) else { continue };
+            for (column, cell) in columns.iter().zip(&row).skip(1) {
+                let events = events(column).expect("each column is an event");
+                if *cell == "-" {
+                    assert_eq!(reached(from, &events[..1]), [], "{column} of {}", row[0]);
+                }
+                if cell.starts_with("like") {
+                    continue;
+                }
+                for to in quoted(cell).filter_map(code).filter(|to| *to != from) {
+                    assert!(reached(from, events).contains(&to), "{column} of {}: {cell}", row[0]);
+                    cells += 1;
+                }
+            }
+        }
+        assert!(cells >= 20, "only {cells} cells were understood");
+    }
+
+    #[test]
+    fn every_event_has_its_number() {
+        for (number, event) in PageEvent::all().enumerate() {
+            assert_eq!(PageEvent::from_number(number as u8), Some(event));
+            assert_eq!(event as usize, number);
+        }
+        assert_eq!(PageEvent::from_number(17), None);
+    }
+}
