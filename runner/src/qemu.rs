@@ -295,7 +295,7 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        for part in ["-icount", "-bios", "qmp", "exec", "virtio"] {
+        for part in ["-icount", "-bios", "qmp", "exec", "virtio", "ivshmem"] {
             assert!(!line.contains(part), "{part} in {line}");
         }
     }
@@ -308,6 +308,7 @@ mod tests {
         config.icount = true;
         config.display = true;
         config.qmp = true;
+        config.trace = true;
         config.ovmf = Some("/ovmf.fd".into());
         config.extra = vec!["-d".into(), "int".into()];
         let line = line(&config);
@@ -319,6 +320,8 @@ mod tests {
             "-bios /ovmf.fd",
             "iobase=0x2ff",
             "qmp.socket",
+            "share=on,size=33554432,mem-path=/run/trace-memory",
+            "ivshmem-plain,memdev=trace,addr=0xf",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }

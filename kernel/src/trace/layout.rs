@@ -105,6 +105,8 @@ kinds! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Named {
+    /// A CPU that has come up.
+    Cpu,
     /// A thread.
     Thread,
     /// A task.

@@ -124,6 +124,11 @@ pub(crate) fn thread(kind: Kind, thread: &Thread) {
     record(kind, 0, [thread.id().as_u64(), 0, 0, 0, 0]);
 }
 
+/// Records that the CPU that calls has come up.
+pub(crate) fn cpu_is_up(number: u32) {
+    name(Named::Cpu, number.into(), "CPU");
+}
+
 /// Records what a thread is called.
 pub(crate) fn name_thread(thread: &Thread) {
     name(Named::Thread, thread.id().as_u64(), thread.name());

@@ -31,7 +31,7 @@ impl Rings {
         let (cpus, records) = (word(layout::CPUS)?, word(layout::RECORDS)?);
         let words = cpus.checked_mul(records)?.checked_mul(WORDS as u64)?.checked_add(HEADER as u64)?;
         let fits = cpus <= layout::MOST_CPUS as u64 && records > 0 && words <= memory.len() as u64;
-        (word(layout::IS)? == layout::MAGIC && fits).then(|| Self { memory, cpus: cpus as usize, records })
+        (word(layout::IS)? == layout::MAGIC && fits).then_some(Self { memory, cpus: cpus as usize, records })
     }
 
     /// Rings in the heap, for good; `None` when it is full.

@@ -1,5 +1,6 @@
 //! Replaying recorded events against the table of states and events.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::fmt;
 
@@ -64,7 +65,7 @@ impl Checker {
     ///
     /// # Errors
     /// The change that is impossible, with what came before it. The checker goes on from there.
-    pub fn follow(&mut self, memory: u16, event: &Event) -> Result<(), Impossible> {
+    pub fn follow(&mut self, memory: u16, event: &Event) -> Result<(), Box<Impossible>> {
         match event {
             Event::State(change) => self.change(memory, change),
             Event::Ended(object) => {
@@ -79,7 +80,7 @@ impl Checker {
         }
     }
 
-    fn change(&mut self, memory: u16, change: &StateChange) -> Result<(), Impossible> {
+    fn change(&mut self, memory: u16, change: &StateChange) -> Result<(), Box<Impossible>> {
         self.changes += 1;
         let key = (memory, change.object, change.page);
         let absent = PageWord::from_bits(0);
@@ -95,7 +96,7 @@ impl Checker {
         } else {
             self.pages.insert(key, page);
         }
-        let impossible = |wrong| Impossible { change: *change, wrong, expected, history };
+        let impossible = |wrong| Box::new(Impossible { change: *change, wrong, expected, history });
         if expected != change.from {
             return Err(impossible(None));
         }

@@ -318,3 +318,6 @@ fn access(detail: u8) -> String {
 fn hex(number: u64) -> String {
     format!("{number:#x}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,8 @@ use super::{Record, Sink};
 
 /// Bytes of events that are written at a time.
 const BATCH: usize = 1 << 16;
+/// Events wait no longer than this for others.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Writes events to a file in the format of Chrome's traces.
 pub struct TraceFile {
@@ -21,6 +24,7 @@ pub struct TraceFile {
     /// Events that are not written yet.
     batch: String,
     lost: u64,
+    written: Instant,
 }
 
 impl TraceFile {
@@ -30,7 +34,14 @@ impl TraceFile {
     /// When it cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
-        let mut made = Self { file, tracks: Tracks::default(), end: 0, batch: String::new(), lost: 0 };
+        let mut made = Self {
+            file,
+            tracks: Tracks::default(),
+            end: 0,
+            batch: String::new(),
+            lost: 0,
+            written: Instant::now(),
+        };
         made.batch.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
         // So no event has to know whether it is the first.
         made.batch.push_str(
@@ -48,6 +59,7 @@ impl TraceFile {
         self.file.write_all_at(self.batch.as_bytes(), self.end)?;
         self.end += events as u64;
         self.batch.clear();
+        self.written = Instant::now();
         Ok(())
     }
 }
@@ -64,7 +76,8 @@ impl Sink for TraceFile {
         }
         records.iter().for_each(|record| tracks.follow(record, &mut add));
         self.lost += lost;
-        if self.batch.len() < BATCH && lost == 0 { Ok(()) } else { self.write() }
+        let may_wait = self.batch.len() < BATCH && lost == 0 && self.written.elapsed() < PATIENCE;
+        if may_wait { Ok(()) } else { self.write() }
     }
 
     fn end(&mut self) -> io::Result<()> {
