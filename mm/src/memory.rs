@@ -197,7 +197,7 @@ impl Memory {
             tables.end_wait(wait);
         }
         self.frames.end_wait(wait);
-        self.tell(|| Event::ShootdownEnd(wait.number()));
+        self.tell(Event::ShootdownEnd(wait.number()));
     }
 
     /// What has happened so far.

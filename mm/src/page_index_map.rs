@@ -64,14 +64,10 @@ impl PageIndexMap {
 
     /// Changes an entry. There is room for it, or it becomes absent.
     pub(crate) fn set(&mut self, index: u64, event: PageEvent, entry: PageEntry) {
-        let owner = self.owner;
         let Some(chunk) = self.chunk_mut(index) else {
             return assert!(entry == PageEntry::ABSENT, "page {index} has no room");
         };
         let old = core::mem::replace(&mut chunk.entries[slot(index, 0)], entry);
-        if old != entry {
-            owner.changed(index, old, event, entry);
-        }
         chunk.used += u32::from(entry != PageEntry::ABSENT);
         chunk.used -= u32::from(old != PageEntry::ABSENT);
         let empty = chunk.used == 0;
@@ -79,6 +75,9 @@ impl PageIndexMap {
         self.len -= usize::from(old != PageEntry::ABSENT);
         if empty {
             self.give_up_room(index);
+        }
+        if self.owner.memory.is_recorded() {
+            self.owner.changed(index, old, event, entry);
         }
     }
 
@@ -200,7 +199,7 @@ impl PageIndexMap {
 
 impl Drop for PageIndexMap {
     fn drop(&mut self) {
-        self.owner.memory.tell(|| Event::Ended(self.owner.name));
+        self.owner.memory.tell(Event::Ended(self.owner.name));
     }
 }
 

@@ -50,7 +50,7 @@ impl Memory {
             return;
         }
         let wait = self.frames().begin_wait();
-        self.tell(|| Event::ShootdownBegin(wait.number()));
+        self.tell(Event::ShootdownBegin(wait.number()));
         let mut grace = pin!(executor::grace_period());
         poll_fn(|context| self.look(grace.as_mut(), context)).await;
         self.end_wait(wait);
@@ -63,7 +63,7 @@ impl Memory {
             return;
         }
         let wait = self.frames().begin_wait();
-        self.tell(|| Event::ShootdownBegin(wait.number()));
+        self.tell(Event::ShootdownBegin(wait.number()));
         match self.look(pin!(executor::grace_period()), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => self.end_wait(wait),
             Poll::Pending => self.frames().leave_behind(),

@@ -198,15 +198,32 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
 /// Resolves a fault for which nothing has to be waited for, and says whether it was one. Called inside `enter`, with
 /// interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
 pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
+    if trace::is_on() {
+        return serve_recorded(thread, fault);
+    }
+    resolve_at_once(thread, fault)
+}
+
+#[cold]
+#[inline(never)]
+fn serve_recorded(thread: &Thread, fault: PageFault) -> bool {
+    let since = clock::now();
+    let resolved = resolve_at_once(thread, fault);
+    if resolved {
+        trace::fault_at_once(thread, access_number(fault), fault.address, since);
+    }
+    resolved
+}
+
+#[inline]
+fn resolve_at_once(thread: &Thread, fault: PageFault) -> bool {
     if fault.is_reserved_bit() || thread.kill_requested() {
         return false;
     }
     let Ok(Place { space, may_end: true }) = place(thread, fault) else { return false };
-    let since = trace::now();
     if !space.resolve_at_once(as_seen_by_mm(fault)) {
         return false;
     }
-    trace::fault_at_once(thread, access_number(fault), fault.address, since);
     thread.counters.faults.fetch_add(1, Relaxed);
     fault_stats::at_once();
     true

@@ -140,10 +140,10 @@ pub(crate) fn fault(thread: &Thread, access: u8, address: u64) {
     record(Kind::Trap, access, [thread.id().as_u64(), address, 0, 0, 0]);
 }
 
-/// When a fault begins that may be over at once; 0 while nothing is recorded.
+/// Whether anything is recorded.
 #[inline]
-pub(crate) fn now() -> u64 {
-    if ON.load(Relaxed) { clock::now() } else { 0 }
+pub(crate) fn is_on() -> bool {
+    ON.load(Relaxed)
 }
 
 /// Records a fault that was resolved at once.

@@ -13,7 +13,6 @@ use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::settle::{Attempt, Touch, Waited, settle};
-use crate::trace::Event;
 use crate::vm_object::Around;
 use crate::{Advice, Frame, PageError, PageIndex, Protection, VirtAddr};
 
@@ -233,8 +232,9 @@ impl AddressSpace {
         let protection = Protection { write: view.protection.write && writable, ..view.protection };
         match tables.map(view.page, frame, protection, spare) {
             Ok(()) => {
-                let (root, page) = (self.table.root(), view.page);
-                self.memory.tell(|| Event::Map { root, page, frame, writable: protection.write });
+                if self.memory.is_recorded() {
+                    self.memory.tell_map(self.table.root(), view.page, frame, protection.write);
+                }
                 Attempt::Done
             }
             Err(_) => Attempt::needs_table(self.memory),

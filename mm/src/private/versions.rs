@@ -68,6 +68,9 @@ pub(crate) enum Found {
 /// All versions of one private object.
 pub(crate) struct Versions {
     memory: &'static Memory,
+    /// What its indexes are named by, and how many of them there were.
+    name: u32,
+    indexes: u32,
     versions: Vec<Option<Version>>,
     pages: u64,
     numbers: u32,
@@ -76,9 +79,17 @@ pub(crate) struct Versions {
 impl Versions {
     /// One version without users, of so many pages.
     pub(crate) fn try_new(memory: &'static Memory, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
-        let mut versions = Self { memory, versions: Vec::new(), pages, numbers: 0 };
+        let mut versions = Self {
+            memory,
+            name: memory.number_mapping() as u32,
+            indexes: 0,
+            versions: Vec::new(),
+            pages,
+            numbers: 0,
+        };
         versions.reserve(1)?;
-        let first = versions.add(None);
+        let pages = versions.index();
+        let first = versions.add(None, pages);
         Ok((versions, first))
     }
 
@@ -88,18 +99,19 @@ impl Versions {
     }
 
     /// An index without pages, by a name of its own.
-    fn index(&self) -> PageIndexMap {
-        let name = ObjectName::private(self.memory.number_mapping());
+    fn index(&mut self) -> PageIndexMap {
+        self.indexes = self.indexes.wrapping_add(1);
+        let name = ObjectName::private(self.name, self.indexes);
         PageIndexMap::new(Owner { memory: self.memory, name }, self.pages)
     }
 
     /// There is room.
-    fn add(&mut self, parent: Option<u32>) -> VersionId {
+    fn add(&mut self, parent: Option<u32>, pages: PageIndexMap) -> VersionId {
         let number = self.numbers;
         self.numbers = number.wrapping_add(1);
         let version = Version {
             number,
-            pages: self.index(),
+            pages,
             parent,
             children: [None; 2],
             users: 0,
@@ -245,15 +257,14 @@ impl Versions {
         }
         self.reserve(2)?;
         let parent = self.at(id.place).parent;
-        let past = self.add(parent);
-        let twin = self.add(Some(past.place));
-        let fresh = self.index();
+        let (fresh, none) = (self.index(), self.index());
+        let pages = core::mem::replace(&mut self.at_mut(id.place).pages, fresh);
+        let past = self.add(parent, pages);
+        let twin = self.add(Some(past.place), none);
         let version = self.at_mut(id.place);
         version.twin = Some((number, twin));
         version.parent = Some(past.place);
-        let pages = core::mem::replace(&mut version.pages, fresh);
         let above = self.at_mut(past.place);
-        above.pages = pages;
         above.children = [Some(id.place), Some(twin.place)];
         if let Some(parent) = parent {
             self.relink(parent, id.place, Some(past.place));

@@ -27,8 +27,9 @@ impl ObjectName {
         Self(number.into())
     }
 
-    pub(crate) fn private(number: u64) -> Self {
-        Self(number | PRIVATE)
+    /// Index `number` of some private memory.
+    pub(crate) fn private(memory: u32, number: u32) -> Self {
+        Self(PRIVATE | u64::from(memory & !(1 << 31)) << 32 | u64::from(number))
     }
 
     /// The name as a number, for a record.
@@ -44,8 +45,10 @@ impl ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.0 & PRIVATE == 0 { "object" } else { "private" };
-        write!(f, "{kind} {}", self.0 & !PRIVATE)
+        match self.0 & PRIVATE {
+            0 => write!(f, "object {}", self.0),
+            _ => write!(f, "private {}.{}", (self.0 & !PRIVATE) >> 32, self.0 as u32),
+        }
     }
 }
 
@@ -170,19 +173,32 @@ impl Memory {
         self.recorded_as.store(number, Relaxed);
     }
 
-    /// Tells an event, if events are recorded.
+    /// Whether events are recorded.
     #[inline]
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        let number = self.recorded_as.load(Relaxed);
-        if number != 0 {
-            self.record(number, event);
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recorded_as.load(Relaxed) != 0
+    }
+
+    /// Tells an event, if events are recorded. It is made before that is known: where every instruction counts, ask
+    /// first, and make it in a function of its own.
+    #[inline]
+    pub(crate) fn tell(&self, event: Event) {
+        if self.is_recorded() {
+            self.record(event);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn record(&self, number: u16, event: impl FnOnce() -> Event) {
-        self.hardware().record(number, &event());
+    fn record(&self, event: Event) {
+        self.hardware().record(self.recorded_as.load(Relaxed), &event);
+    }
+
+    /// A fault has entered a page: what it takes is in registers, so that nothing of it costs anything while it is off.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_map(&self, root: PhysAddr, page: VirtAddr, frame: u64, writable: bool) {
+        self.record(Event::Map { root, page, frame, writable });
     }
 }
 
@@ -194,12 +210,14 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// A page's entry is changed.
-    #[inline]
-    pub(crate) fn changed(&self, index: u64, from: PageEntry, event: PageEvent, to: PageEntry) {
-        self.memory.tell(|| {
+    /// A page's entry was changed, and events are recorded. Not told where it is what it was.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn changed(self, index: u64, from: PageEntry, event: PageEvent, to: PageEntry) {
+        if from != to {
             let (from, to) = (PageWord(from.bits()), PageWord(to.bits()));
-            Event::State(StateChange { object: self.name, page: PageIndex::new(index), from, event, to })
-        });
+            let change = StateChange { object: self.name, page: PageIndex::new(index), from, event, to };
+            self.memory.record(Event::State(change));
+        }
     }
 }

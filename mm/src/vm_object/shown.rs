@@ -217,10 +217,8 @@ impl VmObject {
                 return false;
             }
             inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
-            self.memory.tell(|| Event::Evict {
-                object: ObjectName::object(self.number),
-                page: PageIndex::new(index),
-            });
+            self.memory
+                .tell(Event::Evict { object: ObjectName::object(self.number), page: PageIndex::new(index) });
             inner.take_out(self.memory, frame)
         };
         drop(frame);

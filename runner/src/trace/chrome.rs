@@ -302,8 +302,10 @@ fn track_name(pid: u64, tid: u64, name: &str) -> Value {
 }
 
 fn object(number: u64) -> String {
-    let kind = if number & PRIVATE == 0 { "object" } else { "private" };
-    format!("{kind} {}", number & !PRIVATE)
+    match number & PRIVATE {
+        0 => format!("object {number}"),
+        _ => format!("private {}.{}", (number & !PRIVATE) >> 32, number as u32),
+    }
 }
 
 fn access(detail: u8) -> String {

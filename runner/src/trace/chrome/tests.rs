@@ -62,9 +62,9 @@ fn a_page_is_named_by_what_the_kernel_says() {
     let events = events(&[
         name(Named::State, 3, b"loaded\0\0"),
         name(Named::Event, 4, b"came\0\0\0\0"),
-        record(2, Kind::State, 0, 4, &[1 << 63 | 9, 7, 1, 0x5013]),
+        record(2, Kind::State, 0, 4, &[1 << 63 | 2 << 32 | 9, 7, 1, 0x5013]),
     ]);
-    assert_eq!(of(&events, "i")[0]["name"], "private 9 page 7: loaded (came)");
+    assert_eq!(of(&events, "i")[0]["name"], "private 2.9 page 7: loaded (came)");
 }
 
 #[test]
