@@ -19,7 +19,7 @@
 //! task or a kernel thread, but not from an interrupt handler.
 //!
 //! Unsafe code stands in the rooms that touch registers or memory shared with a device (`port`, `mmio`,
-//! `dma`, `virtio_blk::ring`, and one method of `pci`); everything else denies it.
+//! `dma`, `shared_memory`, `virtio_blk::ring`, and one method of `pci`); everything else denies it.
 #![no_std]
 
 extern crate alloc;
@@ -39,6 +39,7 @@ pub mod power;
 mod quiet;
 mod room;
 pub mod serial;
+pub mod shared_memory;
 pub mod timer;
 pub mod virtio_blk;
 

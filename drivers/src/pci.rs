@@ -6,12 +6,14 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::ptr::NonNull;
 
 use executor::lock::SpinLock;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PciRoot,
 };
 
+use crate::dma;
 use crate::mmio::Window;
 use crate::port::{PCI_ADDRESS, PCI_DATA};
 
@@ -130,6 +132,15 @@ impl Function {
             return Err(PciError::Window(bar));
         }
         Window::map(address + u64::from(offset), u64::from(bytes)).ok_or(PciError::Window(bar))
+    }
+
+    /// Maps all of one of the function's windows; its address and its length in bytes.
+    pub(crate) fn map_memory(&self, bar: u8) -> Result<(NonNull<u8>, u64), PciError> {
+        let window = root().bar_info(self.address, bar);
+        let Ok(Some(BarInfo::Memory { address: address @ 1.., size, .. })) = window else {
+            return Err(PciError::Window(bar));
+        };
+        dma::map_device(address, size).map(|start| (start, size)).ok_or(PciError::Window(bar))
     }
 
     /// Maps all of the function's memory windows, so that a driver that takes them for granted may.

@@ -22,13 +22,12 @@ use drivers::{
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
 use mm::{OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, Requests, StoreRequest};
 
-use crate::{
-    heap, memory,
-    trace::{self, Event},
-};
+use crate::{heap, memory, trace};
 
 /// A range of a block device, as a pager.
 pub struct BlockPager {
+    /// What records call the device by.
+    number: u32,
     name: String,
     device: Arc<VirtioBlk>,
     /// The sector where page 0 begins.
@@ -48,6 +47,7 @@ impl BlockPager {
     /// task that serves it.
     pub fn start(name: String, device: Arc<VirtioBlk>, first_sector: u64, end_sector: u64) -> Arc<Self> {
         let pager = Arc::new(Self {
+            number: trace::device(&name),
             name,
             device,
             first_sector,
@@ -280,8 +280,8 @@ async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
     }
     let bytes = (sectors * SECTOR_BYTES) as usize;
     let bytes = bytes.min(request.pages() * PAGE_SIZE);
-    trace::page(Event::Request, request.first());
     let op = request.operation();
+    trace::request(pager.number, op == Operation::Write, request.first(), request.pages() as u64);
     // Others wait for it, perhaps to give memory back.
     heap::with_reserve(|| match request.segments(bytes) {
         Ok(segments) => {
@@ -300,7 +300,7 @@ struct Submitted {
 
 impl BlockClient for Submitted {
     fn complete(self: Box<Self>, result: Result<(), BlockError>) {
-        trace::page(Event::Complete, self.request.first());
+        trace::complete(self.pager.number, result.is_err(), self.request.first());
         let Self { pager, request } = *self;
         let error = match result {
             Ok(()) => return request.complete(usize::MAX, PageError::Io),

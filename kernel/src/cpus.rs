@@ -21,7 +21,7 @@ use crate::{
         stacks::CpuStack,
         trampoline::Trampoline,
     },
-    clock, memory,
+    clock, memory, trace,
 };
 
 /// From the reset of a CPU to its start, and from there to the second try (Intel SDM vol. 3, 8.4.4.1).
@@ -134,6 +134,7 @@ async fn start(trampoline: &Trampoline, id: u8, equipment: Equipment) -> Result<
 /// are off.
 pub(crate) fn join(cpu: &'static Cpu) -> ! {
     cpu.up_since.store(clock::now(), Relaxed);
+    trace::cpu_is_up(cpu.number());
     x86_64::instructions::interrupts::enable();
     executor::run()
 }

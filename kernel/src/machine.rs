@@ -14,12 +14,13 @@ use drivers::{
     fw_cfg::FwCfg,
     keyboard::{self, Keyboard},
     pci::{self, InterruptTarget},
+    shared_memory,
     virtio_blk::{ProbeError, VirtioBlk},
 };
 use executor::Builder;
 use mm::{PAGE_SIZE, PhysAddr, VmObject};
 
-use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory};
+use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory, trace};
 
 /// The PS/2 keyboard.
 pub static KEYBOARD: Keyboard = Keyboard::new();
@@ -43,6 +44,8 @@ pub struct Options {
     pub tour: bool,
     /// Whether the console follows.
     pub console: bool,
+    /// Whether the runner reads what is recorded; see [`crate::trace`].
+    pub trace: bool,
     /// Names and lengths of the disks, in PCI order.
     disks: Vec<(String, u64)>,
 }
@@ -60,12 +63,14 @@ impl Options {
         let disks = text("disks").unwrap_or_default();
         let cmdline = text("cmdline").unwrap_or_default();
         let (exec, tour, console) = (text("exec"), text("tour").is_some(), text("console").is_some());
+        let trace = text("trace").is_some();
         Self {
             vmscript: device.read_file("opt/faultline/vmscript"),
             cmdline,
             exec,
             tour,
             console,
+            trace,
             disks: disks.lines().filter_map(parse_disk).collect(),
         }
     }
@@ -122,6 +127,9 @@ pub(crate) fn init() {
         free: dma_free,
         map_device: arch::device_memory::map,
     });
+    if options().trace {
+        share_trace();
+    }
     if KEYBOARD.init() {
         interrupt::on_isa(keyboard::IRQ, &|| KEYBOARD.interrupt());
         KEYBOARD.start();
@@ -130,6 +138,18 @@ pub(crate) fn init() {
     }
     drop(Builder::new().name("reclaim").spawn(mm::reclaimer(memory::memory())));
     DISKS.init_once(find_disks);
+}
+
+/// Records from now on in memory that is shared with the runner.
+fn share_trace() {
+    for function in pci::enumerate() {
+        match shared_memory::probe(&function) {
+            Ok(Some(words)) if trace::share(words) => return trace::watch(memory::memory()),
+            Ok(_) => {}
+            Err(error) => log::warn!("the memory {function} cannot be used: {error}"),
+        }
+    }
+    log::warn!("nothing is traced: there is no memory shared with the runner");
 }
 
 fn find_disks() -> Vec<Disk> {

@@ -19,13 +19,13 @@ use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{
     AddressSpace, FramePool, Hardware, MapError, Memory, MemoryType, OutOfMemory, PageSize, PageTable,
-    PhysAddr, PhysWindow, Protection, VirtAddr,
+    PhysAddr, PhysWindow, Protection, VirtAddr, trace::Event,
 };
 
 use crate::{
     arch::paging,
     boot::{KERNEL_BASE, PHYSICAL_MEMORY},
-    heap,
+    heap, trace,
 };
 
 /// The kernel's window: where objects are mapped for kernel threads.
@@ -80,6 +80,10 @@ impl Hardware for Machine {
 
     fn heap_has_room(&self) -> bool {
         heap::has_room_for_fault()
+    }
+
+    fn record(&self, memory: u16, event: &Event) {
+        trace::memory(memory, event);
     }
 }
 
@@ -184,7 +188,9 @@ pub(crate) fn apart(pages: usize, tables: usize) -> Option<&'static Memory> {
     let [pages, tables] = regions;
     // SAFETY: as in `init`; these frames are nobody else's from here on.
     let window = unsafe { PhysWindow::new(PHYSICAL_MEMORY as *mut u8) };
-    Some(Box::leak(Box::new(Memory::with_table_frames(window, pages, tables, &Machine))))
+    let memory = Box::leak(Box::new(Memory::with_table_frames(window, pages, tables, &Machine)));
+    trace::watch(memory);
+    Some(memory)
 }
 
 /// The root of the kernel's own page tables, without a lower half.

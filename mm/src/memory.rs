@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
@@ -11,6 +11,7 @@ use crate::frame::Moment;
 use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::Nodes;
 use crate::serving::Circles;
+use crate::trace::Event;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
@@ -46,6 +47,11 @@ pub trait Hardware: Sync {
     fn heap_has_room(&self) -> bool {
         true
     }
+
+    /// Something has happened in the memory that [`Memory::record_as`] gave this number.
+    ///
+    /// Called with spin locks held, as above.
+    fn record(&self, _memory: u16, _event: &Event) {}
 }
 
 /// One machine's memory: the root of everything else. There may be many in one program (each test has its
@@ -76,6 +82,8 @@ pub struct Memory {
     mappings: AtomicU64,
     /// A `ReadAhead`.
     read_ahead: AtomicU8,
+    /// What events name this memory by; 0: nothing is recorded.
+    pub(crate) recorded_as: AtomicU16,
 }
 
 /// When pages are read ahead, and resident neighbours shown along, of objects whose pagers take several at once.
@@ -183,6 +191,7 @@ impl Memory {
             zeros: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
             read_ahead: AtomicU8::new(ReadAhead::WhilePlenty as u8),
+            recorded_as: AtomicU16::new(0),
         }
     }
 
@@ -234,6 +243,7 @@ impl Memory {
             tables.end_wait(wait);
         }
         self.frames.end_wait(wait);
+        self.tell(Event::ShootdownEnd(wait.number()));
     }
 
     /// What has happened so far.

@@ -1,16 +1,19 @@
 //! From page number to page: a tree whose leaves are chunks of 64 entries, found by one descent. A page that is
 //! absent costs nothing where all 64 are. The transfers under way stand in the chunk of their page.
 //!
+//! Every change of an entry is told to whoever records events.
+//!
 //! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::OutOfMemory;
 use crate::fallible::Shared;
 use crate::page_state::PageEntry;
 use crate::slab::{Place, Slab};
+use crate::trace::{Event, Owner};
 use crate::transfer::Transfer;
+use crate::{OutOfMemory, PageEvent};
 
 /// Each node has 2^6 slots.
 const BITS: u32 = 6;
@@ -43,7 +46,7 @@ impl Nodes {
 
 /// The pages of one object, guarded by the object's lock.
 pub(crate) struct PageIndexMap {
-    nodes: &'static Nodes,
+    owner: Owner,
     root: Option<Node>,
     /// How far a page number is shifted for the root's slots: 0 when the root is a chunk.
     shift: u32,
@@ -59,11 +62,11 @@ fn slot(index: u64, shift: u32) -> usize {
 
 impl PageIndexMap {
     /// For an object of so many pages, all of them absent.
-    pub(crate) fn new(nodes: &'static Nodes, pages: u64) -> Self {
+    pub(crate) fn new(owner: Owner, pages: u64) -> Self {
         let bits = u64::BITS - pages.saturating_sub(1).leading_zeros();
         let shift = (bits.div_ceil(BITS).max(1) - 1) * BITS;
         let end = 1u64.checked_shl(shift + BITS).unwrap_or(u64::MAX);
-        Self { nodes, root: None, shift, end, transfers: 0, len: 0 }
+        Self { owner, root: None, shift, end, transfers: 0, len: 0 }
     }
 
     #[inline]
@@ -72,7 +75,7 @@ impl PageIndexMap {
     }
 
     /// Changes an entry. There is room for it, or it becomes absent.
-    pub(crate) fn set(&mut self, index: u64, entry: PageEntry) {
+    pub(crate) fn set(&mut self, index: u64, event: PageEvent, entry: PageEntry) {
         let Some(chunk) = self.chunk_mut(index) else {
             return assert!(entry == PageEntry::ABSENT, "page {index} has no room");
         };
@@ -84,6 +87,9 @@ impl PageIndexMap {
         self.len -= usize::from(old != PageEntry::ABSENT);
         if empty {
             self.give_up_room(index);
+        }
+        if self.owner.memory.is_recorded() {
+            self.owner.changed(index, old, event, entry);
         }
     }
 
@@ -110,7 +116,7 @@ impl PageIndexMap {
 
     /// Makes room for a page's entry, which is then set, or the room given up.
     pub(crate) fn make_room(&mut self, index: u64) -> Result<(), OutOfMemory> {
-        let made = make_room(self.nodes, &mut self.root, index, self.shift);
+        let made = make_room(&self.owner.memory.nodes, &mut self.root, index, self.shift);
         if made.is_err() {
             self.give_up_room(index);
         }
@@ -126,6 +132,7 @@ impl PageIndexMap {
     pub(crate) fn begin_transfer(
         &mut self,
         transfer: Shared<Transfer>,
+        event: PageEvent,
         entry: PageEntry,
     ) -> Result<(), OutOfMemory> {
         let index = transfer.page().as_u64();
@@ -137,7 +144,7 @@ impl PageIndexMap {
         }
         chunk.transfers.push(transfer);
         self.transfers += 1;
-        self.set(index, entry);
+        self.set(index, event, entry);
         Ok(())
     }
 
@@ -148,12 +155,17 @@ impl PageIndexMap {
 
     /// Takes out the transfer of a page, whose entry becomes what it is without.
     #[must_use = "dropped after the lock"]
-    pub(crate) fn end_transfer(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Transfer>> {
+    pub(crate) fn end_transfer(
+        &mut self,
+        index: u64,
+        event: PageEvent,
+        entry: PageEntry,
+    ) -> Option<Shared<Transfer>> {
         let transfers = &mut self.chunk_mut(index)?.transfers;
         let position = transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
         let transfer = transfers.swap_remove(position);
         self.transfers -= 1;
-        self.set(index, entry);
+        self.set(index, event, entry);
         Some(transfer)
     }
 
@@ -195,6 +207,12 @@ impl PageIndexMap {
             }
             shift -= BITS;
         }
+    }
+}
+
+impl Drop for PageIndexMap {
+    fn drop(&mut self) {
+        self.owner.memory.tell(Event::Ended(self.owner.name));
     }
 }
 
@@ -276,9 +294,11 @@ fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(
 mod tests {
     use super::*;
     use crate::PageState;
+    use crate::trace::ObjectName;
 
-    fn nodes() -> &'static Nodes {
-        std::boxed::Box::leak(std::boxed::Box::new(Nodes::new()))
+    fn map(pages: u64) -> PageIndexMap {
+        let owner = Owner { memory: crate::window::arena::memory(64), name: ObjectName::object(0) };
+        PageIndexMap::new(owner, pages)
     }
 
     fn loaded(frame: u64) -> PageEntry {
@@ -287,13 +307,13 @@ mod tests {
 
     fn enter(map: &mut PageIndexMap, index: u64) {
         map.make_room(index).expect("there is memory");
-        map.set(index, loaded(index & 0xffff));
+        map.set(index, PageEvent::Move, loaded(index & 0xffff));
     }
 
     #[test]
     fn used_pages_are_found_in_order_and_only_within_the_range() {
         const LAST: u64 = (1 << 51) - 1;
-        let mut map = PageIndexMap::new(nodes(), LAST + 1);
+        let mut map = map(LAST + 1);
         for index in [3, 63, 64, 1000, LAST] {
             enter(&mut map, index);
         }
@@ -310,14 +330,14 @@ mod tests {
     #[test]
     fn an_object_of_any_size_has_room_for_its_pages_and_nothing_beyond() {
         for pages in [1, 2, 63, 64, 65, 4096, 4097, 1 << 51] {
-            let mut map = PageIndexMap::new(nodes(), pages);
+            let mut map = map(pages);
             enter(&mut map, 0);
             enter(&mut map, pages - 1);
             assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
             assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
             for beyond in [map.end, 1 << 60, u64::MAX] {
                 assert!(map.get(beyond) == PageEntry::ABSENT);
-                map.set(beyond, PageEntry::ABSENT);
+                map.set(beyond, PageEvent::Move, PageEntry::ABSENT);
             }
         }
     }
@@ -325,13 +345,13 @@ mod tests {
     #[test]
     fn a_chunk_without_pages_costs_nothing() {
         for pages in [64, 1 << 30] {
-            let mut map = PageIndexMap::new(nodes(), pages);
+            let mut map = map(pages);
             enter(&mut map, 7);
             enter(&mut map, 8);
-            map.set(7, PageEntry::ABSENT);
+            map.set(7, PageEvent::Move, PageEntry::ABSENT);
             assert!(map.root.is_some());
-            map.set(8, PageEntry::ABSENT);
-            map.set(8, PageEntry::ABSENT);
+            map.set(8, PageEvent::Move, PageEntry::ABSENT);
+            map.set(8, PageEvent::Move, PageEntry::ABSENT);
             assert!(map.root.is_none());
             map.make_room(9).expect("there is memory");
             map.give_up_room(9);

@@ -44,6 +44,8 @@
 //! `Dropped` has no frame, which is in quarantine; from outside it is `Absent`. Where no other CPU is busy, the second
 //! step follows at once.
 //!
+//! `page_event` has these tables as code reads it, and what is recorded of a page is checked against that.
+//!
 //! '-' cannot happen: only a request's end is a 'load done' or 'store done', and only clean pages are listed for
 //! eviction. Swap comes with its own states; the codes are 4 bits wide.
 //!
@@ -128,27 +130,27 @@ pub(crate) struct PageEntry(u64);
 
 /// The page was loaded or touched since reclaim last looked. Set by a load's end and by touches of a clean
 /// page, cleared by reclaim; never set while the page is not `Loaded`.
-const REFERENCED: u64 = 1 << 4;
+pub(crate) const REFERENCED: u64 = 1 << 4;
 
 /// The page is between two steps. `Loaded`: on its way out; no page table shows it, and CPUs that still use it are
 /// waited for. Set by reclaim, cleared by every touch; never set with `REFERENCED`. `Dirty`: about to count as clean;
 /// no page table allows to write it, and CPUs that still may are waited for. Set by mark, cleared by every touch for
 /// writing. Never set in other states.
-const BETWEEN: u64 = 1 << 5;
+pub(crate) const BETWEEN: u64 = 1 << 5;
 
 /// The page was stored before it had this frame, or a store has begun since. Set by a load's end (see `vm_object/stored`) and
 /// when a store begins, kept when the page counts as clean;
 /// never set while the page is not `Dirty`, `WritingBack` or `Loaded`.
-const STORED: u64 = 1 << 6;
+pub(crate) const STORED: u64 = 1 << 6;
 
 /// The page was written since its last store began, or that failed: see the page tables' dirty bits for what is not
 /// noted yet. Cleared when a store begins; means nothing without `STORED`, and is never set while the page is `Loaded`.
-const WRITTEN: u64 = 1 << 7;
+pub(crate) const WRITTEN: u64 = 1 << 7;
 
 /// The page of a version is a copy, and CPUs that may still use the page that was shown before are waited for: bits 9..12
 /// and 52..64 are the low bits of the moment. Set when it is copied, cleared by the first touch after that moment; only
 /// where the page is `Dirty` or `WritingBack`. A page of an overlay is one, too.
-const COPIED: u64 = 1 << 8;
+pub(crate) const COPIED: u64 = 1 << 8;
 
 /// `COPIED` and the bits of its moment.
 const COPY: u64 = COPIED | 7 << 9 | 0xfff << 52;
@@ -156,22 +158,41 @@ const COPY: u64 = COPIED | 7 << 9 | 0xfff << 52;
 /// How many of a moment's bits are kept with a copied page.
 pub(crate) const COPIED_BITS: u32 = 15;
 
-/// The code of a page that was dropped.
-const DROPPED: u64 = 6;
+/// The codes of states.
+pub(crate) const ABSENT: u64 = 0;
+pub(crate) const LOADING: u64 = 1;
+pub(crate) const INVALIDATED: u64 = 2;
+pub(crate) const LOADED: u64 = 3;
+pub(crate) const DIRTY: u64 = 4;
+pub(crate) const FAILED: u64 = 5;
+/// Of a page that was dropped.
+pub(crate) const DROPPED: u64 = 6;
+pub(crate) const WRITING_BACK: u64 = 7;
+pub(crate) const DISCARDED: u64 = 8;
 
 impl PageEntry {
     pub(crate) const ABSENT: Self = Self(0);
 
+    /// The word, for a record of the page.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The other way round.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub(crate) fn new(state: PageState) -> Self {
         let code = match state {
-            PageState::Absent => 0,
-            PageState::Loading => 1,
-            PageState::LoadingInvalidated => 2,
-            PageState::Loaded { .. } => 3,
-            PageState::Dirty { .. } => 4,
-            PageState::Failed => 5,
-            PageState::WritingBack { .. } => 7,
-            PageState::WritingBackDiscarded { .. } => 8,
+            PageState::Absent => ABSENT,
+            PageState::Loading => LOADING,
+            PageState::LoadingInvalidated => INVALIDATED,
+            PageState::Loaded { .. } => LOADED,
+            PageState::Dirty { .. } => DIRTY,
+            PageState::Failed => FAILED,
+            PageState::WritingBack { .. } => WRITING_BACK,
+            PageState::WritingBackDiscarded { .. } => DISCARDED,
         };
         Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
     }
@@ -200,13 +221,13 @@ impl PageEntry {
         let frame = (self.0 & ((1 << 52) - 1)) / PAGE_BYTES;
         // One that was dropped is absent to all who need not know better.
         match self.0 & 15 {
-            0 | DROPPED => PageState::Absent,
-            1 => PageState::Loading,
-            2 => PageState::LoadingInvalidated,
-            3 => PageState::Loaded { frame },
-            4 => PageState::Dirty { frame },
-            7 => PageState::WritingBack { frame },
-            8 => PageState::WritingBackDiscarded { frame },
+            ABSENT | DROPPED => PageState::Absent,
+            LOADING => PageState::Loading,
+            INVALIDATED => PageState::LoadingInvalidated,
+            LOADED => PageState::Loaded { frame },
+            DIRTY => PageState::Dirty { frame },
+            WRITING_BACK => PageState::WritingBack { frame },
+            DISCARDED => PageState::WritingBackDiscarded { frame },
             _ => PageState::Failed,
         }
     }

@@ -29,6 +29,7 @@ use core::task::{Context, Poll, Waker, ready};
 
 use crate::Memory;
 use crate::frame::Moment;
+use crate::trace::Event;
 
 impl Memory {
     /// Waits until no CPU uses a translation that was taken away before this call, and the frames that were in
@@ -49,6 +50,7 @@ impl Memory {
             return;
         }
         let wait = self.frames().begin_wait();
+        self.tell(Event::ShootdownBegin(wait.number()));
         let mut grace = pin!(executor::grace_period());
         poll_fn(|context| self.look(grace.as_mut(), context)).await;
         self.end_wait(wait);
@@ -61,6 +63,7 @@ impl Memory {
             return;
         }
         let wait = self.frames().begin_wait();
+        self.tell(Event::ShootdownBegin(wait.number()));
         match self.look(pin!(executor::grace_period()), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => self.end_wait(wait),
             Poll::Pending => self.frames().leave_behind(),

@@ -58,6 +58,9 @@ pub struct Cli {
     /// only
     #[arg(long, value_name = "FILE", conflicts_with_all = ["exec", "console", "no_tour"])]
     pub vmscript: Option<PathBuf>,
+    /// Record faults, switches, requests and page states, for Perfetto (ui.perfetto.dev) or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Offer the console though standard input is no terminal
     #[arg(long)]
     pub console: bool,

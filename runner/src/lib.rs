@@ -6,7 +6,8 @@
 //! backtrace into functions and lines.
 //!
 //! Nothing here depends on the crates that run inside the machine. What both sides must agree on is text:
-//! the files that the kernel reads by fw_cfg ([`qemu`]) and the lines that it sends ([`control`]).
+//! the files that the kernel reads by fw_cfg ([`qemu`]) and the lines that it sends ([`control`]). And the words of what
+//! is recorded, which stand in a file of the kernel's that is read here, too ([`trace`]).
 //!
 //! Errors that end before the machine runs, or because of its surroundings, are [`anyhow::Error`]s whose
 //! text is one sentence for the user.
@@ -26,6 +27,7 @@ pub mod run;
 pub mod symbols;
 pub mod terminal;
 pub mod toolchain;
+pub mod trace;
 pub mod workspace;
 
 pub use image::Firmware;

@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::pumps::{self, Event};
 use crate::qemu::{self, MachineConfig};
 use crate::symbols::{Symboliser, Symbols};
-use crate::{host, launcher};
+use crate::{host, launcher, trace};
 
 /// After its last word the kernel has this long to power off (a panic's report may still be on its way).
 const POWER_OFF_TIME: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ pub struct Sinks {
     pub exec: Box<dyn Write + Send>,
     /// What QEMU itself has to say.
     pub messages: Box<dyn Write + Send>,
+    /// What the kernel records, if [`MachineConfig::trace`] says that it does.
+    pub trace: Option<Box<dyn trace::Sink>>,
 }
 
 /// A running machine. Dropping it ends QEMU.
@@ -40,6 +42,7 @@ pub struct Machine {
     events: Receiver<Event>,
     sender: Sender<Event>,
     pumps: Vec<JoinHandle<()>>,
+    trace: Option<trace::Pump>,
     input: Option<ChildStdin>,
     folder: TempDir,
     deadline: Option<Instant>,
@@ -98,12 +101,17 @@ impl Machine {
         let listen = |name| UnixListener::bind(folder.path().join(name)).context("cannot make a socket");
         let (com2, control) = (listen(qemu::COM2_SOCKET)?, listen(qemu::CONTROL_SOCKET)?);
 
+        let (sender, events) = mpsc::channel();
+        let memory = folder.path().join(qemu::TRACE_MEMORY);
+        let trace = sinks.trace.filter(|_| config.trace);
+        let trace = trace.map(|sink| trace::Pump::start(&memory, config.cpus, sink, sender.clone()));
+        let trace = trace.transpose().context("cannot make the memory for a trace")?;
+
         let mut command = launcher::command(&host::qemu_program());
         command.args(config.arguments(folder.path()));
         // A group of its own: Ctrl-C is the runner's, which then ends QEMU.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("QEMU does not start")?;
-        let (sender, events) = mpsc::channel();
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
         let input = child.stdin.take();
@@ -122,6 +130,7 @@ impl Machine {
             events,
             sender,
             pumps,
+            trace,
             input,
             folder,
             deadline: limit.map(|limit| Instant::now() + limit),
@@ -253,6 +262,8 @@ impl Machine {
             self.end_qemu();
         }
         let status = self.child.wait().context("cannot wait for QEMU")?;
+        // Brings what was recorded last.
+        drop(self.trace.take());
         for name in [qemu::COM2_SOCKET, qemu::CONTROL_SOCKET] {
             // QEMU may have ended before it connected: let the threads that wait for it go.
             let _ = UnixStream::connect(self.folder.path().join(name));

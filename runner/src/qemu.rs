@@ -6,14 +6,19 @@ use serde_json::{Value, json};
 
 use crate::disk::Disk;
 use crate::image::BootImage;
+use crate::trace::rings;
 
 /// Bytes of the largest file that the kernel reads by fw_cfg.
 pub const MAX_VMSCRIPT: usize = 1 << 20;
 /// The disks' places on the PCI bus end at 0x1f.
 pub const MAX_DISKS: usize = 16;
 const FIRST_DISK_SLOT: usize = 0x10;
+/// Before the disks, whose numbers follow their places.
+const TRACE_SLOT: usize = 0xf;
 pub(crate) const COM2_SOCKET: &str = "com2.socket";
 pub(crate) const CONTROL_SOCKET: &str = "control.socket";
+/// The memory that the kernel records in.
+pub(crate) const TRACE_MEMORY: &str = "trace-memory";
 pub(crate) const QMP_SOCKET: &str = "qmp.socket";
 
 /// What executes the machine's instructions.
@@ -56,6 +61,8 @@ pub struct MachineConfig {
     pub tour: bool,
     /// Offer the console (after the tour, if there is one).
     pub console: bool,
+    /// The kernel records what it does, for [`Sinks::trace`](crate::Sinks::trace).
+    pub trace: bool,
     /// More arguments for QEMU.
     pub extra: Vec<OsString>,
 }
@@ -78,6 +85,7 @@ impl MachineConfig {
             vmscript: None,
             tour: false,
             console: false,
+            trace: false,
             extra: Vec::new(),
         }
     }
@@ -89,6 +97,7 @@ impl MachineConfig {
         files.extend(self.vmscript.clone().map(|script| ("vmscript", script)));
         files.extend(self.tour.then(|| ("tour", "1".into())));
         files.extend(self.console.then(|| ("console", "1".into())));
+        files.extend(self.trace.then(|| ("trace", "1".into())));
         files.push((
             "disks",
             self.disks
@@ -151,6 +160,11 @@ impl MachineConfig {
         args.add("-chardev", with_path("socket,id=control,path=", &folder.join(CONTROL_SOCKET)));
         args.add("-device", "isa-debugcon,iobase=0xe9,chardev=control");
         args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        if self.trace {
+            let memory = format!("memory-backend-file,id=trace,share=on,size={},mem-path=", rings::BYTES);
+            args.add("-object", with_path(&memory, &folder.join(TRACE_MEMORY)));
+            args.add("-device", format!("ivshmem-plain,memdev=trace,addr={TRACE_SLOT:#x}"));
+        }
         if self.qmp {
             args.add(
                 "-chardev",
@@ -281,7 +295,7 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        for part in ["-icount", "-bios", "qmp", "exec", "virtio"] {
+        for part in ["-icount", "-bios", "qmp", "exec", "virtio", "ivshmem"] {
             assert!(!line.contains(part), "{part} in {line}");
         }
     }
@@ -294,6 +308,7 @@ mod tests {
         config.icount = true;
         config.display = true;
         config.qmp = true;
+        config.trace = true;
         config.ovmf = Some("/ovmf.fd".into());
         config.extra = vec!["-d".into(), "int".into()];
         let line = line(&config);
@@ -305,6 +320,8 @@ mod tests {
             "-bios /ovmf.fd",
             "iobase=0x2ff",
             "qmp.socket",
+            "share=on,size=33554432,mem-path=/run/trace-memory",
+            "ivshmem-plain,memdev=trace,addr=0xf",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }

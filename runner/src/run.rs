@@ -17,6 +17,8 @@ use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
 use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig};
 use crate::terminal::{RawTerminal, forward_input};
+use crate::trace::Sink;
+use crate::trace::file::TraceFile;
 use crate::workspace::{Profile, Workspace};
 
 /// Builds the kernel and runs it as `cli` says, with this process's input and output.
@@ -33,6 +35,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     }
     let disks = disk::check_all(&cli.disks)?;
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
+    let trace = cli.trace.as_deref().map(trace_file).transpose()?;
 
     let workspace = Workspace::find()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
@@ -57,10 +60,17 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         vmscript,
         tour: !cli.has_one_task() && !cli.no_tour,
         console,
+        trace: trace.is_some(),
         extra: cli.qemu_args.clone(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
-    boot(&config, cli.timeout.map(Duration::from_secs))
+    boot(&config, trace, cli.timeout.map(Duration::from_secs))
+}
+
+/// The file that a trace goes to.
+fn trace_file(path: &Path) -> Result<Box<dyn Sink>> {
+    let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Box::new(file))
 }
 
 /// A scenario that the kernel can take over.
@@ -83,18 +93,20 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
     Ok(disks)
 }
 
-fn boot(config: &MachineConfig, limit: Option<Duration>) -> Result<Outcome> {
+fn boot(config: &MachineConfig, trace: Option<Box<dyn Sink>>, limit: Option<Duration>) -> Result<Outcome> {
     let has_one_task = config.exec.is_some() || config.vmscript.is_some();
     let sinks = match has_one_task {
         true => Sinks {
             console: Box::new(io::stderr()),
             exec: Box::new(io::stdout()),
             messages: Box::new(io::stderr()),
+            trace,
         },
         false => Sinks {
             console: Box::new(io::stdout()),
             exec: Box::new(io::sink()),
             messages: Box::new(io::stderr()),
+            trace,
         },
     };
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;

@@ -53,6 +53,8 @@ pub struct Setup {
     pub exec: Option<String>,
     /// Offer the console.
     pub console: bool,
+    /// The kernel records, and what it says of pages must be possible.
+    pub trace: bool,
 }
 
 impl Default for Setup {
@@ -68,6 +70,7 @@ impl Default for Setup {
             cmdline: String::new(),
             exec: None,
             console: false,
+            trace: false,
         }
     }
 }
@@ -99,6 +102,14 @@ impl Case {
     #[must_use]
     pub fn on(mut self, setup: impl Fn() -> Setup + Send + Sync + 'static) -> Self {
         self.setup = Box::new(setup);
+        self
+    }
+
+    /// The kernel records, and each change of a page's state must be one that can happen.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        let setup = self.setup;
+        self.setup = Box::new(move || Setup { trace: true, ..setup() });
         self
     }
 

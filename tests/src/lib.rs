@@ -8,11 +8,15 @@
 //! `cargo guest-tests [FILTER]` runs these tests only. With `--storm` at its end, or `FAULTLINE_STORM=1` in the
 //! environment, the tests that repeat something do so for much longer.
 //!
+//! `FAULTLINE_TRACE=1` lets every machine record what it does, and its pages be followed on the host ([`replay`]); some
+//! tests do so always.
+//!
 //! What a test kernel does: it reads `test=NAME` and `storm=FACTOR` from its command line, runs the test, sends
 //! `test NAME ok` or `test NAME failed: WHY` on the control channel and powers off with status 0.
 pub mod case;
 pub mod disks;
 pub mod qmp;
+pub mod replay;
 pub mod session;
 pub mod suite;
 

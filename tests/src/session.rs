@@ -11,6 +11,7 @@ use faultline::{Machine, MachineConfig, Outcome, Sinks};
 use tempfile::TempDir;
 
 use crate::qmp::Qmp;
+use crate::replay::Replay;
 
 /// Bytes that one thread collects and others look at.
 #[derive(Clone, Default)]
@@ -51,6 +52,7 @@ pub struct Session {
     heard: Vec<Control>,
     /// Up to here a wait for console text has found what it wanted.
     seen: usize,
+    replay: Option<Replay>,
     /// The files of its disks.
     folder: TempDir,
 }
@@ -74,14 +76,17 @@ impl Session {
     /// # Errors
     /// As [`Machine::start`].
     pub fn start(config: &MachineConfig, folder: TempDir, output: Output, limit: Duration) -> Result<Self> {
+        let replay = Replay::default();
         let sinks = Sinks {
             console: Box::new(output.console.clone()),
             exec: Box::new(output.exec.clone()),
             messages: Box::new(output.console.clone()),
+            trace: config.trace.then(|| replay.sink()),
         };
         let mut machine = Machine::start(config, sinks, Some(limit))?;
         let input = machine.console_input().context("the machine has no console input")?;
-        Ok(Self { machine, input, output, heard: Vec::new(), seen: 0, folder })
+        let replay = config.trace.then_some(replay);
+        Ok(Self { machine, input, output, heard: Vec::new(), seen: 0, replay, folder })
     }
 
     /// The folder with the files of its disks, `disk0.img` and so on.
@@ -177,10 +182,11 @@ impl Session {
     /// Waits for the machine's end.
     ///
     /// # Errors
-    /// When QEMU could not start the machine, or died.
+    /// When QEMU could not start the machine, or died; when what the kernel recorded of pages cannot have happened.
     pub fn finish(self) -> Result<Report> {
         let mut heard = self.heard;
         let outcome = self.machine.wait(|line| heard.push(line.clone()))?;
+        self.replay.as_ref().map_or(Ok(()), Replay::judge)?;
         let results = heard.into_iter().filter_map(|line| match line {
             Control::Test { name, result } => Some((name, result)),
             _ => None,

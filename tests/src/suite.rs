@@ -209,6 +209,7 @@ fn start(case: &Case, built: &Built, output: Output) -> Result<Session> {
         cmdline: format!("test={} storm={} {}", case.name, built.storm, setup.cmdline).trim_end().to_owned(),
         exec: setup.exec,
         console: setup.console,
+        trace: setup.trace || std::env::var_os("FAULTLINE_TRACE").is_some(),
         ..MachineConfig::new(boot)
     };
     Session::start(&config, folder, output, case.limit * built.storm)

@@ -23,7 +23,7 @@ use crate::{
         trap::{self, Exception, PageFault, Trap, Turn},
     },
     clock, fault_stats, heap, memory, syscall,
-    trace::{self, Event},
+    trace::{self, Kind},
 };
 
 /// A thread whose own stack cannot grow for want of memory tries again after this time: what stands on its stack may
@@ -49,12 +49,12 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         let mut wake_may_be_spent = false;
         let mut entered_in = None;
         let mut is_due = false;
+        trace::name_thread(&thread);
         let reason = loop {
             let may_end = || thread.with_context(|context| context.is_user()) || !thread.begun.load(Relaxed);
             if thread.kill_requested() && may_end() {
                 break EndReason::Killed;
             }
-            trace::thread(Event::Resume, thread.id());
             thread.begun.store(true, Relaxed);
             let poll = thread.task().map(TaskRef::polls);
             let turn = match (core::mem::replace(&mut entered_in, poll) != poll, core::mem::take(&mut is_due))
@@ -63,7 +63,10 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                 (true, true) => Turn::Due,
                 (false, _) => Turn::Later,
             };
-            match trap::enter(&thread, turn) {
+            trace::thread(Kind::Resume, &thread);
+            let trap = trap::enter(&thread, turn);
+            trace::thread(Kind::Leave, &thread);
+            match trap {
                 Trap::PageFault(fault) => {
                     wake_may_be_spent = true;
                     if let Some(end) = serve_fault(&thread, fault).await {
@@ -141,7 +144,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
     async move {
         assert!(!fault.is_reserved_bit(), "a page table is corrupted: fault at {:#x}", fault.address);
         thread.counters.faults.fetch_add(1, Relaxed);
-        trace::thread(Event::Trap, thread.id());
+        trace::fault(thread, access_number(fault), fault.address);
         let place = match place(thread, fault) {
             Ok(place) => place,
             Err(why) => return refuse(thread, fault, why),
@@ -153,7 +156,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             // It owns what it needs: what it borrowed would be in the future twice.
             poll_fn(move |context| {
                 if parked_at != 0 {
-                    trace::thread(Event::Wake, thread.id());
+                    trace::thread(Kind::Wake, thread);
                 }
                 if may_end && thread.kill_requested() {
                     return Poll::Ready((None, parked_at));
@@ -165,13 +168,13 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
                 };
                 if poll.is_pending() && parked_at == 0 {
                     parked_at = clock::now();
-                    trace::thread(Event::Park, thread.id());
+                    trace::thread(Kind::Park, thread);
                 }
                 poll.map(|outcome| (Some(outcome), parked_at))
             })
             .await
         };
-        trace::thread(Event::Map, thread.id());
+        trace::thread(Kind::Map, thread);
         if parked_at == 0 {
             fault_stats::at_once();
         } else {
@@ -196,7 +199,26 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
 /// with interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
 #[inline]
 pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
-    if fault.is_reserved_bit() || thread.kill_requested() || trace::is_on() {
+    if trace::is_on() {
+        return serve_recorded(thread, fault);
+    }
+    resolve_at_once(thread, fault)
+}
+
+#[cold]
+#[inline(never)]
+fn serve_recorded(thread: &Thread, fault: PageFault) -> bool {
+    let since = clock::now();
+    let resolved = resolve_at_once(thread, fault);
+    if resolved {
+        trace::fault_at_once(thread, access_number(fault), fault.address, since);
+    }
+    resolved
+}
+
+#[inline]
+fn resolve_at_once(thread: &Thread, fault: PageFault) -> bool {
+    if fault.is_reserved_bit() || thread.kill_requested() {
         return false;
     }
     let space = match (fault.address >> 63, thread.space()) {
@@ -212,6 +234,11 @@ pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
     thread.counters.faults.fetch_add(1, Relaxed);
     fault_stats::at_once();
     true
+}
+
+/// How a record says it: 1 a write, 2 an execution, 4 by ring 3.
+fn access_number(fault: PageFault) -> u8 {
+    u8::from(fault.is_write()) | u8::from(fault.is_execute()) << 1 | u8::from(fault.is_user()) << 2
 }
 
 fn as_seen_by_mm(fault: PageFault) -> Fault {

@@ -15,7 +15,8 @@ const RUBBISH: u8 = 0xa5;
 /// Tables that the kernel's half needs.
 const UPPER_HALF: usize = 256;
 
-/// A machine: memory, CPUs and the kernel's page tables.
+/// A machine: memory, CPUs and the kernel's page tables. Each change of a page's state is checked against the table of
+/// states and events, and the first that cannot have happened is a panic.
 pub struct Machine {
     base: *mut u8,
     /// What `mm` makes of its arena.
@@ -82,6 +83,8 @@ impl Machine {
         let window = unsafe { PhysWindow::new(base) };
         let processor: &'static Processor = Box::leak(Box::new(processor));
         let memory: &'static Memory = Box::leak(Box::new(make(window, processor)));
+        processor.check_from_the_start();
+        memory.record_as(1);
         let kernel_root = PhysAddr::new(PAGE);
         // SAFETY: an empty table that only this machine uses.
         let root = unsafe { window.existing_root(kernel_root) };

@@ -1,9 +1,11 @@
 //! What CPUs remember of page tables.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use mm::trace::{Checker, Event};
 use mm::{Hardware, PhysAddr, VirtAddr};
 
 /// What the processor remembers of one page.
@@ -24,6 +26,17 @@ pub struct Processor {
     pub invalidations: AtomicU64,
     /// The heap has no room for faults any more.
     pub heap_is_short: AtomicBool,
+    /// Follows all that happens to pages.
+    pub(crate) checker: Mutex<Option<Checker>>,
+}
+
+thread_local! {
+    static CHECKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is checking an event now: what that takes from the heap, no test limits or counts.
+pub fn is_checking() -> bool {
+    CHECKING.get()
 }
 
 /// What one CPU remembers.
@@ -37,6 +50,16 @@ pub(crate) struct Tlb {
 }
 
 impl Processor {
+    /// From now on each change of a page's state is looked up in the table of states and events.
+    pub(crate) fn check_from_the_start(&self) {
+        *self.checker.lock().unwrap() = Some(Checker::from_the_start());
+    }
+
+    /// How many changes were looked up.
+    pub fn changes(&self) -> u64 {
+        self.checker.lock().unwrap().as_ref().map_or(0, Checker::changes)
+    }
+
     pub(crate) fn cpu(&self) -> u32 {
         if self.several { executor::current_cpu() } else { 0 }
     }
@@ -73,6 +96,23 @@ impl Hardware for Processor {
             tlb.pages.retain(|(of, _), _| *of != root);
             tlb.tables.retain(|(of, _), _| *of != root);
         });
+    }
+
+    /// # Panics
+    /// At the first change that cannot have happened.
+    fn record(&self, memory: u16, event: &Event) {
+        CHECKING.set(true);
+        let mut checker = self.checker.lock().unwrap();
+        let followed = checker.as_mut().map_or(Ok(()), |checker| checker.follow(memory, event));
+        if followed.is_err() {
+            // What follows from it says nothing more.
+            *checker = None;
+        }
+        drop(checker);
+        CHECKING.set(false);
+        if let Err(impossible) = followed {
+            panic!("{impossible}");
+        }
     }
 
     fn heap_has_room(&self) -> bool {

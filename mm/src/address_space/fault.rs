@@ -256,6 +256,9 @@ impl AddressSpace {
         spare: &mut Option<Frame>,
     ) -> Attempt {
         let protection = Protection { write: protection.write && offer.writable, ..protection };
+        if self.memory.is_recorded() {
+            self.memory.tell_map(self.table.root(), page, offer.frame, protection.write);
+        }
         if offer.instead_of.is_none() && tables.map_if_open(page, offer.frame, protection) {
             return Attempt::Done;
         }

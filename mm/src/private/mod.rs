@@ -99,7 +99,7 @@ impl PrivateObject {
         base: Option<Base>,
         pages: u64,
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
-        let (versions, first) = Versions::try_new(&memory.nodes, pages)?;
+        let (versions, first) = Versions::try_new(memory, pages)?;
         room_for_arc::<Self>()?;
         let inner = SpinLock::new("private object", Inner { versions, mappings: ReverseMap::default() });
         Ok((Arc::new(Self { memory, pages, base, left: AtomicU64::new(0), inner }), first))

@@ -9,7 +9,7 @@ use crate::page_state::PageEntry;
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, Shown};
 use crate::table::Table;
-use crate::{MapError, VirtAddr};
+use crate::{MapError, PageEvent, VirtAddr};
 
 impl PrivateObject {
     /// Notes that a mapping shows a version, from page `first` on.
@@ -75,7 +75,7 @@ impl PrivateObject {
                 let mut shown = false;
                 mappings.for_each(index, |mapping, _| shown |= mapping.of == version);
                 if !shown {
-                    own.set(index, PageEntry::ABSENT);
+                    own.set(index, PageEvent::Unshown, PageEntry::ABSENT);
                     last = last.max(self.give_up(entry));
                 }
             }

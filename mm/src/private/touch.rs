@@ -12,7 +12,7 @@ use crate::Advice;
 use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::{Attempt, Offer};
-use crate::{Frame, OutOfMemory, PAGE_SIZE, VmObject};
+use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
 struct Source {
@@ -169,7 +169,7 @@ impl PrivateObject {
             if !self.memory.frames().is_over(moment) {
                 return Attempt::Forgetting(moment);
             }
-            inner.set(version, index, entry.settled());
+            inner.set(version, index, PageEvent::Read, entry.settled());
         }
         match entry.frame() {
             Some(frame) => commit(Offer::new(frame, true), spare),
@@ -216,11 +216,11 @@ impl PrivateObject {
             let shown = old.take().is_some_and(|old| self.hide(inner, version, index, old));
             if shown || self.may_be_remembered() {
                 let moment = self.memory.frames().moment();
-                inner.set(version, index, entry.copied(moment));
+                inner.set(version, index, PageEvent::Write, entry.copied(moment));
                 return Attempt::Forgetting(moment);
             }
         }
-        inner.set(version, index, entry);
+        inner.set(version, index, PageEvent::Write, entry);
         let attempt = commit(Offer { frame, writable: true, instead_of: old }, spare);
         // One CPU forgets the old page at once, and nobody else has seen it.
         let is_replaced = matches!(attempt, Attempt::Done) && inner.versions.users(version) == 1;
@@ -237,9 +237,9 @@ impl Inner {
     }
 
     /// There is room for it.
-    fn set(&mut self, version: VersionId, index: u64, entry: PageEntry) {
+    fn set(&mut self, version: VersionId, index: u64, event: PageEvent, entry: PageEntry) {
         if let Some(pages) = self.versions.own(version) {
-            pages.set(index, entry);
+            pages.set(index, event, entry);
         }
     }
 

@@ -17,10 +17,11 @@
 
 use alloc::vec::Vec;
 
-use crate::OutOfMemory;
 use crate::frame::Moment;
-use crate::page_index_map::{Nodes, PageIndexMap};
+use crate::page_index_map::PageIndexMap;
 use crate::page_state::PageEntry;
+use crate::trace::{ObjectName, Owner};
+use crate::{Memory, OutOfMemory, PageEvent};
 
 /// Looks at versions before it is taken for granted that somebody still sees a page.
 const LOOKS: usize = 64;
@@ -66,7 +67,10 @@ pub(crate) enum Found {
 
 /// All versions of one private object.
 pub(crate) struct Versions {
-    nodes: &'static Nodes,
+    memory: &'static Memory,
+    /// What its indexes are named by, and how many of them there were.
+    name: u32,
+    indexes: u32,
     versions: Vec<Option<Version>>,
     pages: u64,
     numbers: u32,
@@ -74,10 +78,18 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// One version without users, of so many pages.
-    pub(crate) fn try_new(nodes: &'static Nodes, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
-        let mut versions = Self { nodes, versions: Vec::new(), pages, numbers: 0 };
+    pub(crate) fn try_new(memory: &'static Memory, pages: u64) -> Result<(Self, VersionId), OutOfMemory> {
+        let mut versions = Self {
+            memory,
+            name: memory.number_mapping() as u32,
+            indexes: 0,
+            versions: Vec::new(),
+            pages,
+            numbers: 0,
+        };
         versions.reserve(1)?;
-        let first = versions.add(None);
+        let pages = versions.index();
+        let first = versions.add(None, pages);
         Ok((versions, first))
     }
 
@@ -86,13 +98,20 @@ impl Versions {
         self.versions.try_reserve(places - free).map_err(|_| OutOfMemory)
     }
 
+    /// An index without pages, by a name of its own.
+    fn index(&mut self) -> PageIndexMap {
+        self.indexes = self.indexes.wrapping_add(1);
+        let name = ObjectName::private(self.name, self.indexes);
+        PageIndexMap::new(Owner { memory: self.memory, name }, self.pages)
+    }
+
     /// There is room.
-    fn add(&mut self, parent: Option<u32>) -> VersionId {
+    fn add(&mut self, parent: Option<u32>, pages: PageIndexMap) -> VersionId {
         let number = self.numbers;
         self.numbers = number.wrapping_add(1);
         let version = Version {
             number,
-            pages: PageIndexMap::new(self.nodes, self.pages),
+            pages,
             parent,
             children: [None; 2],
             users: 0,
@@ -220,8 +239,8 @@ impl Versions {
     pub(crate) fn take(&mut self, id: VersionId, past: u32, index: u64) {
         let pages = &mut self.at_mut(past).pages;
         let entry = pages.get(index);
-        pages.set(index, PageEntry::ABSENT);
-        self.at_mut(id.place).pages.set(index, entry);
+        pages.set(index, PageEvent::Move, PageEntry::ABSENT);
+        self.at_mut(id.place).pages.set(index, PageEvent::Move, entry);
     }
 
     /// A mapping more shows a version.
@@ -241,15 +260,14 @@ impl Versions {
         }
         self.reserve(2)?;
         let parent = self.at(id.place).parent;
-        let past = self.add(parent);
-        let twin = self.add(Some(past.place));
-        let fresh = PageIndexMap::new(self.nodes, self.pages);
+        let (fresh, none) = (self.index(), self.index());
+        let pages = core::mem::replace(&mut self.at_mut(id.place).pages, fresh);
+        let past = self.add(parent, pages);
+        let twin = self.add(Some(past.place), none);
         let version = self.at_mut(id.place);
         version.twin = Some((number, twin));
         version.parent = Some(past.place);
-        let pages = core::mem::replace(&mut version.pages, fresh);
         let above = self.at_mut(past.place);
-        above.pages = pages;
         above.children = [Some(id.place), Some(twin.place)];
         if let Some(parent) = parent {
             self.relink(parent, id.place, Some(past.place));
@@ -355,14 +373,14 @@ impl Versions {
                     result = Err(error);
                     break;
                 }
-                to.set(index, entry);
+                to.set(index, PageEvent::Move, entry);
                 if other != PageEntry::ABSENT {
                     unseen(other);
                 }
             } else {
                 unseen(entry);
             }
-            from.set(index, PageEntry::ABSENT);
+            from.set(index, PageEvent::Move, PageEntry::ABSENT);
             result = Ok(from.is_empty());
         }
         if result == Ok(true) {

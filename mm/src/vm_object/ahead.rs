@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering;
 
 use super::VmObject;
 use crate::page_state::{PageEntry, PageState};
-use crate::{Advice, OutOfMemory, PageRequest, Requests};
+use crate::{Advice, OutOfMemory, PageEvent, PageRequest, Requests};
 
 /// The largest window, in pages.
 const WINDOW: u64 = 32;
@@ -195,7 +195,7 @@ impl VmObject {
                 rest.start = rest.end;
                 break;
             }
-            inner.pages.set(index, PageEntry::new(PageState::Loading));
+            inner.pages.set(index, PageEvent::Ahead, PageEntry::new(PageState::Loading));
             inner.ahead += 1;
             run.push(PageRequest::ahead(self.memory, index, Arc::downgrade(self)));
         }

@@ -4,9 +4,9 @@ use core::future::Future;
 use core::ops::Range;
 
 use super::{Inner, VmObject};
-use crate::PageIndex;
 use crate::frame::Moment;
 use crate::page_state::{PageEntry, PageState};
+use crate::{PageEvent, PageIndex};
 
 /// Pages that were dropped, whose frames may still be in quarantine.
 struct Dropped<'a> {
@@ -121,7 +121,8 @@ impl VmObject {
             PageState::Loaded { frame } => self.drop_present(&mut inner, index, frame),
             PageState::Absent | PageState::Failed => (PageEntry::ABSENT, None),
         };
-        inner.pages.set(index, entry);
+        let event = if which == Which::All { PageEvent::Drop } else { PageEvent::Discard };
+        inner.pages.set(index, event, entry);
         Some((index, moment))
     }
 
@@ -145,7 +146,7 @@ impl VmObject {
             let mut inner = self.inner.lock();
             let Some((index, entry)) = inner.pages.next_used(range.clone()) else { return };
             if entry.dropped_at().is_some_and(|moment| self.memory.frames().is_over(moment)) {
-                inner.pages.set(index, PageEntry::ABSENT);
+                inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
             }
             range.start = index + 1;
         }

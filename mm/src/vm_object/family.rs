@@ -16,6 +16,7 @@
 //! Others are told at a store's end, before a mark may look at the page again.
 
 use super::{Inner, VmObject};
+use crate::PageEvent;
 use crate::fallible::Shared;
 use crate::frame::Moment;
 use crate::page_state::{PageEntry, PageState};
@@ -59,7 +60,7 @@ impl VmObject {
             && stored
         {
             let (entry, since) = self.drop_present(&mut inner, index, frame);
-            inner.pages.set(index, entry);
+            inner.pages.set(index, PageEvent::Drop, entry);
             moment = since;
         } else {
             inner.overwritten(index);
@@ -91,7 +92,7 @@ impl Inner {
         let index = store.page().as_u64();
         self.above.push(store);
         if self.pages.get(index).state() == PageState::Loading {
-            self.pages.set(index, PageEntry::new(PageState::LoadingInvalidated));
+            self.pages.set(index, PageEvent::Drop, PageEntry::new(PageState::LoadingInvalidated));
         }
     }
 
@@ -99,7 +100,7 @@ impl Inner {
     fn overwritten(&mut self, index: u64) {
         let entry = self.pages.get(index);
         if entry.is_stored() && matches!(entry.state(), PageState::Dirty { .. }) {
-            self.pages.set(index, entry.written());
+            self.pages.set(index, PageEvent::Overwritten, entry.written());
         }
     }
 }

@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::{StoreError, VmObject};
-use crate::PageIndex;
 use crate::frame::CleanPage;
 use crate::page_state::PageState;
+use crate::{PageEvent, PageIndex};
 
 /// Pages between two steps at a time.
 const BATCH: usize = 64;
@@ -103,10 +103,10 @@ impl VmObject {
             });
             if entry.is_stored() && written {
                 // Just now.
-                inner.pages.set(index, entry.written());
+                inner.pages.set(index, PageEvent::Noted, entry.written());
                 continue;
             }
-            inner.pages.set(index, entry.between());
+            inner.pages.set(index, PageEvent::Mark, entry.between());
             batch.pages[batch.count] = index;
             batch.count += 1;
         }
@@ -124,17 +124,17 @@ impl VmObject {
         let mut written = false;
         self.for_each_shown(&inner, index, |tables, page| written |= tables.take_dirty(page));
         if written {
-            inner.pages.set(index, entry.written());
+            inner.pages.set(index, PageEvent::Noted, entry.written());
             return false;
         }
         if let Some(base) = &self.base {
             let folded = self.fold(&mut inner, base, index, frame);
             if !folded {
-                inner.pages.set(index, entry.not_between());
+                inner.pages.set(index, PageEvent::Forgotten, entry.not_between());
             }
             return folded;
         }
-        inner.pages.set(index, entry.cleaned(frame));
+        inner.pages.set(index, PageEvent::Forgotten, entry.cleaned(frame));
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
         true
     }

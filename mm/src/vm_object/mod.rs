@@ -56,8 +56,9 @@ use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
+use crate::trace::{ObjectName, Owner};
 use crate::transfer::Transfer;
-use crate::{Frame, Memory, OutOfMemory, PageError, PageIndex, Pager};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageEvent, PageIndex, Pager};
 use executor::lock::SpinLock;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
@@ -159,29 +160,33 @@ impl VmObject {
         let room = Room::try_new()?;
         room_for_arc::<Self>()?;
         let is_in_ranges = pager.as_ref().is_some_and(|pager| pager.pages_at_once() > 1);
-        Ok(Arc::new_cyclic(|object| Self {
-            memory,
-            number: memory.register(room, object),
-            pages,
-            pager,
-            is_in_ranges,
-            base,
-            left: AtomicU64::new(0),
-            stored: SpinLock::new("stored pages", stored::StoredPages::default()),
-            inner: SpinLock::new(
-                "object",
-                Inner {
-                    pages: PageIndexMap::new(&memory.nodes, pages),
-                    resident: 0,
-                    mappings: ReverseMap::default(),
-                    hidden: None,
-                    streams: ahead::Streams::default(),
-                    ahead: 0,
-                    closers: 0,
-                    overlays: OrderedMap::default(),
-                    above: Vec::new(),
-                },
-            ),
+        Ok(Arc::new_cyclic(|object| {
+            let number = memory.register(room, object);
+            let owner = Owner { memory, name: ObjectName::object(number) };
+            Self {
+                memory,
+                number,
+                pages,
+                pager,
+                is_in_ranges,
+                base,
+                left: AtomicU64::new(0),
+                stored: SpinLock::new("stored pages", stored::StoredPages::default()),
+                inner: SpinLock::new(
+                    "object",
+                    Inner {
+                        pages: PageIndexMap::new(owner, pages),
+                        resident: 0,
+                        mappings: ReverseMap::default(),
+                        hidden: None,
+                        streams: ahead::Streams::default(),
+                        ahead: 0,
+                        closers: 0,
+                        overlays: OrderedMap::default(),
+                        above: Vec::new(),
+                    },
+                ),
+            }
         }))
     }
 
@@ -253,9 +258,13 @@ impl VmObject {
                 }
                 Err(_) if ahead || invalidated => {
                     self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
-                    (None, Ok(()), inner.end_load(index, PageEntry::ABSENT))
+                    (None, Ok(()), inner.end_load(index, PageEvent::LoadFailed, PageEntry::ABSENT))
                 }
-                Err(error) => (None, Err(error), inner.end_load(index, PageEntry::new(PageState::Failed))),
+                Err(error) => (
+                    None,
+                    Err(error),
+                    inner.end_load(index, PageEvent::LoadFailed, PageEntry::new(PageState::Failed)),
+                ),
             };
         }
         drop(unused);
@@ -285,31 +294,36 @@ impl VmObject {
     ) -> (Option<Frame>, Option<Shared<Transfer>>) {
         if inner.pages.get(index).state() == PageState::LoadingInvalidated {
             Counters::count(&self.memory.counters.loads_invalidated);
-            return (Some(frame), inner.end_load(index, PageEntry::ABSENT));
+            return (Some(frame), inner.end_load(index, PageEvent::LoadDone, PageEntry::ABSENT));
         }
         let frame = frame.into_number();
         inner.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
         let entry = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
-        let load = inner.end_load(index, self.entered(index, entry));
+        let load = inner.end_load(index, PageEvent::LoadDone, self.entered(index, entry));
         (None, load)
     }
 }
 
 impl Inner {
     /// A page is being loaded from now on.
-    fn begin_load(&mut self, memory: &'static Memory, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
+    fn begin_load(
+        &mut self,
+        memory: &'static Memory,
+        index: u64,
+        event: PageEvent,
+    ) -> Result<Shared<Transfer>, OutOfMemory> {
         let load = Transfer::new(memory, index)?;
-        self.pages.begin_transfer(load.clone(), PageEntry::new(PageState::Loading))?;
+        self.pages.begin_transfer(load.clone(), event, PageEntry::new(PageState::Loading))?;
         Ok(load)
     }
 
     /// A page is not being loaded any more. Answers what those wait for who do.
-    fn end_load(&mut self, index: u64, entry: PageEntry) -> Option<Shared<Transfer>> {
-        let load = self.pages.end_transfer(index, entry);
+    fn end_load(&mut self, index: u64, event: PageEvent, entry: PageEntry) -> Option<Shared<Transfer>> {
+        let load = self.pages.end_transfer(index, event, entry);
         if load.is_none() {
             self.ahead -= 1;
-            self.pages.set(index, entry);
+            self.pages.set(index, event, entry);
         }
         load
     }
@@ -322,16 +336,16 @@ impl Inner {
         }
         let load = Transfer::new(memory, index)?;
         let entry = self.pages.get(index);
-        self.pages.begin_transfer(load.clone(), entry)?;
+        self.pages.begin_transfer(load.clone(), PageEvent::Read, entry)?;
         self.ahead -= 1;
         Ok(load)
     }
 
     /// A clean page was written to.
-    fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64) {
+    fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64, event: PageEvent) {
         memory.frames().unlist(frame);
         let clean = self.pages.get(index);
-        self.pages.set(index, clean.dirtied(frame));
+        self.pages.set(index, event, clean.dirtied(frame));
     }
 
     /// Takes the frame from a page that no page table shows any more, and whose entry the caller changes. Only who

@@ -41,7 +41,7 @@ use crate::frame::{CleanPage, address_of};
 use crate::ordered_map::Room;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::{Frame, OutOfMemory};
+use crate::{Frame, OutOfMemory, PageEvent};
 
 impl VmObject {
     /// An overlay over `base`, of as many pages: reads are served by the base, a write makes a page of the overlay's
@@ -91,7 +91,7 @@ impl VmObject {
         }
         if entry.state() != PageState::Absent {
             let entry = entry.settled();
-            inner.pages.set(index, entry);
+            inner.pages.set(index, PageEvent::Read, entry);
             return match self.try_touch(&mut inner, index, entry, write, spare, commit) {
                 Ok(attempt) => Touched::Tried(attempt),
                 Err(NotThere) => unreachable!("an overlay loads nothing"),
@@ -117,7 +117,7 @@ impl VmObject {
         let moment = self.memory.frames().moment();
         let frame = frame.into_number();
         let entry = self.entered(index, PageEntry::new(PageState::Loaded { frame }));
-        inner.pages.set(index, entry.dirtied(frame).copied(moment));
+        inner.pages.set(index, PageEvent::Write, entry.dirtied(frame).copied(moment));
         inner.resident += 1;
         Attempt::Forgetting(moment)
     }
@@ -160,7 +160,7 @@ impl VmObject {
             PageState::Absent | PageState::Failed => true,
             PageState::Loaded { frame } => {
                 let (entry, _) = self.drop_present(&mut inner, index, frame);
-                inner.pages.set(index, entry);
+                inner.pages.set(index, PageEvent::Fold, entry);
                 true
             }
             _ => false,
@@ -178,10 +178,10 @@ impl VmObject {
         if !forgotten || !has_none || !is_free || below.pages.make_room(index).is_err() {
             return false;
         }
-        below.pages.set(index, inner.pages.get(index).cleaned(frame));
+        below.pages.set(index, PageEvent::Fold, inner.pages.get(index).cleaned(frame));
         below.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: base.number, page: index });
-        inner.pages.set(index, PageEntry::ABSENT);
+        inner.pages.set(index, PageEvent::Fold, PageEntry::ABSENT);
         inner.resident -= 1;
         true
     }

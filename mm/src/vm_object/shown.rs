@@ -12,7 +12,8 @@ use crate::page_state::{PageEntry, PageState};
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
-use crate::{MapError, OutOfMemory, PageTable, VirtAddr};
+use crate::trace::{Event, ObjectName};
+use crate::{MapError, OutOfMemory, PageEvent, PageIndex, PageTable, VirtAddr};
 
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,9 +154,9 @@ impl VmObject {
     pub(super) fn note_written(&self, inner: &mut Inner, index: u64) {
         let entry = inner.pages.get(index);
         match entry.state() {
-            PageState::Loaded { frame } => inner.make_dirty(self.memory, index, frame),
+            PageState::Loaded { frame } => inner.make_dirty(self.memory, index, frame, PageEvent::Noted),
             PageState::Dirty { .. } | PageState::WritingBack { .. } => {
-                inner.pages.set(index, entry.written());
+                inner.pages.set(index, PageEvent::Noted, entry.written());
             }
             _ => {}
         }
@@ -177,18 +178,18 @@ impl VmObject {
             }
         });
         if written {
-            inner.make_dirty(self.memory, index, listed_frame);
+            inner.make_dirty(self.memory, index, listed_frame, PageEvent::Noted);
             return Eviction::Kept;
         }
         if used && keep == Keep::Used {
-            inner.pages.set(index, entry.with_referenced(false));
+            inner.pages.set(index, PageEvent::Evict, entry.with_referenced(false));
             return Eviction::Kept;
         }
         if self.hide(&inner, index) {
-            inner.make_dirty(self.memory, index, listed_frame);
+            inner.make_dirty(self.memory, index, listed_frame, PageEvent::Noted);
             return Eviction::Kept;
         }
-        inner.pages.set(index, entry.between());
+        inner.pages.set(index, PageEvent::Evict, entry.between());
         self.note_left();
         Eviction::Leaving
     }
@@ -215,7 +216,9 @@ impl VmObject {
             if !entry.is_between() || entry.state() != (PageState::Loaded { frame }) {
                 return false;
             }
-            inner.pages.set(index, PageEntry::ABSENT);
+            inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
+            self.memory
+                .tell(Event::Evict { object: ObjectName::object(self.number), page: PageIndex::new(index) });
             inner.take_out(self.memory, frame)
         };
         drop(frame);

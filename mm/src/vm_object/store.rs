@@ -12,7 +12,7 @@ use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::page_state::{PageEntry, PageState};
 use crate::transfer::Transfer;
-use crate::{OutOfMemory, PageError, PageIndex, Pager, Requests, StoreRequest};
+use crate::{OutOfMemory, PageError, PageEvent, PageIndex, Pager, Requests, StoreRequest};
 
 /// Pages whose requests are with the pager at a time.
 const BATCH: usize = 32;
@@ -195,7 +195,8 @@ impl VmObject {
         }
         self.family().stored.lock().make_room(index)?;
         let transfer = Transfer::new(self.memory, index)?;
-        inner.pages.begin_transfer(transfer.clone(), inner.pages.get(index).begin_store(frame))?;
+        let entry = inner.pages.get(index).begin_store(frame);
+        inner.pages.begin_transfer(transfer.clone(), PageEvent::Store, entry)?;
         if let Some(mut below) = below {
             below.begin_store_above(transfer.clone());
         }
@@ -235,7 +236,8 @@ impl VmObject {
             }
             state => unreachable!("page {index} is {state} while it is being stored"),
         };
-        let transfer = inner.pages.end_transfer(index, entry);
+        let event = if result.is_ok() { PageEvent::StoreDone } else { PageEvent::StoreFailed };
+        let transfer = inner.pages.end_transfer(index, event, entry);
         let below = self.base.as_deref();
         let dropped = below.and_then(|base| Some((base, base.end_store_above(index, result.is_ok())?)));
         drop(inner);

@@ -10,7 +10,7 @@ use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
 use crate::transfer::Transfer;
-use crate::{Advice, Denial, Frame, OutOfMemory, PageError, PageIndex, PageRequest};
+use crate::{Advice, Denial, Frame, OutOfMemory, PageError, PageEvent, PageIndex, PageRequest};
 
 /// What came of a touch, before the pager is called.
 pub(crate) enum Touched {
@@ -107,7 +107,7 @@ impl VmObject {
             Ok(attempt) => attempt,
             Err(NotThere) => match inner.store_above(index) {
                 Some(store) => Attempt::Wait(store.clone()),
-                None => match inner.begin_load(self.memory, index) {
+                None => match inner.begin_load(self.memory, index, PageEvent::touch(write)) {
                     Ok(load) => return Touched::Begun(load),
                     Err(OutOfMemory) => Attempt::heap_is_full(spare),
                 },
@@ -161,16 +161,16 @@ impl VmObject {
             (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
                 let done = commit(frame, write || !entry.is_between(), spare);
                 if write && matches!(done, Attempt::Done) {
-                    inner.pages.set(index, entry.written());
+                    inner.pages.set(index, PageEvent::Write, entry.written());
                 }
                 done
             }
             (PageState::Loaded { frame }, _) => {
                 let done = commit(frame, write, spare);
                 if write && matches!(done, Attempt::Done) {
-                    inner.make_dirty(self.memory, index, frame);
+                    inner.make_dirty(self.memory, index, frame, PageEvent::Write);
                 } else if !entry.referenced() {
-                    inner.pages.set(index, entry.with_referenced(true));
+                    inner.pages.set(index, PageEvent::Read, entry.with_referenced(true));
                 }
                 done
             }
@@ -194,7 +194,8 @@ impl VmObject {
                     return Ok(Attempt::NeedsFrame);
                 };
                 let frame = frame.into_number();
-                inner.pages.set(index, PageEntry::new(PageState::Dirty { frame }));
+                let entry = PageEntry::new(PageState::Dirty { frame });
+                inner.pages.set(index, PageEvent::touch(write), entry);
                 inner.resident += 1;
                 Counters::count(&counters.zero_fills);
                 commit(frame, true, spare)

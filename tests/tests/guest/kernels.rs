@@ -12,7 +12,7 @@ const MIB: u64 = 1 << 20;
 /// Every test that a test kernel judges itself.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("one_page_is_loaded_once"),
+        case("one_page_is_loaded_once").traced(),
         case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE).limited(1))),
         case("failed_load_reaches_everyone"),
         case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
         case("pager_thread_faults_on_its_own_page"),
         case("unmap_during_a_load"),
-        case("unmap_storm"),
+        case("unmap_storm").traced(),
         case("invalidate_storm"),
         case("crawling_disk_delays_nobody")
             .on(|| with(TestDisk::offsets(1000 * PAGE).limited(10)))
@@ -48,15 +48,15 @@ pub(crate) fn cases() -> Vec<Case> {
         case("heap_storm"),
         case("thread_storm"),
         case("program_storm"),
-        case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())),
+        case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())).traced(),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
-        case("scenarios_are_played_as_on_the_host"),
-        case("scenarios_are_played_as_on_the_host_on_4_cpus").on(cpus::<4>),
+        case("scenarios_are_played_as_on_the_host").traced(),
+        case("scenarios_are_played_as_on_the_host_on_4_cpus").on(cpus::<4>).traced(),
         case("all_cpus_are_up"),
         case("all_cpus_are_up_on_2_cpus").on(cpus::<2>),
         case("all_cpus_are_up_on_4_cpus").on(cpus::<4>),
@@ -97,8 +97,8 @@ pub(crate) fn cases() -> Vec<Case> {
             "give_up_after",
             "tests/kernels/src/panics.rs",
         ]),
-        case("one_page_is_loaded_once_on_4_cpus").on(cpus::<4>),
-        case("failed_load_reaches_everyone_on_4_cpus").on(cpus::<4>),
+        case("one_page_is_loaded_once_on_4_cpus").on(cpus::<4>).traced(),
+        case("failed_load_reaches_everyone_on_4_cpus").on(cpus::<4>).traced(),
         case("loads_are_in_flight_together_on_4_cpus")
             .on(|| Setup { cpus: 4, ..stalled() })
             .driven(disk_keeper),
@@ -106,14 +106,14 @@ pub(crate) fn cases() -> Vec<Case> {
         case("pager_thread_faults_on_its_own_page_on_4_cpus").on(cpus::<4>),
         case("unmap_during_a_load_on_4_cpus").on(cpus::<4>),
         case("unmap_storm_on_2_cpus").on(cpus::<2>),
-        case("unmap_storm_on_4_cpus").on(cpus::<4>),
+        case("unmap_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("invalidate_storm_on_2_cpus").on(cpus::<2>),
-        case("invalidate_storm_on_4_cpus").on(cpus::<4>),
-        case("disk_error_storm_on_4_cpus").on(|| Setup { cpus: 4, ..broken() }),
+        case("invalidate_storm_on_4_cpus").on(cpus::<4>).traced(),
+        case("disk_error_storm_on_4_cpus").on(|| Setup { cpus: 4, ..broken() }).traced(),
         case("killed_threads_leak_nothing_on_4_cpus").on(cpus::<4>),
         case("killed_before_the_first_instruction_on_4_cpus").on(cpus::<4>),
         case("kill_storm_on_2_cpus").on(cpus::<2>),
-        case("kill_storm_on_4_cpus").on(cpus::<4>),
+        case("kill_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("nmi_storm_on_2_cpus").on(cpus::<2>).driven(interrupter),
         case("nmi_storm_on_4_cpus").on(cpus::<4>).driven(interrupter),
         case("denied_accesses_end_a_program_on_4_cpus").on(cpus::<4>),
@@ -129,9 +129,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("store_storm_on_2_cpus")
             .on(|| Setup { cpus: 2, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
         case("store_storm_on_4_cpus")
-            .on(|| Setup { cpus: 4, ..with(TestDisk::offsets(48 * PAGE).writable()) }),
+            .on(|| Setup { cpus: 4, ..with(TestDisk::offsets(48 * PAGE).writable()) })
+            .traced(),
         case("fork_storm_on_2_cpus").on(cpus::<2>),
-        case("fork_storm_on_4_cpus").on(cpus::<4>),
+        case("fork_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("one_page_fork_storm_on_2_cpus").on(cpus::<2>),
         case("one_page_fork_storm_on_4_cpus").on(cpus::<4>),
         case("protect_storm_on_2_cpus").on(cpus::<2>),

@@ -10,6 +10,7 @@ mod hash;
 mod kernels;
 mod programs;
 mod runner;
+mod trace;
 
 fn main() -> ExitCode {
     launcher::become_child_if_asked();
@@ -17,5 +18,7 @@ fn main() -> ExitCode {
     cases.extend(console::cases());
     cases.extend(hash::cases());
     cases.extend(programs::cases());
-    Suite::new(cases, runner::tests()).run()
+    let mut runner_tests = runner::tests();
+    runner_tests.extend(trace::tests());
+    Suite::new(cases, runner_tests).run()
 }

@@ -14,7 +14,7 @@ use crate::{
     clock,
     machine::{self, Disk},
     thread,
-    trace::{self, Event, Record},
+    trace::{self, Kind, Record},
 };
 
 const TOUCHED_MIB: u64 = 4;
@@ -139,7 +139,7 @@ async fn trace_fault(disk: &'static Disk, page: u64) -> Option<Vec<Record>> {
     let window = disks::map(disk).ok()?;
     let index = PageIndex::new(page);
     disk.object.release(index..index + 1).await;
-    trace::start();
+    let recording = trace::start()?;
     let handle = thread::spawn("traced", move || {
         black_box(window.as_slice()[page as usize * PAGE_SIZE]);
     });
@@ -150,7 +150,7 @@ async fn trace_fault(disk: &'static Disk, page: u64) -> Option<Vec<Record>> {
         }
         Err(_) => None,
     };
-    let records = trace::stop();
+    let records = recording.stop();
     timeline::of_fault(&records, thread?, page)
 }
 
@@ -161,16 +161,17 @@ fn micros(ns: u64) -> String {
 
 fn describe(step: &Record, disk: &Disk, page: u64) -> String {
     let name = &disk.name;
-    match step.event {
-        Event::Trap => {
-            alloc::format!("trap       thread {} touches page {page} of {name}: not there", step.subject)
+    match step.kind {
+        Kind::Trap => {
+            alloc::format!("trap       thread {} touches page {page} of {name}: not there", step.words[0])
         }
-        Event::Park => "park       the thread is a pending future, the CPU is free".into(),
-        Event::Request => alloc::format!("request    {name} gets a frame to fill"),
-        Event::Interrupt => alloc::format!("interrupt  {name} has done something"),
-        Event::Complete => "complete   its task finds out what: the page has come".into(),
-        Event::Wake => "wake       the thread's future is polled again".into(),
-        Event::Map => "map        the page is in the page table".into(),
-        Event::Resume => "resume     the thread repeats the instruction".into(),
+        Kind::Park => "park       the thread is a pending future, the CPU is free".into(),
+        Kind::Request => alloc::format!("request    {name} gets a frame to fill"),
+        Kind::Interrupt => alloc::format!("interrupt  {name} has done something"),
+        Kind::Complete => "complete   its task finds out what: the page has come".into(),
+        Kind::Wake => "wake       the thread's future is polled again".into(),
+        Kind::Map => "map        the page is in the page table".into(),
+        Kind::Resume => "resume     the thread repeats the instruction".into(),
+        _ => String::new(),
     }
 }

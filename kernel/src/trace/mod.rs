@@ -1,0 +1,195 @@
+//! What happens, as fixed-size records in a ring a CPU: off by default.
+//!
+//! While it is off, an event costs one load. While it is on, it is an atomic increment and some stores with interrupts
+//! off: no lock, nothing allocated. So events may be recorded anywhere, also by interrupt handlers and with spin locks
+//! held.
+//!
+//! The runner's `--trace` puts the rings into memory that it shares with the machine, and reads them while the machine
+//! runs: nothing has to be sent, and what was recorded is there whatever ends the machine. The tour records its few
+//! faults in the same rings, or in small ones of the heap.
+
+pub mod layout;
+mod ring;
+mod tasks;
+
+use alloc::vec::Vec;
+use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use conquer_once::spin::OnceCell;
+use mm::{Memory, PageEvent, trace::Event, trace::PageWord};
+
+pub use layout::{Kind, Record};
+
+use crate::{arch::cpu, clock, cpus, thread::Thread};
+use layout::Named;
+
+/// Records of each ring of the heap.
+const RECORDS: usize = 512;
+/// Bytes of a name that one record has room for.
+const NAME: usize = 32;
+
+static RINGS: OnceCell<ring::Rings> = OnceCell::uninit();
+static ON: AtomicBool = AtomicBool::new(false);
+/// Whether the runner reads the rings: then they are never off.
+static SHARED: AtomicBool = AtomicBool::new(false);
+/// The number of the next memory, and of the next device.
+static MEMORIES: AtomicU16 = AtomicU16::new(1);
+static DEVICES: AtomicU32 = AtomicU32::new(0);
+
+/// A recording under way. Dropping it leaves the rings on.
+pub struct Recording(Vec<u64>);
+
+/// Begins a recording; `None` when there is no memory for the rings.
+pub fn start() -> Option<Recording> {
+    if RINGS.get().is_none() {
+        let rings = ring::Rings::in_heap(cpus::online(), RECORDS)?;
+        RINGS.init_once(|| rings);
+    }
+    let places = RINGS.get()?.places();
+    ON.store(true, Release);
+    Some(Recording(places))
+}
+
+impl Recording {
+    /// Ends it and returns what was recorded, oldest first; what did not fit is missing at the beginning.
+    pub fn stop(self) -> Vec<Record> {
+        ON.store(SHARED.load(Relaxed), Release);
+        RINGS.get().map_or(Vec::new(), |rings| rings.since(&self.0))
+    }
+}
+
+/// Records everything from now on in memory that the runner reads. Once at boot, before the first task.
+pub(crate) fn share(memory: &'static [core::sync::atomic::AtomicU64]) -> bool {
+    let Some(rings) = ring::Rings::in_memory(memory) else { return false };
+    RINGS.init_once(|| rings);
+    SHARED.store(true, Relaxed);
+    ON.store(true, Release);
+    for code in 0..16 {
+        name(Named::State, code, &alloc::format!("{}", PageWord::from_bits(code)));
+    }
+    for event in PageEvent::all() {
+        name(Named::Event, event as u64, &alloc::format!("{event}"));
+    }
+    executor::install_hooks(&tasks::Watch);
+    true
+}
+
+/// Whether the runner reads what is recorded.
+pub(crate) fn is_shared() -> bool {
+    SHARED.load(Acquire)
+}
+
+/// From now on what happens in this memory is recorded, if anything is.
+pub(crate) fn watch(memory: &Memory) {
+    if is_shared() {
+        memory.record_as(MEMORIES.fetch_add(1, Relaxed));
+    }
+}
+
+#[inline]
+fn record(kind: Kind, detail: u8, words: [u64; 5]) {
+    if ON.load(Relaxed) {
+        write(kind, detail, 0, words);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write(kind: Kind, detail: u8, memory: u16, words: [u64; 5]) {
+    executor::lock::without_interrupts(|| {
+        if let Some(rings) = RINGS.get() {
+            let cpu = cpu::current().number() as u8;
+            rings.write(Record { number: 0, time: clock::now(), kind, cpu, detail, memory, words });
+        }
+    });
+}
+
+fn name(of: Named, number: u64, name: &str) {
+    if !ON.load(Relaxed) {
+        return;
+    }
+    let mut words = [number, 0, 0, 0, 0];
+    for (index, byte) in name.bytes().take(NAME).enumerate() {
+        words[1 + index / 8] |= u64::from(byte) << (index % 8 * 8);
+    }
+    write(Kind::Name, of as u8, 0, words);
+}
+
+/// Records what a thread does.
+#[inline]
+pub(crate) fn thread(kind: Kind, thread: &Thread) {
+    record(kind, 0, [thread.id().as_u64(), 0, 0, 0, 0]);
+}
+
+/// Records that the CPU that calls has come up.
+pub(crate) fn cpu_is_up(number: u32) {
+    name(Named::Cpu, number.into(), "CPU");
+}
+
+/// Records what a thread is called.
+pub(crate) fn name_thread(thread: &Thread) {
+    name(Named::Thread, thread.id().as_u64(), thread.name());
+}
+
+/// Records a fault that parks its thread or may do so.
+#[inline]
+pub(crate) fn fault(thread: &Thread, access: u8, address: u64) {
+    record(Kind::Trap, access, [thread.id().as_u64(), address, 0, 0, 0]);
+}
+
+/// Whether anything is recorded.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
+/// Records a fault that was resolved at once.
+#[inline]
+pub(crate) fn fault_at_once(thread: &Thread, access: u8, address: u64, since: u64) {
+    record(Kind::AtOnce, access, [thread.id().as_u64(), address, since, 0, 0]);
+}
+
+/// A number for a device, which is recorded with its name.
+pub(crate) fn device(device_name: &str) -> u32 {
+    let number = DEVICES.fetch_add(1, Relaxed);
+    name(Named::Device, number.into(), device_name);
+    number
+}
+
+/// Records that pages are requested from a device, to be stored or loaded.
+pub(crate) fn request(device: u32, store: bool, first: u64, pages: u64) {
+    record(Kind::Request, u8::from(store), [device.into(), first, pages, 0, 0]);
+}
+
+/// Records that a request is over.
+pub(crate) fn complete(device: u32, failed: bool, first: u64) {
+    record(Kind::Complete, u8::from(failed), [device.into(), first, 0, 0, 0]);
+}
+
+/// Records a device's interrupt.
+#[inline]
+pub(crate) fn interrupt(vector: u8) {
+    record(Kind::Interrupt, vector, [0; 5]);
+}
+
+/// Records what has happened in a memory.
+pub(crate) fn memory(memory: u16, event: &Event) {
+    let (kind, detail, words) = match *event {
+        Event::State(change) => {
+            let (object, page) = (change.object.to_bits(), change.page.as_u64());
+            let words = [object, page, change.from.to_bits(), change.to.to_bits(), 0];
+            (Kind::State, change.event as u8, words)
+        }
+        Event::Ended(object) => (Kind::Ended, 0, [object.to_bits(), 0, 0, 0, 0]),
+        Event::Map { root, page, frame, writable } => {
+            (Kind::Enter, u8::from(writable), [root.as_u64(), page.as_u64(), frame, 0, 0])
+        }
+        Event::ShootdownBegin(number) => (Kind::ShootdownBegin, 0, [number, 0, 0, 0, 0]),
+        Event::ShootdownEnd(number) => (Kind::ShootdownEnd, 0, [number, 0, 0, 0, 0]),
+        Event::Evict { object, page } => (Kind::Evict, 0, [object.to_bits(), page.as_u64(), 0, 0, 0]),
+    };
+    write(kind, detail, memory, words);
+}

@@ -1,0 +1,135 @@
+//! The file of a trace, which is whole JSON whenever somebody looks: also if this process is killed.
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::chrome::Tracks;
+use super::{Record, Sink};
+
+/// Bytes of events that are written at a time.
+const BATCH: usize = 1 << 16;
+/// Events wait no longer than this for others.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Writes events to a file in the format of Chrome's traces.
+pub struct TraceFile {
+    file: File,
+    tracks: Tracks,
+    /// Where the next event goes; what is behind it closes the file's brackets.
+    end: u64,
+    /// Events that are not written yet.
+    batch: String,
+    lost: u64,
+    written: Instant,
+}
+
+impl TraceFile {
+    /// Makes the file, or empties it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create(path)?;
+        let mut made = Self {
+            file,
+            tracks: Tracks::default(),
+            end: 0,
+            batch: String::new(),
+            lost: 0,
+            written: Instant::now(),
+        };
+        made.batch.push_str("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n");
+        // So no event has to know whether it is the first.
+        made.batch.push_str(
+            &json!({ "ph": "M", "name": "process_name", "pid": 0, "args": { "name": "Faultline" } })
+                .to_string(),
+        );
+        made.write()?;
+        Ok(made)
+    }
+
+    /// The events that wait, and what closes the brackets, in one piece.
+    fn write(&mut self) -> io::Result<()> {
+        let events = self.batch.len();
+        self.batch.push_str(&format!("\n],\"otherData\":{{\"lost records\":{}}}}}\n", self.lost));
+        self.file.write_all_at(self.batch.as_bytes(), self.end)?;
+        self.end += events as u64;
+        self.batch.clear();
+        self.written = Instant::now();
+        Ok(())
+    }
+}
+
+impl Sink for TraceFile {
+    fn take(&mut self, records: &[Record], lost: u64) -> io::Result<()> {
+        let Self { tracks, batch, .. } = self;
+        let mut add = |event: Value| {
+            batch.push_str(",\n");
+            batch.push_str(&event.to_string());
+        };
+        if lost > 0 {
+            tracks.lose(lost, &mut add);
+        }
+        records.iter().for_each(|record| tracks.follow(record, &mut add));
+        self.lost += lost;
+        let may_wait = self.batch.len() < BATCH && lost == 0 && self.written.elapsed() < PATIENCE;
+        if may_wait { Ok(()) } else { self.write() }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let Self { tracks, batch, .. } = self;
+        tracks.end(&mut |event: Value| {
+            batch.push_str(",\n");
+            batch.push_str(&event.to_string());
+        });
+        self.write()?;
+        if self.lost > 0 {
+            eprintln!(
+                "faultline: {} records of the trace were lost: the machine was faster than the host",
+                self.lost
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Kind;
+
+    fn at(time: u64, kind: Kind, first: u64) -> Record {
+        Record { number: time, time, kind, cpu: 0, detail: 0, memory: 1, words: [first, 0, 0, 0, 0] }
+    }
+
+    #[test]
+    fn the_file_is_whole_json_at_every_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let mut file = TraceFile::create(&path).unwrap();
+        let read = || -> Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+        assert_eq!(read()["traceEvents"].as_array().unwrap().len(), 1);
+        let mut events = 1;
+        for round in 0..2000 {
+            let [on, off] = [(0, Kind::Resume), (7, Kind::Leave)].map(|(at, kind)| (round * 10 + at, kind));
+            file.take(&[at(on.0, on.1, 3), at(off.0, off.1, 3)], 0).unwrap();
+            if round % 100 == 0 {
+                events = events.max(read()["traceEvents"].as_array().unwrap().len());
+            }
+        }
+        assert!(events > 1000, "it is written on the way");
+        file.take(&[], 5).unwrap();
+        assert_eq!(read()["otherData"]["lost records"], 5);
+        file.end().unwrap();
+        assert!(read()["traceEvents"].as_array().unwrap().len() > 4000);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_an_error() {
+        assert!(TraceFile::create(Path::new("/there/is/none.json")).is_err());
+    }
+}
