@@ -91,7 +91,7 @@ pub(crate) async fn invalidate_storm() -> Outcome {
         slow.stop().await?;
         let (wrong, reads, loads) = (counts.wrong.load(Relaxed), counts.reads.load(Relaxed), pager.loads());
         ensure!(wrong == 0, "{wrong} of {reads} reads found something old, or of another page");
-        ensure!(loads > changes / 4, "{loads} loads of pages that were invalidated {changes} times");
+        ensure!(loads > PAGES, "{loads} loads of pages that were invalidated {changes} times");
         Ok(())
     })
     .await
