@@ -288,7 +288,10 @@ async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
             let client = Box::new(Submitted { pager: pager.clone(), request });
             slot.submit(BlockRequest { op, sector, segments, client });
         }
-        Err(OutOfMemory) => request.fail(PageError::OutOfMemory),
+        Err(OutOfMemory) => {
+            trace::complete(pager.number, true, request.first());
+            request.fail(PageError::OutOfMemory);
+        }
     });
 }
 

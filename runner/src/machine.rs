@@ -262,8 +262,7 @@ impl Machine {
             self.end_qemu();
         }
         let status = self.child.wait().context("cannot wait for QEMU")?;
-        // Brings what was recorded last.
-        drop(self.trace.take());
+        let traced = self.trace.take().map_or(Ok(()), trace::Pump::finish);
         for name in [qemu::COM2_SOCKET, qemu::CONTROL_SOCKET] {
             // QEMU may have ended before it connected: let the threads that wait for it go.
             let _ = UnixStream::connect(self.folder.path().join(name));
@@ -283,6 +282,7 @@ impl Machine {
             (outcome, held) => {
                 self.held = held;
                 self.release_messages();
+                traced.context("the trace is not whole")?;
                 Ok(outcome.unwrap_or(Outcome::Reset))
             }
         }

@@ -1,7 +1,7 @@
 //! From the options of the command line to the machine's outcome.
 use std::fs;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     }
     let disks = disk::check_all(&cli.disks)?;
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
-    let trace = cli.trace.as_deref().map(trace_file).transpose()?;
+    let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
 
     let workspace = Workspace::find()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
@@ -67,8 +67,13 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     boot(&config, trace, cli.timeout.map(Duration::from_secs))
 }
 
-/// The file that a trace goes to.
-fn trace_file(path: &Path) -> Result<Box<dyn Sink>> {
+/// The file that a trace goes to, which is none of those that the machine has.
+fn trace_file(path: &Path, cli: &Cli) -> Result<Box<dyn Sink>> {
+    let others = cli.disks.iter().map(|disk| &disk.path).chain(&cli.vmscript);
+    let is_same = |other: &PathBuf| fs::canonicalize(other).ok() == fs::canonicalize(path).ok();
+    if path.exists() && others.into_iter().any(is_same) {
+        bail!("{} is a file of the machine: the trace would overwrite it", path.display());
+    }
     let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
 }

@@ -147,7 +147,14 @@ impl Case {
     /// Why the test failed.
     pub fn judge(&self, session: Session) -> Result<()> {
         match self.verdict {
-            Verdict::KernelSays => session.finish()?.test_passed(self.name),
+            Verdict::KernelSays => {
+                let report = session.finish()?;
+                report.test_passed(self.name)?;
+                if (self.setup)().trace && report.page_changes == 0 {
+                    bail!("the test passed, but nothing was recorded of pages");
+                }
+                Ok(())
+            }
             Verdict::Panics(texts) => session.finish()?.panicked_with(texts),
             Verdict::Drives(by) => by(session),
         }
@@ -210,7 +217,13 @@ mod tests {
 
     fn report(outcome: Outcome, results: &[(&str, Result<(), &str>)]) -> Report {
         let results = results.iter().map(|(name, result)| ((*name).into(), result.map_err(str::to_owned)));
-        Report { outcome, console: "panic: a lock".into(), exec: String::new(), results: results.collect() }
+        Report {
+            outcome,
+            console: "panic: a lock".into(),
+            exec: String::new(),
+            results: results.collect(),
+            page_changes: 0,
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Report {
     pub exec: String,
     /// What it said about tests.
     pub results: Vec<(String, Result<(), String>)>,
+    /// How many changes of pages it recorded.
+    pub page_changes: u64,
 }
 
 impl Session {
@@ -192,6 +194,8 @@ impl Session {
             _ => None,
         });
         let results = results.collect();
-        Ok(Report { outcome, console: self.output.console.text(), exec: self.output.exec.text(), results })
+        let page_changes = self.replay.as_ref().map_or(0, Replay::changes);
+        let (console, exec) = (self.output.console.text(), self.output.exec.text());
+        Ok(Report { outcome, console, exec, results, page_changes })
     }
 }

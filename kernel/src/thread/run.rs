@@ -104,6 +104,7 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
                 Trap::Exception(exception) => break raised(&thread, exception),
             }
         };
+        trace::thread(Kind::End, &thread);
         // What the thread had is given back here, not in a function of its own, whose future would hold all of it
         // a second time. Its record stays as long as somebody holds it.
         if thread.space().is_some() {
@@ -174,7 +175,9 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             })
             .await
         };
-        trace::thread(Kind::Map, thread);
+        if outcome == Some(FaultOutcome::Resolved) {
+            trace::thread(Kind::Map, thread);
+        }
         if parked_at == 0 {
             fault_stats::at_once();
         } else {

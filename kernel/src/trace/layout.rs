@@ -73,6 +73,8 @@ kinds! {
     Wake,
     /// Its fault is resolved. Thread.
     Map,
+    /// It has ended, perhaps by its fault. Thread.
+    End,
     /// Pages were requested from a device. Detail: 1 to store them; device, first page, how many.
     Request,
     /// The device completed that. Detail: 0 well, 1 with an error; device, first page.

@@ -60,10 +60,10 @@ impl Rings {
     /// Writes a record to the ring of the CPU that calls, and gives it its number. Interrupts are off.
     pub(super) fn write(&self, mut record: Record) {
         let cpu = usize::from(record.cpu);
-        record.number = self.memory[layout::NEXT].fetch_add(1, Relaxed);
         if cpu >= self.cpus {
             return;
         }
+        record.number = self.memory[layout::NEXT].fetch_add(1, Relaxed);
         let written = self.written(cpu);
         let place = written.load(Relaxed);
         // Nobody takes the new words for those of the record that was here before.

@@ -96,6 +96,12 @@ impl Tracks {
             }
             Kind::Wake => add(instant(THREADS, first, "wake", time, json!({}))),
             Kind::Map => add(instant(THREADS, first, "resolved", time, json!({}))),
+            Kind::End => {
+                if let Some(fault) = self.faults.remove(&first) {
+                    self.fault(first, &fault, time, add);
+                }
+                add(instant(THREADS, first, "ended", time, json!({})));
+            }
             Kind::Request => {
                 self.requests.insert((first, second), *record);
             }

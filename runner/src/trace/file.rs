@@ -1,5 +1,5 @@
 //! The file of a trace, which is whole JSON whenever somebody looks: also if this process is killed.
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Writes events to a file in the format of Chrome's traces.
 pub struct TraceFile {
+    /// Locked: two machines would write over each other.
     file: File,
     tracks: Tracks,
     /// Where the next event goes; what is behind it closes the file's brackets.
@@ -31,9 +32,16 @@ impl TraceFile {
     /// Makes the file, or empties it.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or another process has it as its trace.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::create(path)?;
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => file.set_len(0)?,
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
+            }
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
         let mut made = Self {
             file,
             tracks: Tracks::default(),
@@ -52,11 +60,18 @@ impl TraceFile {
         Ok(made)
     }
 
-    /// The events that wait, and what closes the brackets, in one piece.
+    /// The events that wait, and what closes the brackets, in one piece. Where there is no room for the events, the
+    /// brackets are closed without them.
     fn write(&mut self) -> io::Result<()> {
         let events = self.batch.len();
-        self.batch.push_str(&format!("\n],\"otherData\":{{\"lost records\":{}}}}}\n", self.lost));
-        self.file.write_all_at(self.batch.as_bytes(), self.end)?;
+        let brackets = format!("\n],\"otherData\":{{\"lost records\":{}}}}}\n", self.lost);
+        self.batch.push_str(&brackets);
+        if let Err(why) = self.file.write_all_at(self.batch.as_bytes(), self.end) {
+            self.file
+                .set_len(self.end)
+                .and_then(|()| self.file.write_all_at(brackets.as_bytes(), self.end))?;
+            return Err(why);
+        }
         self.end += events as u64;
         self.batch.clear();
         self.written = Instant::now();
@@ -126,6 +141,18 @@ mod tests {
         assert_eq!(read()["otherData"]["lost records"], 5);
         file.end().unwrap();
         assert!(read()["traceEvents"].as_array().unwrap().len() > 4000);
+    }
+
+    #[test]
+    fn a_file_that_another_writes_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let file = TraceFile::create(&path).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(TraceFile::create(&path).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        drop(file);
+        assert!(TraceFile::create(&path).is_ok());
     }
 
     #[test]

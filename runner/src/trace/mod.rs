@@ -40,14 +40,14 @@ pub trait Sink: Send {
     }
 }
 
-/// Brings records to their sink while the machine runs. Dropping it brings the rest.
+/// Brings records to their sink while the machine runs. Dropping it ends that.
 pub(crate) struct Pump {
     machine_runs: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Pump {
-    /// Makes the memory and watches it. An error of the sink is told as one of our output.
+    /// Makes the memory and watches it. An error of the sink is told as one of our output, and at the end.
     pub(crate) fn start(
         memory: &Path,
         cpus: u32,
@@ -65,20 +65,29 @@ impl Pump {
                     Err(why) => break Err(why),
                 }
             };
-            if let Err(why) = brought {
+            if let Err(why) = &brought {
                 // The machine may have ended, and nobody listen any more.
-                let _ = events.send(Event::Unread(why));
+                let _ = events.send(Event::Unread(io::Error::new(why.kind(), format!("the trace: {why}"))));
             }
+            brought
         });
         Ok(Self { machine_runs: Some(machine_runs), thread: Some(thread) })
+    }
+
+    /// Brings the rest, when the machine has ended.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        drop(self.machine_runs.take());
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(Ok(()))
     }
 }
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        drop(self.machine_runs.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // Told as an event, if anybody listens.
+        let _ = self.end();
     }
 }

@@ -116,9 +116,13 @@ impl Rings {
             if place < first {
                 continue;
             }
-            // One that comes after it was given up counts as lost already.
-            if let Some(record) = Record::from_words(words).filter(|record| record.number >= self.next) {
-                self.waiting.insert(record.number, record);
+            match Record::from_words(words) {
+                Some(record) if record.number >= self.next => {
+                    drop(self.waiting.insert(record.number, record))
+                }
+                // It was given up in the place of one that was overwritten, whose number is still waited for.
+                Some(_) => self.overwritten += 1,
+                None => {}
             }
         }
         Ok(())
@@ -201,6 +205,17 @@ mod tests {
         assert_eq!(scene.read(false), [Err(3), Ok(3), Ok(4), Ok(5)]);
         scene.write(1, 6);
         assert_eq!(scene.read(false), [Ok(6)]);
+    }
+
+    #[test]
+    fn a_number_that_was_given_up_too_early_is_made_good() {
+        let mut scene = scene();
+        scene.write(1, 1);
+        (2..8).for_each(|number| scene.write(0, number));
+        // Number 0 was begun, and is taken for one of the three that were overwritten.
+        assert_eq!(scene.read(false), [Err(1), Ok(1)]);
+        scene.write(1, 0);
+        assert_eq!(scene.read(false), [Err(3), Ok(5), Ok(6), Ok(7)]);
     }
 
     #[test]

@@ -48,6 +48,18 @@ fn a_fault_whose_thread_never_goes_on_has_no_arrow() {
 }
 
 #[test]
+fn a_fault_that_ends_its_thread_ends_with_it() {
+    let events = events(&[
+        record(1_000, Kind::Trap, 0, 0, &[5, 0x7000]),
+        record(3_000, Kind::End, 0, 0, &[5]),
+        record(9_000, Kind::Interrupt, 0, 33, &[]),
+    ]);
+    assert!(of(&events, "s").is_empty());
+    let fault = of(&events, "X").into_iter().find(|event| event["name"] == "fault").unwrap();
+    assert_eq!(fault["dur"], 2.0);
+}
+
+#[test]
 fn a_fault_that_is_resolved_at_once_has_an_arrow_too() {
     let events = events(&[record(2_000, Kind::AtOnce, 1, 4, &[5, 0x7000, 1_000])]);
     assert_eq!((of(&events, "s").len(), of(&events, "f").len()), (1, 1));
