@@ -101,6 +101,10 @@ impl VmObject {
                     written |= leaf.dirty;
                 }
             });
+            if written {
+                // A store that takes the page from here waits for the CPUs that may still write to it.
+                inner.hidden = Some(self.memory.frames().moment());
+            }
             if entry.is_stored() && written {
                 // Just now.
                 inner.pages.set(index, PageEvent::Noted, entry.written());
@@ -134,7 +138,7 @@ impl VmObject {
             }
             return folded;
         }
-        inner.pages.set(index, PageEvent::Forgotten, entry.cleaned(frame));
+        inner.pages.set(index, PageEvent::Forgotten, self.entered(index, entry.cleaned(frame)));
         self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
         true
     }

@@ -178,7 +178,8 @@ impl VmObject {
         if !forgotten || !has_none || !is_free || below.pages.make_room(index).is_err() {
             return false;
         }
-        below.pages.set(index, PageEvent::Fold, inner.pages.get(index).cleaned(frame));
+        let entry = self.entered(index, inner.pages.get(index).cleaned(frame));
+        below.pages.set(index, PageEvent::Fold, entry);
         below.resident += 1;
         self.memory.frames().list_clean(CleanPage { frame, object: base.number, page: index });
         inner.pages.set(index, PageEvent::Fold, PageEntry::ABSENT);

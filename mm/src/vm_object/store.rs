@@ -207,6 +207,10 @@ impl VmObject {
                 written = true;
             }
         });
+        if written {
+            // Also for the next store, if this one is dropped before its wait is over.
+            inner.hidden = Some(self.memory.frames().moment());
+        }
         Ok(Begun::Store(StoreRequest::new(transfer, self.clone(), frame), written))
     }
 
