@@ -11,6 +11,10 @@ impl VmObject {
     /// Begins to load those of the pages that are not there, if there is a pager, as reading ahead does: nobody waits for
     /// them, and where memory is short or much is under way already, the rest is left.
     pub(crate) fn begin_to_load(self: &Arc<Self>, pages: Range<u64>) {
+        if self.base.is_some() {
+            // An overlay loads nothing: what it has not is its base's.
+            return;
+        }
         let most = self.pages_at_once();
         let mut rest = pages;
         while !rest.is_empty() {
