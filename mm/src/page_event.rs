@@ -150,7 +150,7 @@ const CHANGED: Shape = state(DIRTY);
 const STORED_SINCE: Shape = CHANGED.with(STORED).without(WRITTEN);
 const NEVER_STORED: Shape = CHANGED.without(STORED);
 const WRITTEN_SINCE: Shape = CHANGED.with(WRITTEN);
-const CLEANING: Shape = Shape { code: DIRTY, with: BETWEEN, without: WRITTEN };
+const CLEANING: Shape = Shape { code: DIRTY, with: BETWEEN, without: 0 };
 /// Nothing is there, and nobody may use what was.
 const NOTHING: [Shape; 3] = [state(ABSENT), state(FAILED), state(DROPPED)];
 const GONE: Shape = NOTHING[0];
@@ -195,12 +195,12 @@ const TABLE: &[(&[Shape], &[PageEvent], Shape)] = &[
     (&[state(WRITING_BACK)], &[E::StoreFailed], WRITTEN_SINCE.with(STORED)),
     (&[state(DISCARDED)], &[E::StoreDone, E::StoreFailed], state(DROPPED)),
     // Marking.
-    (&[NEVER_STORED], &[E::Mark], Shape { without: 0, ..CLEANING }),
-    (&[STORED_SINCE], &[E::Mark], CLEANING),
-    (&[Shape { without: 0, ..CLEANING }], &[E::Forgotten], USED),
-    (&[Shape { without: 0, ..CLEANING }], &[E::Forgotten], CHANGED),
+    (&[NEVER_STORED], &[E::Mark], CLEANING),
+    (&[STORED_SINCE], &[E::Mark], CLEANING.without(WRITTEN)),
+    (&[CLEANING], &[E::Forgotten], USED),
+    (&[CLEANING], &[E::Forgotten], CHANGED),
     // An overlay's page, and its base's.
-    (&[Shape { without: 0, ..CLEANING }], &[E::Fold], GONE),
+    (&[CLEANING], &[E::Fold], GONE),
     (&NOTHING, &[E::Fold], USED),
     (&NOTHING, &[E::Write], WRITTEN_SINCE.with(STORED)),
     (&[CHANGED, CLEANING], &[E::Overwritten], WRITTEN_SINCE.with(STORED)),
@@ -218,6 +218,8 @@ pub enum Wrong {
     OtherFrame,
     /// Bits are set beside a state that never has them.
     Bits,
+    /// The page keeps its frame, and it is not known any more that it was stored, or written since.
+    Unlearned,
 }
 
 impl fmt::Display for Wrong {
@@ -226,6 +228,7 @@ impl fmt::Display for Wrong {
             Self::NotInTable => "the table of states has no such step",
             Self::OtherFrame => "it keeps no frame, but gets another one",
             Self::Bits => "a state with bits that it never has",
+            Self::Unlearned => "it is forgotten that the page was stored, or written since",
         })
     }
 }
@@ -256,6 +259,13 @@ pub(crate) fn check(
     }
     if !TABLE.iter().any(fits) {
         return Err(Wrong::NotInTable);
+    }
+    let has_lost = |bit: u64| from & bit != 0 && to & bit == 0;
+    // Only a store begins anew; what is written and was never stored says so by being dirty.
+    let unlearned = has_lost(STORED) || from & STORED != 0 && event != E::Store && has_lost(WRITTEN);
+    let may_forget = event == E::Move || to & 15 == DISCARDED;
+    if !may_forget && had.is_some() && had == has && unlearned {
+        return Err(Wrong::Unlearned);
     }
     // What comes from another version has the frame that it had there.
     if event != PageEvent::Move && had.is_some() && has.is_some() && had != has {

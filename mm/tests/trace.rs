@@ -89,6 +89,8 @@ fn a_step_that_the_table_does_not_have_is_found() {
         (STORING | WRITTEN, PageEvent::StoreDone, DIRTY | STORED, Wrong::NotInTable),
         (STORING, PageEvent::StoreFailed, DIRTY | STORED, Wrong::NotInTable),
         (LOADED, PageEvent::Write, DIRTY + 0x1000, Wrong::OtherFrame),
+        (DIRTY | STORED, PageEvent::Write, DIRTY | WRITTEN, Wrong::Unlearned),
+        (LOADED | STORED, PageEvent::Evict, LOADED & !USED, Wrong::Unlearned),
         (DIRTY, PageEvent::Write, DIRTY | WRITTEN | USED, Wrong::Bits),
     ] {
         assert_eq!(change(from, event, to).check(), Err(wrong), "{}", change(from, event, to));
