@@ -118,7 +118,7 @@ impl Rings {
             }
             match Record::from_words(words) {
                 Some(record) if record.number >= self.next => {
-                    drop(self.waiting.insert(record.number, record))
+                    self.waiting.insert(record.number, record);
                 }
                 // It was given up in the place of one that was overwritten, whose number is still waited for.
                 Some(_) => self.overwritten += 1,
