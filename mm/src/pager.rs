@@ -39,6 +39,9 @@ pub trait Pager: Send + Sync {
     /// [`StoreRequest::complete`] when what it has read will be found by later loads. A request that is dropped
     /// before that counts as failed with [`PageError::Abandoned`].
     ///
+    /// Until then the page as the base of an overlay that stores it is not loaded: a pager that touches that one for a
+    /// store waits for itself, which is an answer only if it says whom it serves ([`PageRequest::served_here`]).
+    ///
     /// Without this, nothing can be written: [`PageError::ReadOnly`].
     fn store(&self, request: StoreRequest) {
         request.complete(Err(PageError::ReadOnly));

@@ -32,7 +32,8 @@ pub const USER_CODE: u64 = 0x20 | 3;
 pub(super) enum Stack {
     /// Exceptions without a stack of their own.
     Exception,
-    /// Page faults, so that a fault inside a handler keeps the frame that the report needs.
+    /// Page faults, so that a fault inside another handler keeps the frame that the report needs. One in the handler of
+    /// page faults itself is the kernel's own bug; its report has that fault, and not the one before.
     PageFault,
     /// Device interrupts, the timer, and calls from kernel threads.
     Interrupt,

@@ -104,7 +104,8 @@ impl VmObject {
     /// The first page that could not be written. All others were tried, unless the heap is full.
     ///
     /// # Cancellation
-    /// What is with the pager goes on. Other pages are not written.
+    /// What is with the pager goes on. Other pages are not written. A future that is kept and not polled holds up those
+    /// who store the same pages, or load them for a base whose overlay this is.
     pub async fn store(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
         let Some(pager) = &self.pager else { return Ok(()) };
         let mut rest = pages.start.as_u64()..pages.end.as_u64();
