@@ -40,7 +40,7 @@ pub trait Pager: Send + Sync {
     /// before that counts as failed with [`PageError::Abandoned`].
     ///
     /// Until then the page as the base of an overlay that stores it is not loaded: a pager that touches that one for a
-    /// store waits for itself, which is an answer only if it says whom it serves ([`PageRequest::served_here`]).
+    /// store waits for itself, which is an answer only if it says whom it serves ([`StoreRequest::served_here`]).
     ///
     /// Without this, nothing can be written: [`PageError::ReadOnly`].
     fn store(&self, request: StoreRequest) {
