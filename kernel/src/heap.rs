@@ -27,7 +27,7 @@ use talc::{
     source::{Manual, Source},
 };
 
-use crate::{arch::cpu, boot::PHYSICAL_MEMORY, memory, thread};
+use crate::{arch::cpu, memory, thread};
 
 /// The heap grows by at least this many frames at once, and by fewer when memory is short.
 const GROWTH_FRAMES: usize = 64;
@@ -35,10 +35,10 @@ const GROWTH_FRAMES: usize = 64;
 /// What those leave who ask first, in bytes.
 const SPARE: usize = 256 << 10;
 
-/// What a fault leaves, which takes some hundred bytes: who has begun already goes on when nobody may begin any more.
+/// What a fault leaves, which takes some hundred bytes or pages for index nodes: who has begun already goes on when nobody may begin any more.
 /// Where frames are short, too, each fault that it stops waits for some to be given back, so it is not more than it
 /// must be.
-const SPARE_OF_FAULTS: usize = SPARE / 16;
+const SPARE_OF_FAULTS: usize = SPARE / 8;
 
 /// The size of the reserve.
 const RESERVE_FRAMES: usize = 16;
@@ -97,20 +97,9 @@ impl Heap {
     }
 }
 
-/// A page at a multiple of its size is a frame of its own: a slab's page needs no room between others, and no run of
-/// frames. It is there as long as any frame is free, so the reserve is not for it.
-fn is_page(layout: Layout) -> bool {
-    layout.size() == mm::PAGE_SIZE && layout.align() == mm::PAGE_SIZE
-}
-
-// SAFETY: delegates to `Talc` under a lock, and pages to the frames; what came from the reserve goes back there.
+// SAFETY: delegates to `Talc` under a lock; what came from the reserve goes back there.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_page(layout) {
-            let frame = memory::memory().frames().try_alloc();
-            let start = frame.map(|frame| mm::FrameRun::from(frame).into_address().as_u64());
-            return start.map_or(ptr::null_mut(), |start| memory::phys_to_virt(start) as *mut u8);
-        }
         // SAFETY: callers of `GlobalAlloc` pass layouts of a size that is not zero.
         let place = unsafe {
             if draws() {
@@ -129,10 +118,7 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: `pointer` came from `alloc` with this layout, from the one part or the other.
         unsafe {
-            if is_page(layout) {
-                let start = mm::PhysAddr::new(pointer.addr() as u64 - PHYSICAL_MEMORY);
-                drop(memory::memory().frames().take_back(start, 1));
-            } else if self.is_reserve(pointer) {
+            if self.is_reserve(pointer) {
                 self.reserve.lock().deallocate(pointer, layout);
             } else {
                 self.with(|main| main.deallocate(pointer, layout));
@@ -143,12 +129,11 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as the caller promises; a move goes through `alloc` and `dealloc`.
         unsafe {
-            let wanted = Layout::from_size_align_unchecked(size, layout.align());
-            let may_stay = !self.is_reserve(pointer) && !is_page(layout) && !is_page(wanted);
+            let may_stay = !self.is_reserve(pointer);
             if may_stay && self.with(|main| main.try_realloc_in_place(pointer, layout, size)) {
                 return pointer;
             }
-            let moved = self.alloc(wanted);
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !moved.is_null() {
                 ptr::copy_nonoverlapping(pointer, moved, layout.size().min(size));
                 self.dealloc(pointer, layout);
