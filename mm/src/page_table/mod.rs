@@ -148,13 +148,11 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new_user(memory: &'static Memory, kernel: PhysAddr) -> Result<Self, OutOfMemory> {
-        let root = memory.table_frames().try_alloc_zeroed().ok_or(OutOfMemory)?;
+        let root = memory.table_frames().try_alloc().ok_or(OutOfMemory)?;
+        // All of it: the kernel's lower half is empty.
+        memory.frames().window().copy(kernel, root.address());
         let root = address_of(root.into_number());
-        let table = Self { memory, root, kernel: false, resident: 0, tables: 0, top: 0 };
-        for (own, shared) in table.entries(root).iter().zip(table.entries(kernel)).skip(UPPER_HALF) {
-            own.store(shared.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        Ok(table)
+        Ok(Self { memory, root, kernel: false, resident: 0, tables: 0, top: 0 })
     }
 
     /// The physical address of the root, for CR3.
