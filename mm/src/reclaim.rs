@@ -12,7 +12,7 @@
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use crate::frame::CleanPage;
+use crate::frame::{ListedPage, PageList};
 use crate::vm_object::{Eviction, Keep};
 use crate::{Memory, PageIndex, VmObject};
 
@@ -119,7 +119,7 @@ impl VmObject {
 /// Pages that leave together.
 #[derive(Default)]
 struct Batch {
-    leaving: [CleanPage; BATCH],
+    leaving: [ListedPage; BATCH],
     count: usize,
     looked: usize,
 }
@@ -128,7 +128,7 @@ impl Batch {
     /// Looks at the oldest clean pages, at most so many, until enough are leaving.
     fn begin(&mut self, memory: &'static Memory, looks: usize, target: usize) {
         while self.looked < looks && self.count < target {
-            let Some(clean) = memory.frames().oldest_clean() else { return };
+            let Some(clean) = memory.frames().oldest(PageList::Clean) else { return };
             self.looked += 1;
             let Some(object) = memory.object(clean.object) else { continue };
             if object.begin_eviction(clean.page, clean.frame, Keep::Used) == Eviction::Leaving {
@@ -140,7 +140,7 @@ impl Batch {
 
     /// Takes out those that are still leaving. Returns how many.
     fn end(&self, memory: &'static Memory) -> usize {
-        let gone = |clean: &&CleanPage| {
+        let gone = |clean: &&ListedPage| {
             memory.object(clean.object).is_some_and(|object| object.end_eviction(clean.page, clean.frame))
         };
         self.leaving[..self.count].iter().filter(gone).count()

@@ -1,5 +1,5 @@
-//! The frame lists: a record for each frame, the buddy lists of free blocks, and the list of clean pages
-//! that can be given back, oldest first, and the quarantine. All of it is guarded by the pool's lock.
+//! The frame lists: a record for each frame, the buddy lists of free blocks, lists of pages that reclaim looks through,
+//! oldest first, and the quarantine. All of it is guarded by the pool's lock.
 //!
 //! A block of order *k* is 2^k frames at a multiple of 2^k. Only its first frame's record says that it is
 //! free and how large it is.
@@ -9,8 +9,8 @@
 //! | `Hole` (no memory, or never usable) | start | |
 //! | `Free(k)` (first frame of a free block) | `free` | `allocate`, merging |
 //! | `Inside` (another frame of a free block) | `free` | `allocate` |
-//! | `Used` (somebody owns it, or a CPU keeps it at hand) | `allocate`, `unlist` | `free`, `list_clean`, `quarantine` |
-//! | `Clean` (used by a page of an object that could be loaded again) | `list_clean` | `unlist`, `free`, `quarantine` |
+//! | `Used` (somebody owns it, or a CPU keeps it at hand) | `allocate`, `unlist` | `free`, `list`, `quarantine` |
+//! | `Listed` (used by a page of an object, on one of the lists of pages) | `list` | `unlist`, `free`, `quarantine` |
 //! | `Quarantined` (nobody owns it, but CPUs may still see it) | `quarantine` | `free_quarantined` |
 
 /// Largest block: 2^18 frames, 1 GiB.
@@ -25,7 +25,7 @@ enum State {
     Free(u8),
     Inside,
     Used,
-    Clean,
+    Listed(PageList),
     Quarantined,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Record {
     previous: u32,
     next: u32,
     state: State,
-    /// The object that the clean page belongs to.
+    /// The object that a listed page belongs to.
     object: u32,
     /// Its number in that object; of a frame in quarantine, until when it stays there.
     page: u64,
@@ -47,9 +47,21 @@ impl Record {
     pub(crate) const HOLE: Self = Self { previous: NONE, next: NONE, state: State::Hole, object: 0, page: 0 };
 }
 
-/// A page that can be given back because its pager can load it again.
+/// The lists of pages that reclaim looks through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum PageList {
+    /// Pages that can be given back because their pagers can load them again.
+    Clean,
+}
+
+impl PageList {
+    pub(crate) const COUNT: usize = 1;
+}
+
+/// A page on one of these lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct CleanPage {
+pub(crate) struct ListedPage {
     pub(crate) frame: u64,
     pub(crate) object: u32,
     pub(crate) page: u64,
@@ -70,11 +82,11 @@ pub(crate) struct FrameLists {
     /// The frame that the first record is about.
     base: u64,
     free: [List; ORDERS],
-    clean: List,
+    pages: [List; PageList::COUNT],
     /// By the time until which frames stay, which only grows.
     quarantine: List,
     pub(crate) free_frames: usize,
-    pub(crate) clean_pages: usize,
+    pub(crate) listed: [usize; PageList::COUNT],
     pub(crate) quarantined: usize,
 }
 
@@ -85,10 +97,10 @@ impl FrameLists {
             records,
             base,
             free: [List::EMPTY; ORDERS],
-            clean: List::EMPTY,
+            pages: [List::EMPTY; PageList::COUNT],
             quarantine: List::EMPTY,
             free_frames: 0,
-            clean_pages: 0,
+            listed: [0; PageList::COUNT],
             quarantined: 0,
         }
     }
@@ -130,7 +142,7 @@ impl FrameLists {
         // A frame of another pool has no record there.
         let slot = first.wrapping_sub(self.base) as usize;
         for (number, frame) in (first..first + frames).enumerate() {
-            if self.records[slot + number].state == State::Clean {
+            if matches!(self.records[slot + number].state, State::Listed(_)) {
                 self.unlist(frame);
             }
             let state = &mut self.records[slot + number].state;
@@ -162,43 +174,43 @@ impl FrameLists {
         self.link_free(slot, order);
     }
 
-    /// Notes that a frame holds a clean page, the youngest of all.
-    pub(crate) fn list_clean(&mut self, clean: CleanPage) {
-        let slot = self.slot(clean.frame);
+    /// Notes that a frame holds a page of a list, the youngest of all.
+    pub(crate) fn list(&mut self, on: PageList, page: ListedPage) {
+        let slot = self.slot(page.frame);
         let record = &mut self.records[slot as usize];
         debug_assert_eq!(record.state, State::Used);
-        (record.state, record.object, record.page) = (State::Clean, clean.object, clean.page);
-        let mut list = self.clean;
+        (record.state, record.object, record.page) = (State::Listed(on), page.object, page.page);
+        let mut list = self.pages[on as usize];
         self.push(&mut list, slot);
-        self.clean = list;
-        self.clean_pages += 1;
+        self.pages[on as usize] = list;
+        self.listed[on as usize] += 1;
     }
 
-    /// Notes that a frame no longer holds a clean page; nothing happens when it does not.
+    /// Notes that a frame no longer holds a listed page; nothing happens when it does not.
     pub(crate) fn unlist(&mut self, frame: u64) {
         let slot = self.slot(frame);
-        if self.records[slot as usize].state == State::Clean {
-            let mut list = self.clean;
+        if let State::Listed(on) = self.records[slot as usize].state {
+            let mut list = self.pages[on as usize];
             self.remove(&mut list, slot);
-            self.clean = list;
+            self.pages[on as usize] = list;
             self.records[slot as usize].state = State::Used;
-            self.clean_pages -= 1;
+            self.listed[on as usize] -= 1;
         }
     }
 
-    /// The clean page that was seen longest ago. It becomes the youngest: whoever decides to keep it need
+    /// The page of a list that was seen longest ago. It becomes the youngest: whoever decides to keep it need
     /// not do anything.
-    pub(crate) fn oldest_clean(&mut self) -> Option<CleanPage> {
-        let slot = self.clean.first;
+    pub(crate) fn oldest(&mut self, on: PageList) -> Option<ListedPage> {
+        let mut list = self.pages[on as usize];
+        let slot = list.first;
         if slot == NONE {
             return None;
         }
-        let mut list = self.clean;
         self.remove(&mut list, slot);
         self.push(&mut list, slot);
-        self.clean = list;
+        self.pages[on as usize] = list;
         let record = &self.records[slot as usize];
-        Some(CleanPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
+        Some(ListedPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
     }
 
     /// Puts a frame that somebody owned where nobody gets it until `free_quarantined` is told of a time not
@@ -208,9 +220,7 @@ impl FrameLists {
     /// When nobody owned the frame.
     pub(crate) fn quarantine(&mut self, frame: u64, until: u64) {
         let slot = self.slot(frame);
-        if self.records[slot as usize].state == State::Clean {
-            self.unlist(frame);
-        }
+        self.unlist(frame);
         let record = &mut self.records[slot as usize];
         assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
         (record.state, record.page) = (State::Quarantined, until);

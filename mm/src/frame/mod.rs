@@ -15,7 +15,7 @@ use core::mem::ManuallyDrop;
 
 use crate::{PAGE_SIZE, PhysAddr};
 
-pub(crate) use lists::CleanPage;
+pub(crate) use lists::{ListedPage, PageList};
 pub use pool::{FramePool, FrameStats};
 pub(crate) use quarantine::{Moment, QuarantineBatch};
 pub use run::{FrameRun, Frames};

@@ -18,7 +18,7 @@ use executor::sync::{Notify, Semaphore};
 
 use super::caches::Caches;
 use super::checks::{self, Checks};
-use super::lists::{CleanPage, FrameLists, MAX_ORDER, Record};
+use super::lists::{FrameLists, ListedPage, MAX_ORDER, PageList, Record};
 use super::quarantine::Waits;
 use super::regions::merged;
 use super::waiting::Applicants;
@@ -239,7 +239,7 @@ impl FramePool {
             cached,
             zeroed,
             least_free: guarded.least_free,
-            clean: guarded.lists.clean_pages,
+            clean: guarded.lists.listed[PageList::Clean as usize],
             quarantined: guarded.lists.quarantined,
             waiting: guarded.applicants.all(),
             low: self.low,
@@ -304,12 +304,12 @@ impl FramePool {
         }
     }
 
-    /// Notes that a frame holds a clean page that can be given back. Who gives the frame up unlists it first: a cache
+    /// Notes that a frame holds a page that reclaim may look at. Who gives the frame up unlists it first: a cache
     /// does not ask.
-    pub(crate) fn list_clean(&self, clean: CleanPage) {
+    pub(crate) fn list(&self, on: PageList, page: ListedPage) {
         let waiting = {
             let mut guarded = self.lists.lock();
-            guarded.lists.list_clean(clean);
+            guarded.lists.list(on, page);
             guarded.applicants.unanswered > 0
         };
         if waiting {
@@ -329,9 +329,9 @@ impl FramePool {
         self.lists.lock().lists.unlist(frame);
     }
 
-    /// The clean page that was looked at longest ago, and how many there are.
-    pub(crate) fn oldest_clean(&self) -> Option<CleanPage> {
-        self.lists.lock().lists.oldest_clean()
+    /// The page of a list that was looked at longest ago, which counts as looked at from now on.
+    pub(crate) fn oldest(&self, on: PageList) -> Option<ListedPage> {
+        self.lists.lock().lists.oldest(on)
     }
 
     /// Waits until frames are short.

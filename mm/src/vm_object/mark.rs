@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::{StoreError, VmObject};
-use crate::frame::CleanPage;
+use crate::frame::{ListedPage, PageList};
 use crate::page_state::PageState;
 use crate::{PageEvent, PageIndex};
 
@@ -139,7 +139,7 @@ impl VmObject {
             return folded;
         }
         inner.pages.set(index, PageEvent::Forgotten, self.entered(index, entry.cleaned(frame)));
-        self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
+        self.memory.frames().list(PageList::Clean, ListedPage { frame, object: self.number, page: index });
         true
     }
 }

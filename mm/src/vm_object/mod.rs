@@ -50,7 +50,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::fallible::{Shared, room_for_arc};
-use crate::frame::{CleanPage, Moment};
+use crate::frame::{ListedPage, Moment, PageList};
 use crate::memory::Counters;
 use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::PageIndexMap;
@@ -298,7 +298,7 @@ impl VmObject {
         }
         let frame = frame.into_number();
         inner.resident += 1;
-        self.memory.frames().list_clean(CleanPage { frame, object: self.number, page: index });
+        self.memory.frames().list(PageList::Clean, ListedPage { frame, object: self.number, page: index });
         let entry = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
         let load = inner.end_load(index, PageEvent::LoadDone, self.entered(index, entry));
         (None, load)

@@ -37,7 +37,7 @@ use alloc::sync::Arc;
 
 use super::touch::{NotThere, Touched, closed};
 use super::{Inner, VmObject};
-use crate::frame::{CleanPage, address_of};
+use crate::frame::{ListedPage, PageList, address_of};
 use crate::ordered_map::Room;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
@@ -181,7 +181,7 @@ impl VmObject {
         let entry = self.entered(index, inner.pages.get(index).cleaned(frame));
         below.pages.set(index, PageEvent::Fold, entry);
         below.resident += 1;
-        self.memory.frames().list_clean(CleanPage { frame, object: base.number, page: index });
+        self.memory.frames().list(PageList::Clean, ListedPage { frame, object: base.number, page: index });
         inner.pages.set(index, PageEvent::Fold, PageEntry::ABSENT);
         inner.resident -= 1;
         true

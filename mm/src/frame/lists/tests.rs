@@ -80,7 +80,7 @@ proptest! {
                 Step::List(which) if !owned.is_empty() => {
                     let frame = owned[which % owned.len()].0;
                     if !clean.contains(&frame) {
-                        lists.list_clean(CleanPage { frame, object: 5, page: frame * 3 });
+                        lists.list(PageList::Clean, ListedPage { frame, object: 5, page: frame * 3 });
                         clean.push(frame);
                     }
                 }
@@ -90,7 +90,7 @@ proptest! {
                     clean.retain(|&other| other != frame);
                 }
                 Step::Oldest => {
-                    let oldest = lists.oldest_clean();
+                    let oldest = lists.oldest(PageList::Clean);
                     prop_assert_eq!(oldest.map(|page| page.frame), clean.first().copied());
                     if let Some(page) = oldest {
                         prop_assert_eq!((page.object, page.page), (5, page.frame * 3));
@@ -99,7 +99,7 @@ proptest! {
                 }
                 _ => {}
             }
-            prop_assert_eq!((lists.free_frames, lists.clean_pages), (free.len(), clean.len()));
+            prop_assert_eq!((lists.free_frames, lists.listed[PageList::Clean as usize]), (free.len(), clean.len()));
         }
     }
 }
