@@ -226,10 +226,13 @@ fn make_room(
     loop {
         if place.is_none() {
             *place = Some(if shift == 0 {
-                let entries = [PageEntry::ABSENT; SLOTS];
-                Node::Chunk(nodes.chunks.try_place(Chunk { entries, used: 0, transfers: Vec::new() })?)
+                Node::Chunk(nodes.chunks.try_place(|| Chunk {
+                    entries: [PageEntry::ABSENT; SLOTS],
+                    used: 0,
+                    transfers: Vec::new(),
+                })?)
             } else {
-                Node::Inner(nodes.inner.try_place([const { None }; SLOTS])?)
+                Node::Inner(nodes.inner.try_place(|| [const { None }; SLOTS])?)
             });
         }
         match place {

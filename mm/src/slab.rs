@@ -2,12 +2,13 @@
 //! need are taken from a page that is there already, under one short lock; and a full heap is an answer.
 //!
 //! A page knows its slab and which of its places are taken. Pages with free places are in a list; a page without any is
-//! found by who gives one back, because pages lie at multiples of their size. A page that is empty is given back.
+//! found by who gives one back, because pages lie at multiples of their size. A page that is empty is given back, unless
+//! no other has a free place: so whoever takes and gives back the same few places again and again does not go to the heap.
 //!
 //! | meets | what resolves it |
 //! | --- | --- |
 //! | place taken, place given back | under the slab's lock |
-//! | page that is empty, place taken of it | it is out of the list before the lock is given up |
+//! | page that is empty, place taken of it | it stays in the list, or is out of it before the lock is given up |
 //! | two who find no free place | each brings a page |
 //!
 //! The slab's lock comes after those of objects, and nothing is taken within it.
@@ -76,17 +77,18 @@ impl<T: 'static> Slab<T> {
         Self { open: SpinLock::new("slab", None) }
     }
 
-    /// Puts a value in a place of its own.
+    /// Puts what `make` answers in a place of its own; it is made right there.
     ///
     /// # Errors
     /// [`OutOfMemory`] when there is none, and the heap is full.
-    pub(crate) fn try_place(&'static self, value: T) -> Result<Place<T>, OutOfMemory> {
+    #[inline]
+    pub(crate) fn try_place(&'static self, make: impl FnOnce() -> T) -> Result<Place<T>, OutOfMemory> {
         let place = match self.take() {
             Some(place) => place,
             None => self.take_of_new_page()?,
         };
         // SAFETY: the place is a free one of a page, aligned and large enough for the value, and ours from here on.
-        unsafe { place.write(value) };
+        unsafe { place.write(make()) };
         Ok(Place { at: place, owns: PhantomData })
     }
 
@@ -141,13 +143,15 @@ impl<T: 'static> Slab<T> {
         let number = (place.addr().get() % PAGE_SIZE - offset_of!(Page<T>, places)) / size_of::<T>();
         // SAFETY: the page is there as long as a place of it is taken, and its slab does not change.
         let slab: &'static Slab<T> = unsafe { (*page.as_ptr()).slab };
-        let empty = {
+        let unwanted = {
             let mut open = slab.open.lock();
             // SAFETY: as above; the lock guards the rest of it.
             let head = unsafe { &mut (*page.as_ptr()).head };
             let was_full = head.taken == Self::FULL;
             head.taken &= !(1 << number);
-            if head.taken == 0 {
+            let is_alone = head.previous.is_none() && head.next.is_none();
+            let unwanted = head.taken == 0 && !is_alone;
+            if unwanted {
                 // A page has more than one place, so it was in the list.
                 // SAFETY: neighbours in the list are there, as in `take`.
                 unsafe {
@@ -167,9 +171,9 @@ impl<T: 'static> Slab<T> {
                 }
                 *open = Some(page);
             }
-            head.taken == 0
+            unwanted
         };
-        if empty {
+        if unwanted {
             // SAFETY: it came from `alloc` with this layout; no place of it is taken, and it is in no list.
             unsafe { dealloc(page.as_ptr().cast(), Self::LAYOUT) };
         }
