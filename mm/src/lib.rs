@@ -21,7 +21,7 @@
 //! | try, wait with nothing held, try again | `settle` |
 //! | touch: is the page there, loading, or to be made or loaded | `vm_object/touch`, `page_state`, `page_index_map` |
 //! | one load for all who wait, and for pages read ahead | `transfer`, `page_request`, `requests`, `vm_object/ahead` |
-//! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager` |
+//! | whoever fills it | `pager`, in the kernel a disk, in tests `test_pager`; `blocks`, where blocks are larger than pages |
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |
 //! | and pages beside it that are there | `vm_object/neighbours` |
 //!
@@ -43,6 +43,7 @@ extern crate std;
 mod address;
 mod address_space;
 mod backing;
+mod blocks;
 mod fallible;
 mod frame;
 mod manual;
@@ -77,6 +78,7 @@ pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
 pub use address_space::{
     Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats, StrError, TouchError,
 };
+pub use blocks::{BlockStore, BlockTransfer, BlocksError, BlocksOf, Serves};
 pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
 };

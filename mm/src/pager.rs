@@ -35,6 +35,13 @@ pub trait Pager: Send + Sync {
         1
     }
 
+    /// Pages that come from the backing store together anyway, as one block does that is larger than a page: a power of two,
+    /// always the same. A load of one of them loads the others that are missing, where reading ahead is on and there is
+    /// room; see [`BlocksOf`](crate::BlocksOf).
+    fn block_pages(&self) -> usize {
+        1
+    }
+
     /// Starts to write a page to the backing store. The pager reads the request's frame and calls
     /// [`StoreRequest::complete`] when what it has read will be found by later loads. A request that is dropped
     /// before that counts as failed with [`PageError::Abandoned`].

@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering;
 
 use super::VmObject;
 use crate::page_state::{PageEntry, PageState};
-use crate::{Advice, OutOfMemory, PageEvent, PageRequest, Requests};
+use crate::{Advice, PageEvent, PageRequest, Requests};
 
 /// The largest window, in pages.
 const WINDOW: u64 = 32;
@@ -99,6 +99,15 @@ impl Streams {
         self.streams[0].ask(index, index + self.streams[0].window)
     }
 
+    /// The last turn asks for whole blocks of so many pages. Answers where it ends.
+    fn round_up(&mut self, block: u64) -> u64 {
+        let turn = &mut self.streams[0];
+        let end = turn.end.next_multiple_of(block);
+        turn.asked += end - turn.end;
+        turn.end = end;
+        end
+    }
+
     /// A page that is there is used. Answers the pages that should be asked for now.
     fn used(&mut self, index: u64, most: u64) -> Option<Range<u64>> {
         let is_time =
@@ -121,12 +130,22 @@ impl VmObject {
         self.pager.as_deref().map_or(1, |pager| (pager.pages_at_once() as u64).clamp(1, WINDOW))
     }
 
-    /// Where the pages end that are to be loaded with one that has to be. With no lock held.
-    pub(super) fn plan(&self, index: u64, advice: Advice) -> u64 {
+    /// The pages of a block, which are loaded together.
+    fn block_pages(&self) -> u64 {
+        self.pager.as_deref().map_or(1, |pager| (pager.block_pages() as u64).max(1))
+    }
+
+    /// The pages that are to be loaded with one that has to be, and that one. With no lock held.
+    pub(super) fn plan(&self, index: u64, advice: Advice) -> Range<u64> {
         match self.pages_at_once() {
-            1 => index + 1,
-            _ if advice == Advice::Random => index + 1,
-            most => self.inner.lock().streams.missing(index, most, advice).min(self.pages),
+            1 => index..index + 1,
+            _ if advice == Advice::Random => index..index + 1,
+            most => {
+                let block = self.block_pages();
+                let mut inner = self.inner.lock();
+                inner.streams.missing(index, most, advice);
+                index / block * block..inner.streams.round_up(block).min(self.pages)
+            }
         }
     }
 
@@ -139,49 +158,56 @@ impl VmObject {
         if let Some(base) = &self.base {
             return base.read_on(index, advice);
         }
-        let next = self.inner.lock().streams.used(index, most);
+        let block = self.block_pages();
+        let next = {
+            let mut inner = self.inner.lock();
+            let next = inner.streams.used(index, most);
+            next.map(|pages| pages.start..inner.streams.round_up(block))
+        };
         if let Some(pages) = next {
             self.load_with(None, pages);
         }
     }
 
-    /// Hands a load to the pager with those of the pages in `more` that are missing. With no lock held.
-    pub(super) fn load_with(self: &Arc<Self>, first: Option<PageRequest>, more: Range<u64>) {
+    /// Hands a load to the pager with those of `pages` that are missing. The page that is wanted is one of them, if there is
+    /// one. With no lock held.
+    pub(super) fn load_with(self: &Arc<Self>, mut wanted: Option<PageRequest>, pages: Range<u64>) {
         let Some(pager) = &self.pager else { return };
         // A turn may reach beyond the object, or begin there.
-        let more = more.start..more.end.min(self.pages).max(more.start);
-        let room = (more.end - more.start) as usize;
-        let mut run = match (Requests::try_with_room(room + 1), first) {
-            (Ok(mut run), Some(first)) => {
-                run.push(first);
-                run
-            }
-            (Ok(run), None) => run,
-            (Err(OutOfMemory), first) => return first.map_or((), |first| pager.load(first)),
-        };
-        let mut rest = more;
-        loop {
-            self.begin_ahead(&mut run, &mut rest);
-            let next = if rest.is_empty() { None } else { Requests::try_with_room(room).ok() };
+        let mut rest = pages.start..pages.end.min(self.pages).max(pages.start);
+        while !rest.is_empty() {
+            let Ok(mut run) = Requests::try_with_room((rest.end - rest.start) as usize) else { break };
+            self.begin_ahead(&mut run, &mut wanted, &mut rest);
             if run.len() > 0 {
                 pager.load_range(run);
             }
-            let Some(room) = next else { return };
-            run = room;
+        }
+        // There was no room for those before it.
+        if let Some(wanted) = wanted {
+            pager.load(wanted);
         }
     }
 
     /// Begins to load pages that follow each other, and takes what was looked at off the front of `rest`: all of it
     /// where there is no memory.
-    fn begin_ahead(self: &Arc<Self>, run: &mut Requests<PageRequest>, rest: &mut Range<u64>) {
+    fn begin_ahead(
+        self: &Arc<Self>,
+        run: &mut Requests<PageRequest>,
+        wanted: &mut Option<PageRequest>,
+        rest: &mut Range<u64>,
+    ) {
         let has_room = || self.memory.hardware().heap_has_room() && self.memory.has_frames_ahead();
         let counters = &self.memory.counters;
-        let before = run.len();
+        let mut begun = 0;
         let mut inner = self.inner.lock();
         if inner.closers > 0 {
             rest.start = rest.end;
         }
         while let Some(index) = rest.next() {
+            if let Some(wanted) = wanted.take_if(|wanted| wanted.index().as_u64() == index) {
+                run.push(wanted);
+                continue;
+            }
             let entry = inner.pages.get(index);
             // One whose last load failed is left to those who want it, and one that an overlay stores, to those who wait.
             let is_missing = entry.state() == PageState::Absent && entry.dropped_at().is_none();
@@ -198,8 +224,8 @@ impl VmObject {
             inner.pages.set(index, PageEvent::Ahead, PageEntry::new(PageState::Loading));
             inner.ahead += 1;
             run.push(PageRequest::ahead(self.memory, index, Arc::downgrade(self)));
+            begun += 1;
         }
-        let begun = (run.len() - before) as u64;
         counters.loads_started.fetch_add(begun, Ordering::Relaxed);
         counters.loads_ahead.fetch_add(begun, Ordering::Relaxed);
     }

@@ -65,13 +65,13 @@ impl VmObject {
             (Touched::Begun(load), None) => load,
         };
         let index = load.page().as_u64();
-        let end = self.plan(index, advice);
+        let pages = self.plan(index, advice);
         Counters::count(&self.memory.counters.loads_started);
         let request = PageRequest::new(load.clone(), Arc::downgrade(self));
-        match (index + 1, &self.pager) {
-            (next, _) if next < end => self.load_with(Some(request), next..end),
-            (_, Some(pager)) => pager.load(request),
-            (_, None) => {}
+        match &self.pager {
+            Some(pager) if pages.end - pages.start == 1 => pager.load(request),
+            Some(_) => self.load_with(Some(request), pages),
+            None => {}
         }
         Attempt::Wait(load)
     }

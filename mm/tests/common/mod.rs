@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
+pub mod blocks;
 pub mod one_page;
 pub mod overlay;
 pub mod shown;
