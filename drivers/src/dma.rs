@@ -23,6 +23,8 @@ pub struct DmaMemory {
     /// be done. It is called more than once for the same registers, and for parts of them. UEFI firmware
     /// puts registers far above all memory, where `phys_offset` shows nothing.
     pub map_device: fn(phys: u64, bytes: u64) -> Option<NonNull<u8>>,
+    /// The same, cached, for a device's memory, where reading and writing have no effects.
+    pub map_memory: fn(phys: u64, bytes: u64) -> Option<NonNull<u8>>,
 }
 
 static MEMORY: OnceCell<DmaMemory> = OnceCell::uninit();
@@ -49,6 +51,11 @@ fn pointer(phys: u64) -> *mut u8 {
 /// Maps a device's registers; see [`DmaMemory::map_device`].
 pub(crate) fn map_device(phys: u64, bytes: u64) -> Option<NonNull<u8>> {
     (memory()?.map_device)(phys, bytes)
+}
+
+/// Maps a device's memory; see [`DmaMemory::map_memory`].
+pub(crate) fn map_memory(phys: u64, bytes: u64) -> Option<NonNull<u8>> {
+    (memory()?.map_memory)(phys, bytes)
 }
 
 /// A piece of contiguous physical memory for one request: where a device reads or writes.

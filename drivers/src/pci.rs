@@ -134,13 +134,13 @@ impl Function {
         Window::map(address + u64::from(offset), u64::from(bytes)).ok_or(PciError::Window(bar))
     }
 
-    /// Maps all of one of the function's windows; its address and its length in bytes.
+    /// Maps all of one of the function's windows, which is memory; its address and its length in bytes.
     pub(crate) fn map_memory(&self, bar: u8) -> Result<(NonNull<u8>, u64), PciError> {
         let window = root().bar_info(self.address, bar);
         let Ok(Some(BarInfo::Memory { address: address @ 1.., size, .. })) = window else {
             return Err(PciError::Window(bar));
         };
-        dma::map_device(address, size).map(|start| (start, size)).ok_or(PciError::Window(bar))
+        dma::map_memory(address, size).map(|start| (start, size)).ok_or(PciError::Window(bar))
     }
 
     /// Maps all of the function's memory windows, so that a driver that takes them for granted may.

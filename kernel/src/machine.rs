@@ -125,7 +125,8 @@ pub(crate) fn init() {
         phys_offset: PHYSICAL_MEMORY,
         alloc: dma_alloc,
         free: dma_free,
-        map_device: arch::device_memory::map,
+        map_device: arch::device_memory::map_registers,
+        map_memory: arch::device_memory::map_memory,
     });
     if options().trace {
         share_trace();

@@ -121,7 +121,10 @@ impl PageRequest {
         let failed = result.is_err() && !self.is_ahead();
         self.memory.counters.loads_failed.fetch_add(u64::from(failed), Ordering::Relaxed);
         let (result, load) = match object.upgrade() {
-            Some(object) => object.finish_load(self.index, result, self.is_ahead()),
+            Some(object) => {
+                object.tell_end(false, self.index(), result.is_err());
+                object.finish_load(self.index, result, self.is_ahead())
+            }
             None => (Ok(()), self.load.clone()),
         };
         self.memory.filling_ended(had_frame);
@@ -145,6 +148,7 @@ impl PageRequest {
                     let Some(frame) = request.frame.take() else { continue };
                     request.object = None;
                     count += 1;
+                    object.tell_end(false, request.index(), false);
                     *waited = finish(request.index, frame, request.is_ahead());
                 }
             });

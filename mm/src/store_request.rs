@@ -74,6 +74,7 @@ impl StoreRequest {
 
     fn end(&mut self, result: Result<(), PageError>) {
         let Some(store) = self.store.take() else { return };
+        self.object.tell_end(true, store.page(), result.is_err());
         let answer = self.object.finish_store(store.page().as_u64(), result);
         store.settle_store(answer);
     }

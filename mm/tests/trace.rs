@@ -7,7 +7,7 @@ use std::pin::pin;
 use common::cpus::poll_once;
 use common::{Machine, page};
 use mm::trace::{Checker, Event, ObjectName, PageWord, StateChange};
-use mm::{PageEvent, VmObject, Wrong};
+use mm::{PageError, PageEvent, Placement, Protection, VmObject, Wrong};
 
 const OBJECT: u64 = 7;
 
@@ -57,6 +57,77 @@ fn nothing_is_recorded_until_that_is_asked_for() {
     let object = VmObject::new(machine.memory, machine.pager(), 4);
     assert!(poll_once(pin!(object.write(0, &[1; 100]))).is_ready());
     assert_eq!(machine.processor.changes(), 0);
+}
+
+/// What was asked of the object's pager and answered: the first page, how many, whether it failed.
+#[derive(PartialEq, Eq, Debug)]
+enum Told {
+    Load(u64, u64),
+    Store(u64, u64),
+    Loaded(u64, bool),
+    Stored(u64, bool),
+}
+use Told::*;
+
+fn now(future: impl Future<Output = ()>) {
+    assert!(poll_once(pin!(future)).is_ready());
+}
+
+fn told(machine: &Machine) -> Vec<Told> {
+    let told = |event: Event| match event {
+        Event::Request { store: false, first, pages, .. } => Some(Load(first.as_u64(), pages)),
+        Event::Request { store: true, first, pages, .. } => Some(Store(first.as_u64(), pages)),
+        Event::Complete { store: false, page, failed, .. } => Some(Loaded(page.as_u64(), failed)),
+        Event::Complete { store: true, page, failed, .. } => Some(Stored(page.as_u64(), failed)),
+        _ => None,
+    };
+    machine.processor.take_events().into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn what_a_pager_is_asked_for_and_its_answers_are_told() {
+    let machine = Machine::new(100);
+    machine.processor.keep_events();
+    let pager = machine.pager();
+    pager.set_pages_at_once(32);
+    let object = VmObject::new(machine.memory, pager.clone(), 8);
+    let made = machine.processor.take_events();
+    let names = |event: &Event| matches!(event, Event::Made(_, name) if name.as_bytes() == b"test");
+    assert!(made.iter().any(names), "{made:?}");
+    now(async { object.read(0, &mut [0]).await.unwrap() });
+    now(async { object.read(4096, &mut [0]).await.unwrap() });
+    let two = [Load(1, 2), Loaded(1, false), Loaded(2, false)];
+    assert_eq!(told(machine), [Load(0, 1), Loaded(0, false)].into_iter().chain(two).collect::<Vec<_>>());
+    now(async { object.write(0, &[1; 2 * 4096]).await.unwrap() });
+    pager.fail_stores(Some(page(1)), 1, PageError::Io);
+    now(async {
+        object.store(page(0)..page(8)).await.unwrap_err();
+    });
+    assert_eq!(told(machine), [Store(0, 2), Stored(0, false), Stored(1, true)]);
+    pager.fail(Some(page(7)), 1, PageError::Io);
+    now(async {
+        object.read(7 * 4096, &mut [0]).await.unwrap_err();
+    });
+    assert_eq!(told(machine), [Load(7, 1), Loaded(7, true)]);
+}
+
+#[test]
+fn neighbours_that_are_shown_along_are_told_as_mapped() {
+    let machine = Machine::new(400);
+    let pager = machine.pager();
+    pager.set_pages_at_once(32);
+    let object = VmObject::new(machine.memory, pager, 4);
+    let space = machine.window();
+    let at = space.map(&object, page(0), 4, Protection::READ_WRITE, Placement::Anywhere).unwrap();
+    assert!(poll_once(pin!(object.read(0, &mut [0; 4 * 4096]))).is_ready());
+    machine.processor.keep_events();
+    assert!(poll_once(pin!(machine.read(&space, at.as_u64() + 4096))).is_ready());
+    let mapped = |event: Event| match event {
+        Event::Map { page, writable, .. } => Some((page.as_u64() - at.as_u64(), writable)),
+        _ => None,
+    };
+    let mapped: Vec<_> = machine.processor.take_events().into_iter().filter_map(mapped).collect();
+    assert_eq!(mapped, [(4096, false), (0, false), (8192, false), (12288, false)]);
 }
 
 #[test]

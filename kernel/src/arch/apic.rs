@@ -150,7 +150,7 @@ pub(super) fn id() -> u8 {
 
 /// Maps a controller's page of registers.
 fn map_registers(address: u64) -> u64 {
-    let mapped = device_memory::map(address, mm::PAGE_SIZE as u64);
+    let mapped = device_memory::map_registers(address, mm::PAGE_SIZE as u64);
     mapped.expect("there is memory at boot").as_ptr() as u64
 }
 

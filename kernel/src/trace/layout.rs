@@ -101,6 +101,10 @@ kinds! {
     ShootdownEnd,
     /// A clean page was given back. Object, page.
     Evict,
+    /// Pages were handed to an object's pager. Detail: 1 to store them; object, first page, how many.
+    Asked,
+    /// The pager is done with one of them. Detail: 1 stored, 2 with an error; object, page.
+    Answered,
 }
 
 /// What a name is of.
@@ -119,6 +123,8 @@ pub enum Named {
     State,
     /// An event that changes the state of pages.
     Event,
+    /// An object's pager. Its number is the object's; the record says of which memory.
+    Pager,
 }
 
 impl Record {

@@ -111,11 +111,15 @@ fn name(of: Named, number: u64, name: &str) {
     if !ON.load(Relaxed) {
         return;
     }
+    write(Kind::Name, of as u8, 0, name_words(number, name.bytes()));
+}
+
+fn name_words(number: u64, name: impl Iterator<Item = u8>) -> [u64; 5] {
     let mut words = [number, 0, 0, 0, 0];
-    for (index, byte) in name.bytes().take(NAME).enumerate() {
+    for (index, byte) in name.take(NAME).enumerate() {
         words[1 + index / 8] |= u64::from(byte) << (index % 8 * 8);
     }
-    write(Kind::Name, of as u8, 0, words);
+    words
 }
 
 /// Records what a thread does.
@@ -182,6 +186,17 @@ pub(crate) fn memory(memory: u16, event: &Event) {
             let (object, page) = (change.object.to_bits(), change.page.as_u64());
             let words = [object, page, change.from.to_bits(), change.to.to_bits(), 0];
             (Kind::State, change.event as u8, words)
+        }
+        Event::Made(object, pager) => {
+            let words = name_words(object.to_bits(), pager.as_bytes().iter().copied());
+            (Kind::Name, Named::Pager as u8, words)
+        }
+        Event::Request { object, store, first, pages } => {
+            (Kind::Asked, u8::from(store), [object.to_bits(), first.as_u64(), pages, 0, 0])
+        }
+        Event::Complete { object, store, page, failed } => {
+            let detail = u8::from(store) | u8::from(failed) << 1;
+            (Kind::Answered, detail, [object.to_bits(), page.as_u64(), 0, 0, 0])
         }
         Event::Ended(object) => (Kind::Ended, 0, [object.to_bits(), 0, 0, 0, 0]),
         Event::Map { root, page, frame, writable } => {

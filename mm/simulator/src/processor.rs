@@ -28,6 +28,8 @@ pub struct Processor {
     pub heap_is_short: AtomicBool,
     /// Follows all that happens to pages.
     pub(crate) checker: Mutex<Option<Checker>>,
+    /// What was told since somebody asked last, if somebody does.
+    pub(crate) kept: Mutex<Option<Vec<Event>>>,
 }
 
 thread_local! {
@@ -53,6 +55,16 @@ impl Processor {
     /// From now on each change of a page's state is looked up in the table of states and events.
     pub(crate) fn check_from_the_start(&self) {
         *self.checker.lock().unwrap() = Some(Checker::from_the_start());
+    }
+
+    /// From now on what is told is kept.
+    pub fn keep_events(&self) {
+        *self.kept.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What was told since [`keep_events`](Self::keep_events), or the last such call.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.kept.lock().unwrap().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// How many changes were looked up.
@@ -102,6 +114,9 @@ impl Hardware for Processor {
     /// At the first change that cannot have happened.
     fn record(&self, memory: u16, event: &Event) {
         CHECKING.set(true);
+        if let Some(kept) = &mut *self.kept.lock().unwrap() {
+            kept.push(*event);
+        }
         let mut checker = self.checker.lock().unwrap();
         let followed = checker.as_mut().map_or(Ok(()), |checker| checker.follow(memory, event));
         if followed.is_err() {

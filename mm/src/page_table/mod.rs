@@ -55,7 +55,7 @@ use crate::frame::address_of;
 use crate::page_entry::{ENTRIES, PRESENT, ROOT_LEVEL, WRITABLE, span};
 use crate::{ExistingRoot, MapError, Memory, OutOfMemory, PhysAddr, VirtAddr};
 
-pub(crate) use page::LOOKS;
+pub(crate) use page::{Beside, LOOKS};
 use part::Part;
 pub use visit::{Found, Visit};
 pub use walk::Walk;

@@ -20,6 +20,15 @@ pub(crate) const LOOKS: usize = 64;
 /// The entries on the way to a page that point to tables, the lowest first.
 type Above = [&'static AtomicU64; 3];
 
+/// What came of showing a page beside another.
+pub(crate) enum Beside {
+    Entered,
+    /// Something is shown there.
+    Taken,
+    /// There is no table for it, or for pages after it.
+    NoTable,
+}
+
 impl PageTable {
     /// Enters a frame at a page, or changes the rights of the page that shows it already. If it may be written,
     /// protection at upper levels is pushed down (see `write_protect`), so that it is this page's alone.
@@ -91,13 +100,19 @@ impl PageTable {
         Ok(())
     }
 
-    /// Enters a frame at a page where nothing is shown, if the table for it is there. False if it is not.
-    pub(crate) fn map_beside(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+    /// Enters a frame at a page where nothing is shown, if the table for it is there.
+    pub(crate) fn map_beside(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> Beside {
         let (_, level, value) = self.deepest(page.as_u64());
-        if level == 1 && value & PRESENT == 0 {
-            return self.map(page, frame, protection, &mut None).is_ok();
+        if level != 1 {
+            return Beside::NoTable;
         }
-        level == 1
+        if value & PRESENT != 0 {
+            return Beside::Taken;
+        }
+        match self.map(page, frame, protection, &mut None) {
+            Ok(()) => Beside::Entered,
+            Err(NeedsFrame) => Beside::NoTable,
+        }
     }
 
     /// Takes a page out, and the tables that are empty without it.

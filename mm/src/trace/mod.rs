@@ -4,11 +4,13 @@
 //! locks held. While it is off, an event costs one load and a branch. Every change of a page's state is told where the
 //! entry is set (`page_index_map`), with its object's lock held: so the changes of one page are told in their order.
 
+mod asked;
 mod checker;
 
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
+pub(crate) use asked::Asked;
 pub use checker::{Checker, Impossible};
 
 use crate::page_event::{self, Wrong};
@@ -49,6 +51,24 @@ impl fmt::Display for ObjectName {
             0 => write!(f, "object {}", self.0),
             _ => write!(f, "private {}.{}", (self.0 & !PRIVATE) >> 32, self.0 as u32),
         }
+    }
+}
+
+/// The beginning of a pager's name, filled up with zeros.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PagerName([u8; 32]);
+
+impl PagerName {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
+        Self(bytes)
+    }
+
+    /// Its bytes: where the name is longer, the last may be a part of a letter.
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0);
+        &self.0[..end.unwrap_or(self.0.len())]
     }
 }
 
@@ -141,6 +161,30 @@ impl fmt::Display for StateChange {
 pub enum Event {
     /// A page's state has changed.
     State(StateChange),
+    /// An object is made over a pager.
+    Made(ObjectName, PagerName),
+    /// Pages that follow each other are handed to the object's pager.
+    Request {
+        /// Whose pages.
+        object: ObjectName,
+        /// Whether they are stored, or loaded.
+        store: bool,
+        /// The first of them.
+        first: PageIndex,
+        /// How many.
+        pages: u64,
+    },
+    /// The pager is done with one of them. Told unless the object has ended before.
+    Complete {
+        /// Whose page.
+        object: ObjectName,
+        /// Whether it was stored, or loaded.
+        store: bool,
+        /// Which.
+        page: PageIndex,
+        /// Whether that has failed.
+        failed: bool,
+    },
     /// An object or a version ends, with all its pages.
     Ended(ObjectName),
     /// A fault has entered a page in a page table.

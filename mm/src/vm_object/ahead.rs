@@ -23,6 +23,7 @@ use core::sync::atomic::Ordering;
 
 use super::VmObject;
 use crate::page_state::{PageEntry, PageState};
+use crate::trace::Asked;
 use crate::{Advice, PageEvent, PageRequest, Requests};
 
 /// The largest window, in pages.
@@ -173,6 +174,7 @@ impl VmObject {
     /// one. With no lock held.
     pub(super) fn load_with(self: &Arc<Self>, mut wanted: Option<PageRequest>, pages: Range<u64>) {
         let Some(pager) = &self.pager else { return };
+        let pager = Asked::new(self, &**pager);
         // A turn may reach beyond the object, or begin there.
         let mut rest = pages.start..pages.end.min(self.pages).max(pages.start);
         while !rest.is_empty() {

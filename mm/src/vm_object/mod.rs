@@ -56,7 +56,7 @@ use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::PageIndexMap;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
-use crate::trace::{ObjectName, Owner};
+use crate::trace::{Event, ObjectName, Owner, PagerName};
 use crate::transfer::Transfer;
 use crate::{Frame, Memory, OutOfMemory, PageError, PageEvent, PageIndex, Pager};
 use executor::lock::SpinLock;
@@ -162,6 +162,9 @@ impl VmObject {
         let is_in_ranges = pager.as_ref().is_some_and(|pager| pager.pages_at_once() > 1);
         Ok(Arc::new_cyclic(|object| {
             let number = memory.register(room, object);
+            if let Some(pager) = pager.as_ref().filter(|_| memory.is_recorded()) {
+                memory.tell(Event::Made(ObjectName::object(number), PagerName::new(pager.name())));
+            }
             let owner = Owner { memory, name: ObjectName::object(number) };
             Self {
                 memory,
@@ -203,6 +206,11 @@ impl VmObject {
 
     pub(crate) fn memory(&self) -> &'static Memory {
         self.memory
+    }
+
+    /// What frame records and events call it.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The pager's name, or `zero`.

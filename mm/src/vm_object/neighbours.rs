@@ -14,6 +14,7 @@ use core::ops::Range;
 
 use super::VmObject;
 use crate::page_state::PageState;
+use crate::page_table::Beside;
 use crate::table::Table;
 use crate::{Protection, VirtAddr};
 
@@ -48,8 +49,12 @@ impl VmObject {
             };
             let page = around.start.page_add(index - around.pages.start);
             let protection = Protection { write: around.protection.write && writable, ..around.protection };
-            if !tables.map_beside(page, frame, protection) {
-                return;
+            match tables.map_beside(page, frame, protection) {
+                Beside::NoTable => return,
+                Beside::Entered if self.memory.is_recorded() => {
+                    self.memory.tell_map(table.root(), page, frame, protection.write);
+                }
+                Beside::Entered | Beside::Taken => {}
             }
         }
     }

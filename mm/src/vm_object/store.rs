@@ -11,8 +11,9 @@ use core::ops::Range;
 use super::{Inner, VmObject};
 use crate::fallible::Shared;
 use crate::page_state::{PageEntry, PageState};
+use crate::trace::Asked;
 use crate::transfer::Transfer;
-use crate::{OutOfMemory, PageError, PageEvent, PageIndex, Pager, Requests, StoreRequest};
+use crate::{OutOfMemory, PageError, PageEvent, PageIndex, Requests, StoreRequest};
 
 /// Pages whose requests are with the pager at a time.
 const BATCH: usize = 32;
@@ -42,7 +43,7 @@ struct Batch {
 
 /// Gathers requests for pages that follow each other, as many as the pager takes at once.
 struct Runs<'a> {
-    pager: &'a dyn Pager,
+    pager: Asked<'a>,
     most: usize,
     run: Option<Requests<StoreRequest>>,
 }
@@ -125,7 +126,8 @@ impl VmObject {
                 self.memory.settle().await;
             }
             let mut under_way = Vec::new();
-            let mut runs = Runs { pager: &**pager, most: self.pages_at_once() as usize, run: None };
+            let mut runs =
+                Runs { pager: Asked::new(self, &**pager), most: self.pages_at_once() as usize, run: None };
             for request in batch.requests {
                 if under_way.try_reserve(1).is_err() {
                     let failed = StoreError { page: request.index(), error: PageError::OutOfMemory };

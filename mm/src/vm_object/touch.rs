@@ -9,6 +9,7 @@ use crate::fallible::Shared;
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
+use crate::trace::Asked;
 use crate::transfer::Transfer;
 use crate::{Advice, Denial, Frame, OutOfMemory, PageError, PageEvent, PageIndex, PageRequest};
 
@@ -69,7 +70,7 @@ impl VmObject {
         Counters::count(&self.memory.counters.loads_started);
         let request = PageRequest::new(load.clone(), Arc::downgrade(self));
         match &self.pager {
-            Some(pager) if pages.end - pages.start == 1 => pager.load(request),
+            Some(pager) if pages.end - pages.start == 1 => Asked::new(self, &**pager).load(request),
             Some(_) => self.load_with(Some(request), pages),
             None => {}
         }

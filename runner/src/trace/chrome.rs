@@ -7,6 +7,7 @@
 //! | tasks | one a task | its polls, its waits, who wakes it |
 //! | devices | one a device | requests, from their submission to their end |
 //! | memory | one | waits for all CPUs |
+//! | pagers | one an object | what its pager is asked for, until it is done with the last page of it |
 //!
 //! An arrow leads from each fault, on its thread's track, to the place on a CPU's track where the thread goes on. It is
 //! made when that is known, so each has both ends.
@@ -15,6 +16,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::layout::{Kind, Named, Record};
+use pagers::Asked;
+
+mod pagers;
 
 /// Processes of the file.
 const CPUS: u64 = 1;
@@ -22,8 +26,15 @@ const THREADS: u64 = 2;
 const TASKS: u64 = 3;
 const DEVICES: u64 = 4;
 const MEMORY: u64 = 5;
-const PROCESSES: [(u64, &str); 5] =
-    [(CPUS, "CPUs"), (THREADS, "threads"), (TASKS, "tasks"), (DEVICES, "devices"), (MEMORY, "memory")];
+const PAGERS: u64 = 6;
+const PROCESSES: [(u64, &str); 6] = [
+    (CPUS, "CPUs"),
+    (THREADS, "threads"),
+    (TASKS, "tasks"),
+    (DEVICES, "devices"),
+    (MEMORY, "memory"),
+    (PAGERS, "pagers"),
+];
 
 /// The bit of an object's number that says that it is private memory.
 const PRIVATE: u64 = 1 << 63;
@@ -42,6 +53,7 @@ pub struct Tracks {
     waits: HashMap<u64, u64>,
     /// By device and first page.
     requests: HashMap<(u64, u64), Record>,
+    asked: Asked,
     /// By memory and number.
     shootdowns: BTreeMap<(u16, u64), u64>,
     last: u64,
@@ -129,7 +141,12 @@ impl Tracks {
                     "from": from, "to": to, "words": [hex(third), hex(fourth)] });
                 add(on_cpu(&format!("{object} page {second}: {to} ({event})"), args));
             }
-            Kind::Ended => add(on_cpu(&format!("{} ends", object(first)), json!({}))),
+            Kind::Asked => self.asked.begin(record),
+            Kind::Answered => self.asked.answer(record, &self.names, add),
+            Kind::Ended => {
+                self.asked.end_object((record.memory, first), time, &self.names, add);
+                add(on_cpu(&format!("{} ends", object(first)), json!({})));
+            }
             Kind::Enter => {
                 let args = json!({ "root": hex(first), "address": hex(second), "frame": hex(third),
                     "writable": record.detail & 1 != 0 });
@@ -186,6 +203,7 @@ impl Tracks {
         for (_, request) in std::mem::take(&mut self.requests) {
             self.request(&request, last, "not ended", add);
         }
+        self.asked.end_all(last, &self.names, add);
     }
 
     fn begin(&mut self, cpu: u8, add: Add<'_>) {
@@ -203,7 +221,10 @@ impl Tracks {
     }
 
     fn name(&mut self, record: &Record, add: Add<'_>) {
-        let [number, text @ ..] = record.words;
+        let [mut number, text @ ..] = record.words;
+        if record.detail == Named::Pager as u8 {
+            number = pagers::track((record.memory, number));
+        }
         let bytes: Vec<u8> =
             text.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect();
         let name = String::from_utf8_lossy(&bytes).into_owned();
@@ -211,6 +232,7 @@ impl Tracks {
             kind if kind == Named::Thread as u8 => Some(THREADS),
             kind if kind == Named::Task as u8 => Some(TASKS),
             kind if kind == Named::Device as u8 => Some(DEVICES),
+            kind if kind == Named::Pager as u8 => Some(PAGERS),
             _ => None,
         };
         if let Some(process) = process {

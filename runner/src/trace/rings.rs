@@ -43,7 +43,8 @@ impl Rings {
 
     fn with_room(path: &Path, cpus: usize, records: u64, bytes: u64) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        file.set_len(bytes)?;
+        // Now, and not when the machine writes there: where there was no room then, it would end by a signal.
+        make_room(&file, bytes)?;
         for (index, word) in
             [(layout::IS, layout::MAGIC), (layout::CPUS, cpus as u64), (layout::RECORDS, records)]
         {
@@ -127,6 +128,26 @@ impl Rings {
         }
         Ok(())
     }
+}
+
+/// Gives a file its length, and room for all of it.
+fn make_room(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        // The file system does not know how.
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, bytes),
+        answer => Ok(answer?),
+    }
+}
+
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let count = (bytes - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..count as usize], at)?;
+        at += count;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -243,5 +264,21 @@ mod tests {
         };
         assert_eq!(Record::from_words(record.to_words()), Some(record));
         assert_eq!(Record::from_words([255; WORDS]), None);
+    }
+
+    #[test]
+    fn the_memory_is_there_before_anybody_writes_to_it() {
+        use std::os::unix::fs::MetadataExt as _;
+        let scene = scene();
+        let about = scene.rings.file.metadata().unwrap();
+        assert!(about.blocks() * 512 >= about.size() && about.size() == 1 << 16, "{about:?}");
+        write_zeros(&scene.rings.file, 3 << 20).unwrap();
+        assert_eq!(scene.rings.file.metadata().unwrap().size(), 3 << 20);
+    }
+
+    #[test]
+    fn a_memory_for_which_there_is_no_room_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Rings::with_room(&folder.path().join("rings"), 1, 1, 1 << 62).is_err());
     }
 }

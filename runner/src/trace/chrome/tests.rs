@@ -106,3 +106,34 @@ fn a_loss_is_shown_and_ends_what_went_on() {
     assert_eq!(polls[0]["dur"], 1.0);
     assert!(events.iter().any(|event| event["name"] == "12 records lost"));
 }
+
+#[test]
+fn a_pagers_request_ends_with_its_last_page() {
+    let events = events(&[
+        record(1_000, Kind::Asked, 0, 0, &[7, 10, 3]),
+        record(2_000, Kind::Asked, 0, 1, &[7, 11, 1]),
+        record(3_000, Kind::Answered, 0, 0, &[7, 11]),
+        record(4_000, Kind::Answered, 0, 2, &[7, 10]),
+        record(5_000, Kind::Answered, 0, 1, &[7, 11]),
+        record(9_000, Kind::Answered, 0, 0, &[7, 12]),
+        record(9_500, Kind::Answered, 0, 0, &[7, 12]),
+    ]);
+    let (begins, ends) = (of(&events, "b"), of(&events, "e"));
+    assert_eq!((begins.len(), ends.len()), (2, 2));
+    let times = |number: usize| (begins[number]["ts"].as_f64(), ends[number]["ts"].as_f64());
+    assert_eq!((times(0), &begins[0]["args"]["what"]), ((Some(2.0), Some(5.0)), &json!("store")));
+    assert_eq!((times(1), &begins[1]["args"]["failed"]), ((Some(1.0), Some(9.0)), &json!(1)));
+    assert_eq!(begins[1]["args"]["not ended"], 0);
+}
+
+#[test]
+fn a_pagers_request_ends_with_its_object_or_the_trace() {
+    let events = events(&[
+        record(1_000, Kind::Asked, 0, 0, &[7, 10, 3]),
+        record(2_000, Kind::Asked, 0, 0, &[8, 10, 1]),
+        record(3_000, Kind::Ended, 0, 0, &[7]),
+        record(6_000, Kind::Interrupt, 0, 33, &[]),
+    ]);
+    let ends: Vec<_> = of(&events, "e").iter().map(|end| end["ts"].as_f64()).collect();
+    assert_eq!(ends, [Some(3.0), Some(6.0)]);
+}
