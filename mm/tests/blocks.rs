@@ -300,6 +300,21 @@ fn without_frames_to_spare_the_block_is_read_for_the_page_that_is_wanted() {
 }
 
 #[test]
+fn pages_read_ahead_that_wait_when_frames_become_short_end_with_nothing() {
+    let mut scene = BlockScene::with_read_ahead(BLOCK, 16);
+    scene.store.hold();
+    let first = scene.reader(0);
+    let second = scene.reader(5);
+    assert_eq!(scene.pager.as_ref().unwrap().waiting(), 4, "the second block's pages");
+    let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc_spare()).collect();
+    scene.store.release(1);
+    scene.tasks.run();
+    assert_eq!((first.take(), second.take()), (Some(Ok(content(0))), Some(Ok(content(5)))));
+    assert_eq!((scene.state(4), scene.state(6)), (PageState::Absent, PageState::Absent));
+    assert_eq!(scene.pager.as_ref().unwrap().waiting(), 0);
+}
+
+#[test]
 fn the_frames_come_back_when_the_pager_goes() {
     let mut scene = BlockScene::new(BLOCK, 16);
     scene.store.hold();
