@@ -22,6 +22,7 @@ use crate::{
         context::{Context, Frame},
         cpu::{self, Cpu},
         paging, registers,
+        trap::{self, FaultUnderWay},
     },
     clock, println,
     serial::{self, Lines},
@@ -58,6 +59,12 @@ impl From<&Context> for Registers {
             c.r15,
         ];
         Self { general: Some(general), rip: c.rip, rsp: c.rsp, rbp: c.rbp, rflags: c.rflags }
+    }
+}
+
+impl From<&FaultUnderWay> for Registers {
+    fn from(fault: &FaultUnderWay) -> Self {
+        Self { general: None, rip: fault.rip, rsp: fault.rsp, rbp: fault.rbp, rflags: fault.rflags }
     }
 }
 
@@ -108,6 +115,12 @@ struct KernelTrap {
     vector: u64,
     error: u64,
     address: u64,
+}
+
+impl KernelTrap {
+    fn page_fault(error: u64, address: u64) -> Self {
+        Self { vector: 14, error, address }
+    }
 }
 
 impl fmt::Display for KernelTrap {
@@ -208,7 +221,19 @@ fn write_report(cpu: &Cpu, report: &Report<'_>) -> fmt::Result {
     write_others(out, cpu)?;
     write_parked(out)?;
     writeln!(out, "backtrace:")?;
-    write_backtrace(out, registers)
+    write_backtrace(out, registers)?;
+    match trap::fault_under_way(cpu) {
+        Some(fault) => write_first_fault(out, &fault),
+        None => Ok(()),
+    }
+}
+
+/// The fault of a thread that was being answered meanwhile.
+fn write_first_fault(out: &mut Lines, fault: &FaultUnderWay) -> fmt::Result {
+    let (trap, registers) = (KernelTrap::page_fault(fault.error, fault.address), Registers::from(fault));
+    writeln!(out, "while the thread's own fault was answered: {trap}")?;
+    writeln!(out, "rip {:016x} rsp {:016x} rflags {:08x}", registers.rip, registers.rsp, registers.rflags)?;
+    write_backtrace(out, &registers)
 }
 
 /// Where the other CPUs stand.

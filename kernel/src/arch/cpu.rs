@@ -61,6 +61,9 @@ pub struct Cpu {
     /// Whether the vector registers hold `thread`'s state.
     pub(super) fpu_loaded: AtomicBool,
 
+    /// The address of the page fault that is being answered.
+    pub(super) fault_address: AtomicU64,
+
     /// The executor's next deadline, in ns since boot.
     pub(crate) alarm: AtomicU64,
     /// What the one-shot timer is set to, in ns since boot; `u64::MAX` when it is not running.
@@ -89,7 +92,7 @@ pub struct Cpu {
     /// How often a thread was entered since boot.
     pub enters: AtomicU64,
 
-    segments: Segments,
+    pub(super) segments: Segments,
 }
 
 /// The CPU that the machine booted on.
@@ -110,6 +113,7 @@ impl Cpu {
             syscall_scratch: AtomicU64::new(0),
             thread: AtomicPtr::new(ptr::null_mut()),
             fpu_loaded: AtomicBool::new(false),
+            fault_address: AtomicU64::new(0),
             alarm: AtomicU64::new(u64::MAX),
             armed: AtomicU64::new(u64::MAX),
             slot_end: AtomicU64::new(u64::MAX),

@@ -26,7 +26,7 @@ use core::{
 use super::{
     context::Context,
     cpu::{Cpu, TRAP_STACK_SIZE},
-    gdt::{USER_CODE, USER_DATA},
+    gdt::{Segments, USER_CODE, USER_DATA},
     trap,
 };
 
@@ -244,7 +244,8 @@ pub(super) unsafe extern "C" fn with_error<const VECTOR: u64>() {
 
 /// The entry of a page fault. Most faults of threads are answered without leaving the thread: `trap::page_fault` is
 /// called on the trap stack, with what C functions change saved there. It says how to go on: 0 goes back to the thread,
-/// a vector is that of an ordinary trap. Meanwhile no thread counts as running, so a fault in it is the kernel's own.
+/// a vector is that of an ordinary trap. Meanwhile no thread counts as running, so a fault in it is the kernel's own, and
+/// enters on another stack: see `gdt::Stack`.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn page_fault() {
     naked_asm!(
@@ -260,6 +261,7 @@ pub(super) unsafe extern "C" fn page_fault() {
         "3:",
         "cmp qword ptr gs:[{context}], 0",
         "je 5f",
+        "sub qword ptr gs:[{stack}], {stack_size}",
         "push rax",
         "push rcx",
         "push rdx",
@@ -272,6 +274,7 @@ pub(super) unsafe extern "C" fn page_fault() {
         // Nine registers, the vector, the error code and the processor's five words: the stack is aligned.
         "lea rdi, [rsp + 72]",
         "call {handler}",
+        "add qword ptr gs:[{stack}], {stack_size}",
         "test rax, rax",
         "jnz 4f",
         "pop r11",
@@ -308,6 +311,8 @@ pub(super) unsafe extern "C" fn page_fault() {
         "jmp {common}",
         vector = const trap::PAGE_FAULT,
         has_smap = sym HAS_SMAP,
+        stack = const offset_of!(Cpu, segments) + Segments::PAGE_FAULT_STACK,
+        stack_size = const TRAP_STACK_SIZE,
         context = const offset_of!(Cpu, context),
         handler = sym trap::page_fault,
         common = sym trap_common,

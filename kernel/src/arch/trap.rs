@@ -183,6 +183,7 @@ fn refuse_trap_with_guard_held(registers: &Context, vector: u64, address: u64) {
 }
 
 /// What the processor leaves of a page fault.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct FaultFrame {
     vector: u64,
@@ -190,6 +191,33 @@ pub(super) struct FaultFrame {
     rip: u64,
     cs: u64,
     rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// A page fault that a thread made and that was being answered when something went wrong.
+#[derive(Clone, Copy)]
+pub(crate) struct FaultUnderWay {
+    /// What the processor said of it.
+    pub(crate) error: u64,
+    /// Where.
+    pub(crate) address: u64,
+    /// The thread's registers, as far as they are kept.
+    pub(crate) rip: u64,
+    pub(crate) rsp: u64,
+    pub(crate) rbp: u64,
+    pub(crate) rflags: u64,
+}
+
+/// The page fault that this CPU was answering, if it was: for reports.
+pub(crate) fn fault_under_way(cpu: &Cpu) -> Option<FaultUnderWay> {
+    /// Below the frame: registers that the stub keeps, the handler's return address, and its caller's `rbp`.
+    const KEPT: u64 = (9 + 1 + 1) * 8;
+    let frame = cpu.segments.page_fault_under_way()? - size_of::<FaultFrame>() as u64;
+    let (rbp, _) = paging::read_kernel_pair(frame - KEPT)?;
+    // SAFETY: the stub has put it there, at the top of the stack of page faults, which nobody else uses meanwhile.
+    let FaultFrame { error, rip, rsp, rflags, .. } = unsafe { *(frame as *const FaultFrame) };
+    Some(FaultUnderWay { error, address: cpu.fault_address.load(Relaxed), rip, rsp, rbp, rflags })
 }
 
 /// A page fault of the thread that runs: answers it if nothing has to be waited for. 0 if it did, or the vector to
@@ -203,6 +231,7 @@ pub(super) extern "C" fn page_fault(frame: &FaultFrame) -> u64 {
         return frame.vector;
     };
     let fault = PageFault { address: Cr2::read_raw(), error: frame.error as u32 };
+    cpu.fault_address.store(fault.address, Relaxed);
     let context = cpu.context.load(Relaxed);
     cpu.context.store(core::ptr::null_mut(), Relaxed);
     let served = thread::serve_fault_at_once(thread, fault);

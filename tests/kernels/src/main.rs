@@ -108,6 +108,7 @@ const TESTS: &[Test] = tests![
     panics::fault_with_a_guard_held,
     panics::wait_with_a_guard_held,
     panics::fault_in_a_task,
+    panics::fault_while_a_fault_is_answered,
     panics::panic_in_a_thread,
     panics::triple_fault,
     panics::silence,

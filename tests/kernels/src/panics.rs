@@ -1,7 +1,8 @@
 //! Ends of the whole machine. What the host expects to read stands in its table.
 
 use executor::{lock::SpinLock, sync::Notify};
-use kernel::thread;
+use kernel::{memory::memory, thread, window::Window};
+use mm::{PAGE_SIZE, Protection, VmObject};
 
 use crate::{
     check::{Failure, Needed, Outcome},
@@ -42,6 +43,25 @@ pub(crate) async fn fault_in_a_task() -> Outcome {
     let task = executor::Builder::new().name("careless").spawn(async { wild::read(NOWHERE) });
     task.await.needed("the careless task")?;
     Err(Failure::new("the machine goes on".into()))
+}
+
+/// A thread touches a page whose table is not where the tables say: who answers that fault faults.
+pub(crate) async fn fault_while_a_fault_is_answered() -> Outcome {
+    let object = VmObject::try_zero(memory(), 2).needed("an object")?;
+    let window = Window::map(object, 2 * PAGE_SIZE, Protection::READ_WRITE).needed("a place")?;
+    let handle = thread::spawn("unlucky", move || {
+        let start = window.start().as_u64();
+        wild::touch(start);
+        wild::lose_table_of(start);
+        touch_the_next_page(start);
+    });
+    let end = handle.needed("a thread could not be started")?.await;
+    Err(Failure::new(alloc::format!("the thread was {end}, and the machine goes on")))
+}
+
+#[inline(never)]
+fn touch_the_next_page(start: u64) {
+    wild::touch(start + PAGE_SIZE as u64);
 }
 
 /// A thread's own code panics, some calls deep, while others are parked.

@@ -3,6 +3,8 @@
 
 use core::arch::asm;
 
+use kernel::boot::PHYSICAL_MEMORY;
+
 /// Reads the word at `address`. For kernel threads that own nothing: the thread may end here.
 pub(crate) fn read(address: u64) -> u64 {
     let value;
@@ -45,6 +47,20 @@ pub(crate) fn divide_by_zero() {
 /// Touches an address that no page table can name.
 pub(crate) fn touch_non_canonical() {
     touch(0x0000_8000_0000_0000);
+}
+
+/// Makes the table that shows `address`, which is mapped, one that is not in memory. The machine is lost.
+pub(crate) fn lose_table_of(address: u64) {
+    /// Beyond all memory, and what the boot loader shows of it.
+    const NOT_THERE: u64 = 0xe_0000_0000;
+    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    let entry = |table: u64, level: u32| PHYSICAL_MEMORY + table + (address >> (12 + 9 * level) & 0x1ff) * 8;
+    let mut table = x86_64::registers::control::Cr3::read().0.start_address().as_u64();
+    for level in [3, 2] {
+        table = read(entry(table, level)) & FRAME;
+    }
+    let last = read(entry(table, 1));
+    write(entry(table, 1), last & !FRAME | NOT_THERE);
 }
 
 /// Raises an exception that nobody can serve: the machine resets.

@@ -88,6 +88,14 @@ pub(crate) fn cases() -> Vec<Case> {
             "cr2 ffffc12345678000",
             "tests/kernels/src/panics.rs",
         ]),
+        case("fault_while_a_fault_is_answered").panics(&[
+            "page fault: read at 0xffff800e00000",
+            "\"unlucky\"",
+            "while the thread's own fault was answered: page fault: read at 0xffffc",
+            "touch_the_next_page",
+            "tests/kernels/src/panics.rs",
+            "mm/src/page_table/",
+        ]),
         case("panic_in_a_thread").panics(&[
             "this is too much",
             "\"desperate\"",
