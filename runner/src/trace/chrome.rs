@@ -236,7 +236,8 @@ impl Tracks {
             _ => None,
         };
         if let Some(process) = process {
-            add(track_name(process, number, &format!("{name} {number}")));
+            let number_of = if process == PAGERS { object(record.words[0]) } else { number.to_string() };
+            add(track_name(process, number, &format!("{name} {number_of}")));
         }
         self.names.insert((record.detail, number), name);
     }

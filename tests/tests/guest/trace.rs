@@ -82,7 +82,7 @@ fn whole(built: &Built, cpus: &str) -> Result<()> {
     for cpu in 0..cpus.parse::<u32>()? {
         ensure!(trace.has_track(1, &format!("CPU {cpu}")), "CPU {cpu} has no track");
     }
-    for (pid, name) in [(3, "virtio-blk"), (3, "block-pager"), (4, "disk0")] {
+    for (pid, name) in [(3, "virtio-blk"), (3, "block-pager"), (4, "disk0"), (6, "disk0 object")] {
         ensure!(trace.has_track(pid, name), "{name} has no track");
     }
     ensure!(
@@ -93,6 +93,9 @@ fn whole(built: &Built, cpus: &str) -> Result<()> {
     ensure!(arrows >= 4, "four threads made {arrows} faults");
     let (begun, ended) = (trace.of("b").count(), trace.of("e").count());
     ensure!(begun == ended && begun > 0, "{begun} requests begun, {ended} ended");
+    let asked = trace.of("b").filter(|event| event["pid"] == 6 && event["args"]["not ended"] == 0);
+    let pages: u64 = asked.filter_map(|event| event["args"]["pages"].as_u64()).sum();
+    ensure!(pages >= 256, "a pager was asked for {pages} pages of 256");
     let loads = trace.of("i").filter(|event| event["args"]["event"] == "load done").count();
     ensure!(loads >= 256, "a disk of 256 pages took {loads} loads");
     Ok(())
