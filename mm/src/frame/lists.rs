@@ -213,21 +213,25 @@ impl FrameLists {
         Some(ListedPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
     }
 
-    /// Puts a frame that somebody owned where nobody gets it until `free_quarantined` is told of a time not
+    /// Puts frames that somebody owned where nobody gets them until `free_quarantined` is told of a time not
     /// before `until`. Times never go back.
     ///
     /// # Panics
-    /// When nobody owned the frame.
-    pub(crate) fn quarantine(&mut self, frame: u64, until: u64) {
-        let slot = self.slot(frame);
-        self.unlist(frame);
-        let record = &mut self.records[slot as usize];
-        assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
-        (record.state, record.page) = (State::Quarantined, until);
+    /// When nobody owned one of them.
+    pub(crate) fn quarantine(&mut self, frames: &[u64], until: u64) {
         let mut list = self.quarantine;
-        self.push(&mut list, slot);
+        for &frame in frames {
+            let slot = self.slot(frame);
+            if self.records[slot as usize].state != State::Used {
+                self.unlist(frame);
+            }
+            let record = &mut self.records[slot as usize];
+            assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
+            (record.state, record.page) = (State::Quarantined, until);
+            self.push(&mut list, slot);
+        }
         self.quarantine = list;
-        self.quarantined += 1;
+        self.quarantined += frames.len();
     }
 
     /// Frees up to `most` frames that stay in quarantine until `now` or less, after `each` has seen it. Returns how many.

@@ -92,7 +92,7 @@ impl FramePool {
         self.checks.quarantines(frame.number());
         let mut guarded = self.lists.lock();
         let until = guarded.waits.begun + 1;
-        guarded.lists.quarantine(frame.into_number(), until);
+        guarded.lists.quarantine(&[frame.into_number()], until);
         Moment(until)
     }
 
@@ -102,7 +102,7 @@ impl FramePool {
         let mut guarded = self.lists.lock();
         // Under the lock, as the moments of a list only grow.
         let until = other.moment();
-        guarded.lists.quarantine(frame.into_number(), until.0);
+        guarded.lists.quarantine(&[frame.into_number()], until.0);
     }
 
     /// A wait for all CPUs begins.
@@ -179,7 +179,7 @@ impl QuarantineBatch {
         frames.iter().for_each(|&frame| self.pool.checks.quarantines(frame));
         let mut guarded = self.pool.lists.lock();
         let until = guarded.waits.begun + 1;
-        frames.iter().for_each(|&frame| guarded.lists.quarantine(frame, until));
+        guarded.lists.quarantine(frames, until);
         self.last = Some(Moment(until));
     }
 
