@@ -53,10 +53,14 @@ impl Record {
 pub(crate) enum PageList {
     /// Pages that can be given back because their pagers can load them again.
     Clean,
+    /// Pages of objects that hold what their pagers do not.
+    Dirty,
+    /// Pages that no pager has: of private memory, and of zero objects. Listed only where there is swap for them.
+    Anonymous,
 }
 
 impl PageList {
-    pub(crate) const COUNT: usize = 1;
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// A page on one of these lists.

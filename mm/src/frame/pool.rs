@@ -69,6 +69,10 @@ pub struct FrameStats {
     pub least_free: usize,
     /// Frames that hold clean pages, which can be given back.
     pub clean: usize,
+    /// Frames that hold dirty pages of objects with a pager, on their list.
+    pub dirty: usize,
+    /// Frames that hold pages which no pager has, on their list.
+    pub anonymous: usize,
     /// Frames that nobody owns any more but a CPU may still see, so they are not free yet.
     pub quarantined: usize,
     /// Those who wait for a frame now.
@@ -240,6 +244,8 @@ impl FramePool {
             zeroed,
             least_free: guarded.least_free,
             clean: guarded.lists.listed[PageList::Clean as usize],
+            dirty: guarded.lists.listed[PageList::Dirty as usize],
+            anonymous: guarded.lists.listed[PageList::Anonymous as usize],
             quarantined: guarded.lists.quarantined,
             waiting: guarded.applicants.all(),
             low: self.low,
