@@ -18,7 +18,7 @@ use core::ops::Range;
 use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{
-    AddressSpace, FramePool, Hardware, MapError, Memory, MemoryType, OutOfMemory, PageSize, PageTable,
+    AddressSpace, FramePool, Hardware, MapError, Marks, Memory, MemoryType, OutOfMemory, PageSize, PageTable,
     PhysAddr, PhysWindow, Protection, VirtAddr, trace::Event,
 };
 
@@ -106,6 +106,7 @@ pub(crate) fn init(info: &BootInfo) {
     // what it calls usable.
     let window = unsafe { PhysWindow::new(PHYSICAL_MEMORY as *mut u8) };
     let memory = MEMORY.get_or_init(|| Memory::new(window, &regions[..count], &Machine));
+    memory.frames().set_marks(Marks::of(memory.frames().stats().total));
     // SAFETY: the loaded root is a level-4 table in memory that is mapped as above; from here on
     // nobody else changes the tables.
     let root = unsafe { window.existing_root(paging::active_root()) };

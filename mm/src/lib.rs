@@ -80,7 +80,8 @@ pub use address_space::{
 };
 pub use blocks::{BlockStore, BlockTransfer, BlocksError, BlocksOf, Serves};
 pub use frame::{
-    DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, NotReturned, OutOfMemory, SubPool,
+    DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, Marks, NotReturned, OutOfMemory,
+    SubPool,
 };
 pub use manual::ManualObject;
 pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};

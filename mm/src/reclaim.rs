@@ -19,7 +19,7 @@ use crate::{Memory, PageIndex, VmObject};
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
 const BATCH: usize = 32;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
-/// that was just loaded has to be used.
+/// that was just loaded has to be used. Who begins to wait meanwhile is served from what is left above the reserve.
 const GRACE: Duration = Duration::from_millis(10);
 /// After so many looks at all pages, a grace period after each, one that is in use must go.
 const PATIENCE: u32 = 3;
@@ -49,9 +49,14 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 fruitless = 0;
                 continue;
             }
+            // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
+            if memory.frames().serve_waiting() > 0 {
+                executor::yield_now().await;
+                continue;
+            }
             if stats.clean > 0 && fruitless < PATIENCE {
                 fruitless += 1;
-                executor::time::sleep(GRACE).await;
+                grace(memory).await;
                 continue;
             }
             if stats.quarantined > 0 {
@@ -61,8 +66,16 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if memory.filling.load(Ordering::Acquire) > 0 || !memory.frames().name_victim() {
                 break;
             }
-            executor::time::sleep(GRACE).await;
+            grace(memory).await;
         }
+    }
+}
+
+/// Waits for a grace period, and serves those who begin to wait in it from what is left above the reserve.
+async fn grace(memory: &'static Memory) {
+    let end = executor::time::now() + GRACE;
+    while executor::time::timeout_at(end, memory.frames().wait_until_short()).await.is_ok() {
+        memory.frames().serve_waiting();
     }
 }
 

@@ -24,6 +24,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use executor::current_cpu;
 use executor::lock::{SpinGuard, SpinLock};
 
+use super::marks::Claim;
 use super::pool::Guarded;
 use super::{FramePool, address_of};
 
@@ -161,35 +162,38 @@ pub(super) struct After {
 impl FramePool {
     /// A frame that is not promised to anyone. The fast path.
     #[inline]
-    pub(super) fn take_frame(&self) -> Option<u64> {
+    pub(super) fn take_frame(&self, claim: Claim) -> Option<u64> {
         // Not in the condition, where the lock would be held to the end.
         let cached = self.caches.own().try_lock().and_then(|mut own| own.pop());
         match cached {
             Some(frame) => Some(frame),
-            None => self.take_frame_slowly(),
+            None => self.take_frame_slowly(claim),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn take_frame_slowly(&self) -> Option<u64> {
+    fn take_frame_slowly(&self, claim: Claim) -> Option<u64> {
         if !self.caches.are_open() {
-            return self.take_block(0);
+            return self.take_block(0, claim);
         }
         let (number, after) = {
             let mut own = self.caches.own().lock();
             let mut guarded = self.lists.lock();
-            let number = guarded.take(0, &self.caches);
+            let number = guarded.take(0, claim, self);
             let after = self.after_taking(&guarded);
             // Open caches leave the high mark to the lists. Nothing is promised then, and what is free stays the same.
-            while self.caches.are_open() && own.count() < BATCH && guarded.lists.free_frames > self.high {
+            while self.caches.are_open()
+                && own.count() < BATCH
+                && guarded.lists.free_frames > self.marks.high()
+            {
                 let Some(more) = guarded.lists.allocate(0) else { break };
                 own.push(more);
             }
             (number, after)
         };
         self.follow(after);
-        number.or_else(|| self.take_gathered(0))
+        number.or_else(|| self.take_gathered(0, claim))
     }
 
     /// Gives back a frame. The fast path.
@@ -221,7 +225,7 @@ impl FramePool {
     }
 
     /// A block, when the lists have none as they are: with all frames out of the caches.
-    pub(super) fn take_gathered(&self, order: usize) -> Option<u64> {
+    pub(super) fn take_gathered(&self, order: usize, claim: Claim) -> Option<u64> {
         {
             let mut guarded = self.lists.lock();
             guarded.gathering += 1;
@@ -231,7 +235,7 @@ impl FramePool {
         let (number, after) = {
             let mut guarded = self.lists.lock();
             guarded.gathering -= 1;
-            let number = guarded.take(order, &self.caches);
+            let number = guarded.take(order, claim, self);
             (number, self.after_taking(&guarded))
         };
         self.follow(after);
@@ -243,7 +247,8 @@ impl FramePool {
     pub(super) fn decide(&self, guarded: &Guarded) -> bool {
         let free = guarded.lists.free_frames;
         let were_open = self.caches.are_open();
-        let enough = if were_open { self.high } else { self.high + AMPLE };
+        let high = self.marks.high();
+        let enough = if were_open { high } else { high + AMPLE };
         let open = free >= enough && guarded.gathering == 0 && guarded.applicants.all() == 0;
         if open != were_open {
             self.caches.open.store(open, Relaxed);
@@ -254,7 +259,8 @@ impl FramePool {
     /// The same after frames were taken, with a look whether they are short.
     pub(super) fn after_taking(&self, guarded: &Guarded) -> After {
         let free = guarded.lists.free_frames;
-        let short = free < self.low && free + self.caches.count_all() < self.low;
+        let low = self.marks.low();
+        let short = free < low && free + self.caches.count_all() < low;
         After { closed: self.decide(guarded), short }
     }
 
@@ -288,7 +294,7 @@ impl FramePool {
                 while let Some(frame) = cache.pop() {
                     guarded.lists.free(frame, 1);
                 }
-                guarded.applicants.promise(frames)
+                guarded.promise(frames, &self.marks)
             };
             drop(cache);
             self.answer_promised(promised);
@@ -306,7 +312,10 @@ impl FramePool {
         let Some(mut stock) = self.caches.zeroed.try_lock() else { return false };
         let number = {
             let mut guarded = self.lists.lock();
-            if !self.caches.are_open() || stock.count() == ROOM || guarded.lists.free_frames <= self.high {
+            if !self.caches.are_open()
+                || stock.count() == ROOM
+                || guarded.lists.free_frames <= self.marks.high()
+            {
                 return false;
             }
             let Some(number) = guarded.lists.allocate(0) else { return false };

@@ -3,6 +3,7 @@
 mod caches;
 mod checks;
 mod lists;
+mod marks;
 mod pool;
 mod quarantine;
 mod regions;
@@ -16,6 +17,7 @@ use core::mem::ManuallyDrop;
 use crate::{PAGE_SIZE, PhysAddr};
 
 pub(crate) use lists::{ListedPage, PageList};
+pub use marks::Marks;
 pub use pool::{FramePool, FrameStats};
 pub(crate) use quarantine::{Moment, QuarantineBatch};
 pub use run::{FrameRun, Frames};

@@ -1,6 +1,6 @@
 //! The pool that frames come from.
 //!
-//! Two marks on the number of free frames: below `low` the reclaimer is woken, and it works until `high`
+//! Marks on the number of free frames (see `marks`): below `low` the reclaimer is woken, and it works until `high`
 //! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed,
 //! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`]: so every wait for memory ends.
 //!
@@ -19,18 +19,18 @@ use executor::sync::{Notify, Semaphore};
 use super::caches::Caches;
 use super::checks::{self, Checks};
 use super::lists::{FrameLists, ListedPage, MAX_ORDER, PageList, Record};
+use super::marks::{Claim, SharedMarks};
 use super::quarantine::Waits;
 use super::regions::merged;
 use super::waiting::Applicants;
-use super::{Frame, FrameRun, address_of};
+use super::{Frame, FrameRun, Marks, address_of};
 use crate::{PAGE_SIZE, PhysAddr, PhysWindow};
 
 /// All frames of the machine, or a part of them.
 pub struct FramePool {
     window: PhysWindow,
     total: usize,
-    pub(super) low: usize,
-    pub(super) high: usize,
+    pub(super) marks: SharedMarks,
     pub(super) caches: Caches,
     pub(super) checks: Checks,
     pub(super) lists: SpinLock<Guarded>,
@@ -77,7 +77,9 @@ pub struct FrameStats {
     pub quarantined: usize,
     /// Those who wait for a frame now.
     pub waiting: usize,
-    /// Below this many free frames, clean pages are given back.
+    /// The last free frames, for those who write pages out.
+    pub reserve: usize,
+    /// Below this many free frames, pages are given back.
     pub low: usize,
     /// Giving back stops at this many free frames.
     pub high: usize,
@@ -110,12 +112,10 @@ impl FramePool {
             lists.add(frames.start, frames.end - frames.start);
         }
         let total = lists.free_frames;
-        let low = (total / 64).clamp(4, 1024);
         let pool = Self {
             window,
             total,
-            low,
-            high: low * 2,
+            marks: SharedMarks::new(Marks::of(total).without_reserve()),
             caches: Caches::new(),
             checks: Checks::new(window, base, states),
             lists: SpinLock::new(
@@ -153,10 +153,11 @@ impl FramePool {
         (of_records as u64, of_checks as u64)
     }
 
-    /// A free frame with whatever bytes were in it, or `None` at once.
+    /// A free frame with whatever bytes were in it, or `None` at once. For what cannot wait: it does not stop at the low mark, and
+    /// overtakes those who wait there, but takes nothing of the reserve.
     #[inline]
     pub fn try_alloc(&'static self) -> Option<Frame> {
-        self.take_frame().map(|number| self.hand_out(number))
+        self.take_frame(Claim::Now).map(|number| self.hand_out(number))
     }
 
     /// A free frame for what could as well be left, or `None` at once: only while more than the high mark are free and
@@ -173,7 +174,8 @@ impl FramePool {
     /// Whether there seems to be a frame that is free and that nobody waits for.
     pub(crate) fn has_unclaimed(&self) -> bool {
         let guarded = self.lists.lock();
-        guarded.applicants.all() == 0 && guarded.lists.free_frames + self.caches.count_all() > 0
+        let free = guarded.lists.free_frames + self.caches.count_all();
+        guarded.applicants.all() == 0 && free > self.marks.reserve()
     }
 
     /// A free frame full of zeros, or `None` at once. One of those that were prepared, if there are any: see
@@ -195,6 +197,20 @@ impl FramePool {
         Some(frame)
     }
 
+    /// The same for a page, which waits where there are few.
+    #[inline]
+    pub(crate) fn zeroed_page(&'static self, spare: &mut Option<Frame>) -> Option<Frame> {
+        // The stock is there only while there is plenty.
+        if spare.is_none()
+            && let Some(number) = self.take_zeroed()
+        {
+            return Some(self.hand_out(number));
+        }
+        let mut frame = spare.take().or_else(|| self.try_alloc_page())?;
+        frame.zero();
+        Some(frame)
+    }
+
     /// One large page, or `None` at once: 2 MiB at a multiple of that.
     pub fn try_alloc_large(&'static self) -> Option<FrameRun> {
         self.try_alloc_contiguous(FrameRun::LARGE, FrameRun::LARGE)
@@ -209,7 +225,7 @@ impl FramePool {
         if order > MAX_ORDER {
             return None;
         }
-        let first = self.take_block(order)?;
+        let first = self.take_block(order, Claim::Now)?;
         if size > frames {
             self.give_block(first + frames as u64, (size - frames) as u64);
         }
@@ -248,8 +264,9 @@ impl FramePool {
             anonymous: guarded.lists.listed[PageList::Anonymous as usize],
             quarantined: guarded.lists.quarantined,
             waiting: guarded.applicants.all(),
-            low: self.low,
-            high: self.high,
+            reserve: self.marks.reserve(),
+            low: self.marks.low(),
+            high: self.marks.high(),
         }
     }
 
@@ -280,14 +297,14 @@ impl FramePool {
     }
 
     /// A block that is not promised to anyone.
-    pub(super) fn take_block(&self, order: usize) -> Option<u64> {
+    pub(super) fn take_block(&self, order: usize, claim: Claim) -> Option<u64> {
         let (number, after) = {
             let mut guarded = self.lists.lock();
-            let number = guarded.take(order, &self.caches);
+            let number = guarded.take(order, claim, self);
             (number, self.after_taking(&guarded))
         };
         self.follow(after);
-        number.or_else(|| self.take_gathered(order))
+        number.or_else(|| self.take_gathered(order, claim))
     }
 
     /// Puts frames on the lists.
@@ -295,7 +312,7 @@ impl FramePool {
         let promised = {
             let mut guarded = self.lists.lock();
             guarded.lists.free(first, frames);
-            let promised = guarded.applicants.promise(frames as usize);
+            let promised = guarded.promise(frames as usize, &self.marks);
             // More free frames close nothing.
             self.decide(&guarded);
             promised
@@ -342,20 +359,25 @@ impl FramePool {
 
     /// Waits until frames are short.
     pub(crate) async fn wait_until_short(&self) {
+        self.marks.begin_to_reclaim();
         self.short.notified().await;
     }
 }
 
 impl Guarded {
-    /// Takes a block that is not promised to anyone.
-    pub(super) fn take(&mut self, order: usize, caches: &Caches) -> Option<u64> {
-        if self.lists.free_frames < self.applicants.promised + (1 << order) {
+    /// Takes a block that is not promised to anyone, if enough free frames are left. A page overtakes nobody.
+    pub(super) fn take(&mut self, order: usize, claim: Claim, pool: &FramePool) -> Option<u64> {
+        if claim == Claim::Page && self.applicants.unanswered > 0 {
+            return None;
+        }
+        let left = pool.marks.left_by(claim);
+        if self.lists.free_frames < self.applicants.promised + left + (1 << order) {
             return None;
         }
         let number = self.lists.allocate(order);
         let free = self.lists.free_frames;
         if free < self.least_free {
-            self.least_free = self.least_free.min(free + caches.count_all());
+            self.least_free = self.least_free.min(free + pool.caches.count_all());
         }
         number
     }

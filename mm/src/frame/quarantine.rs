@@ -120,7 +120,7 @@ impl FramePool {
                 self.waits_over.fetch_max(wait.0, Release);
                 let freed =
                     guarded.lists.free_quarantined(wait.0, BATCH, |frame| self.checks.takes_back(frame, 1));
-                (freed, guarded.applicants.promise(freed))
+                (freed, guarded.promise(freed, &self.marks))
             };
             self.answer_promised(promised);
             if freed < BATCH {

@@ -18,6 +18,7 @@
 
 use core::future::Future;
 
+use super::marks::Claim;
 use super::{Frame, FramePool, OutOfMemory};
 
 /// Guarded by the pool's lock.
@@ -81,7 +82,8 @@ impl Drop for Applicant {
 }
 
 impl FramePool {
-    /// A frame, with whatever bytes were in it; parks behind those who asked before when there is none.
+    /// A frame, with whatever bytes were in it; parks below the low mark, behind those who asked before, until
+    /// one is given back or nothing can be.
     ///
     /// # Errors
     /// [`OutOfMemory`] when nothing can be freed and this caller has waited longest.
@@ -109,7 +111,7 @@ impl FramePool {
 
     /// Takes a frame, or registers the caller among those who wait.
     fn take_or_apply(&'static self) -> Result<Frame, Applicant> {
-        match self.try_alloc() {
+        match self.try_alloc_page() {
             Some(frame) => Ok(frame),
             None => self.apply(),
         }
@@ -119,7 +121,7 @@ impl FramePool {
     pub(super) fn apply(&'static self) -> Result<Frame, Applicant> {
         {
             let mut guarded = self.lists.lock();
-            match guarded.take(0, &self.caches) {
+            match guarded.take(0, Claim::Page, self) {
                 Some(number) => return Ok(self.hand_out(number)),
                 None => guarded.applicants.unanswered += 1,
             }
@@ -139,7 +141,7 @@ impl FramePool {
         let answer = match guarded.applicants {
             Applicants { promised: 1.., .. } => {
                 guarded.applicants.promised -= 1;
-                Ok(guarded.take(0, &self.caches).expect("a promised frame is there"))
+                Ok(guarded.take(0, Claim::Any, self).expect("a promised frame is there"))
             }
             Applicants { refused: 1.., .. } => {
                 guarded.applicants.refused -= 1;
@@ -147,7 +149,7 @@ impl FramePool {
             }
             Applicants { .. } => return Err(applicant),
         };
-        let is_short = guarded.lists.free_frames < self.low;
+        let is_short = guarded.lists.free_frames < self.marks.low();
         drop(guarded);
         core::mem::forget(applicant);
         if is_short {

@@ -194,8 +194,8 @@ impl PrivateObject {
         }
         let frames = self.memory.frames();
         let frame = match &source {
-            Some(_) => spare.take().or_else(|| frames.try_alloc()),
-            None => frames.zeroed(spare),
+            Some(_) => spare.take().or_else(|| frames.try_alloc_page()),
+            None => frames.zeroed_page(spare),
         };
         let Some(mut frame) = frame else {
             inner.give_up_room(version, index);

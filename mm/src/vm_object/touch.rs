@@ -190,7 +190,7 @@ impl VmObject {
                 if inner.pages.make_room(index).is_err() {
                     return Ok(Attempt::heap_is_full(spare));
                 }
-                let Some(frame) = self.memory.frames().zeroed(spare) else {
+                let Some(frame) = self.memory.frames().zeroed_page(spare) else {
                     inner.pages.give_up_room(index);
                     return Ok(Attempt::NeedsFrame);
                 };

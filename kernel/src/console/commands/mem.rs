@@ -43,7 +43,8 @@ fn table_of_memory() -> Table {
     line(stats.least_free, &"free, when they were fewest");
     line(stats.clean, &"clean pages, which can be given back");
     line(stats.quarantined, &"in quarantine: free when all CPUs have forgotten them");
-    line(stats.low, &"free: clean pages begin to be given back");
+    line(stats.reserve, &"free: kept for writing pages out");
+    line(stats.low, &"free: pages wait, and clean ones begin to be given back");
     line(stats.high, &"free: enough have been");
     let (used, allocations) = (Bytes(heap.used as u64), heap.allocations);
     let frames = heap.claimed.div_ceil(PAGE_SIZE);
