@@ -27,8 +27,8 @@
 //!
 //! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
 //! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`; `frame` gives
-//! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `shootdown` waits for the
-//! CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
+//! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `swap` writes out what no pager has;
+//! `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
 //! `touch` are for system calls.
@@ -67,6 +67,7 @@ mod settle;
 mod shootdown;
 mod slab;
 mod store_request;
+mod swap;
 mod table;
 mod test_pager;
 pub mod trace;
@@ -96,6 +97,7 @@ pub use reclaim::{reclaim, reclaimer};
 pub use requests::Requests;
 pub use serving::Serving;
 pub use store_request::StoreRequest;
+pub use swap::{SwapRead, SwapStats, SwapStore, SwapTransfer, SwapWrite, TestStore, swap_out};
 pub use test_pager::{Content, TestPager};
 pub use vm_object::{ObjectStats, StoreError, VmObject};
 pub use window::{ExistingRoot, PhysWindow};

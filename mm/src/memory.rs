@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
@@ -11,6 +11,7 @@ use crate::frame::Moment;
 use crate::ordered_map::{OrderedMap, Room};
 use crate::page_index_map::Nodes;
 use crate::serving::Circles;
+use crate::swap::Swappable;
 use crate::trace::Event;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
@@ -80,6 +81,10 @@ pub struct Memory {
     zeros: AtomicU64,
     /// The number of the latest mapping: mappings of all spaces meet in the objects' lists.
     mappings: AtomicU64,
+    /// Swap, and the private memory that goes there.
+    pub(crate) swappable: Swappable,
+    /// Whether there is swap: most machines have none, and then a first write costs a look at this.
+    pub(crate) has_swap: AtomicBool,
     /// A `ReadAhead`.
     read_ahead: AtomicU8,
     /// What events name this memory by; 0: nothing is recorded.
@@ -190,6 +195,8 @@ impl Memory {
             two_steps: Mutex::new(()),
             zeros: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
+            swappable: Swappable::new(),
+            has_swap: AtomicBool::new(false),
             read_ahead: AtomicU8::new(ReadAhead::WhilePlenty as u8),
             recorded_as: AtomicU16::new(0),
         }

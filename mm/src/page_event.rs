@@ -7,6 +7,7 @@ use core::fmt;
 
 use crate::page_state::{ABSENT, BETWEEN, DIRTY, DISCARDED, DROPPED, FAILED, INVALIDATED, LOADED, LOADING};
 use crate::page_state::{COPIED, REFERENCED, STORED, WRITING_BACK, WRITTEN};
+use crate::page_state::{SWAPPED, SWAPPING_IN, SWAPPING_OUT};
 
 /// What has changed a page's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,7 +208,30 @@ const TABLE: &[(&[Shape], &[PageEvent], Shape)] = &[
     // Private memory.
     (&[CHANGED], &[E::Move, E::Unshown], GONE),
     (&[GONE, CHANGED], &[E::Move], CHANGED),
+    // Of it, what swap has to do with. What comes from another version takes the place of anything.
+    (&SWAPPABLE, &[E::Move, E::Unshown], GONE),
+    (&SWAPPABLE, &[E::Move], CHANGED),
+    (&WITH_CHANGED, &[E::Move], PLAIN),
+    (&WITH_CHANGED, &[E::Move], state(SWAPPED)),
+    (&WITH_CHANGED, &[E::Move], state(SWAPPING_OUT)),
+    (&WITH_CHANGED, &[E::Move], state(SWAPPING_IN)),
+    (&[CHANGED, PLAIN], &[E::Evict], state(SWAPPING_OUT)),
+    (&[state(SWAPPING_OUT)], &[E::Read, E::Write, E::StoreFailed], NEVER_STORED),
+    (&[state(SWAPPING_OUT)], &[E::Read, E::Write], USED),
+    (&[state(SWAPPING_OUT)], &[E::Forgotten, E::StoreDone], state(SWAPPED)),
+    (&[state(SWAPPING_OUT)], &[E::Forgotten], GONE),
+    (&[PLAIN], &[E::StoreFailed], NEVER_STORED),
+    (&[state(SWAPPED)], &[E::Read, E::Write, E::Ahead], state(SWAPPING_IN)),
+    (&[state(SWAPPED)], &[E::Read, E::Write], NEVER_STORED),
+    (&[state(SWAPPING_IN)], &[E::LoadDone], PLAIN),
+    (&[state(SWAPPING_IN)], &[E::LoadFailed], state(SWAPPED)),
 ];
+
+/// What a page of private memory is only where there is swap.
+const SWAPPABLE: [Shape; 4] = [PLAIN, state(SWAPPED), state(SWAPPING_OUT), state(SWAPPING_IN)];
+/// And what a page of another version may take the place of.
+const WITH_CHANGED: [Shape; 6] =
+    [PLAIN, state(SWAPPED), state(SWAPPING_OUT), state(SWAPPING_IN), CHANGED, GONE];
 
 /// What is wrong with a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -283,7 +307,7 @@ mod tests {
     /// A state as the documentation of `page_state` writes it.
     fn code(name: &str) -> Option<u64> {
         let names = ["Absent", "Loading", "LoadingInvalidated", "Loaded", "Dirty", "Failed", "Dropped"];
-        let more = ["WritingBack", "WritingBackDiscarded"];
+        let more = ["WritingBack", "WritingBackDiscarded", "Swapped", "SwappingOut", "SwappingIn"];
         names.iter().chain(&more).position(|known| *known == name).map(|code| code as u64)
     }
 

@@ -28,6 +28,19 @@
 //! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since; also where it was dropped or
 //! given back in between, and loaded again: what a mark does must not hang on that.
 //!
+//! And of private memory, where there is swap (see `private/swap`):
+//!
+//! | state | touch for reading | touch for writing | load done | load failed | evict | store done | store failed |
+//! | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | `Dirty` | show writable | the same | - | - | unless it was used lately: `SwappingOut`, unmapped | - | - |
+//! | `Loaded` | show read-only | `Dirty`, its slot is free | - | - | the same: `SwappingOut`, and its slot still has it | no change | `Dirty` |
+//! | `SwappingOut` | `Loaded` where its slot has it or gets it, else `Dirty` | `Dirty` | - | - | no change | `Swapped`, frame freed | `Dirty` |
+//! | `Swapped` | `SwappingIn`, one load, wait; `Dirty` where it is zeros | the same | - | - | - | - | - |
+//! | `SwappingIn` | wait with the others | the same | `Loaded`, waiters look again | `Swapped`, waiters get the error | - | - | - |
+//!
+//! When all CPUs were waited for, a page that is `SwappingOut` becomes `Swapped` without being written where its slot has
+//! it, or where it is zeros: `Absent`, if there are zeros below anyway. Else it is written.
+//!
 //! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
 //! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
 //! it may:
@@ -47,7 +60,7 @@
 //! `page_event` has these tables as code reads it, and what is recorded of a page is checked against that.
 //!
 //! '-' cannot happen: only a request's end is a 'load done' or 'store done', and only clean pages are listed for
-//! eviction. Swap comes with its own states; the codes are 4 bits wide.
+//! eviction. The codes are 4 bits wide.
 //!
 //! # Who has written
 //! A dirty page is shown writable, so its writes make no faults. Whether it was written since its store is what the
@@ -92,6 +105,21 @@ pub enum PageState {
     },
     /// The last load failed. The next touch tries again.
     Failed,
+    /// Swap holds what no frame does.
+    Swapped {
+        /// Where; 0 where it is zeros, which take no slot.
+        slot: u64,
+    },
+    /// The frame leaves for swap: no page table shows it.
+    SwappingOut {
+        /// The number of the frame.
+        frame: u64,
+    },
+    /// The page is being read from swap.
+    SwappingIn {
+        /// Where it is.
+        slot: u64,
+    },
 }
 
 impl PageState {
@@ -101,10 +129,14 @@ impl PageState {
             PageState::Loaded { frame }
             | PageState::Dirty { frame }
             | PageState::WritingBack { frame }
-            | PageState::WritingBackDiscarded { frame } => Some(frame),
-            PageState::Absent | PageState::Loading | PageState::LoadingInvalidated | PageState::Failed => {
-                None
-            }
+            | PageState::WritingBackDiscarded { frame }
+            | PageState::SwappingOut { frame } => Some(frame),
+            PageState::Absent
+            | PageState::Loading
+            | PageState::LoadingInvalidated
+            | PageState::Failed
+            | PageState::Swapped { .. }
+            | PageState::SwappingIn { .. } => None,
         }
     }
 }
@@ -119,12 +151,15 @@ impl fmt::Display for PageState {
             PageState::Dirty { .. } => "dirty",
             PageState::WritingBack { .. } | PageState::WritingBackDiscarded { .. } => "writeback",
             PageState::Failed => "failed",
+            PageState::Swapped { .. } => "swapped",
+            PageState::SwappingOut { .. } => "swapping out",
+            PageState::SwappingIn { .. } => "swapping in",
         })
     }
 }
 
-/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..9 as below, bits 12..52 the frame's
-/// address. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be waited for.
+/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..9 as below, bits 12..52 the number of the frame, or
+/// of the slot. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct PageEntry(u64);
 
@@ -169,6 +204,9 @@ pub(crate) const FAILED: u64 = 5;
 pub(crate) const DROPPED: u64 = 6;
 pub(crate) const WRITING_BACK: u64 = 7;
 pub(crate) const DISCARDED: u64 = 8;
+pub(crate) const SWAPPED: u64 = 9;
+pub(crate) const SWAPPING_OUT: u64 = 10;
+pub(crate) const SWAPPING_IN: u64 = 11;
 
 impl PageEntry {
     pub(crate) const ABSENT: Self = Self(0);
@@ -193,8 +231,15 @@ impl PageEntry {
             PageState::Failed => FAILED,
             PageState::WritingBack { .. } => WRITING_BACK,
             PageState::WritingBackDiscarded { .. } => DISCARDED,
+            PageState::Swapped { .. } => SWAPPED,
+            PageState::SwappingOut { .. } => SWAPPING_OUT,
+            PageState::SwappingIn { .. } => SWAPPING_IN,
         };
-        Self(code | (state.frame().unwrap_or(0) * PAGE_BYTES))
+        let number = match state {
+            PageState::Swapped { slot } | PageState::SwappingIn { slot } => slot,
+            state => state.frame().unwrap_or(0),
+        };
+        Self(code | (number * PAGE_BYTES))
     }
 
     /// The frame of a page whose entry stays what it is when the page is read, and whether it may be shown writable.
@@ -228,6 +273,9 @@ impl PageEntry {
             DIRTY => PageState::Dirty { frame },
             WRITING_BACK => PageState::WritingBack { frame },
             DISCARDED => PageState::WritingBackDiscarded { frame },
+            SWAPPED => PageState::Swapped { slot: frame },
+            SWAPPING_OUT => PageState::SwappingOut { frame },
+            SWAPPING_IN => PageState::SwappingIn { slot: frame },
             _ => PageState::Failed,
         }
     }
@@ -235,8 +283,24 @@ impl PageEntry {
     /// The frame of a page that has one, as its state says.
     #[inline]
     pub(crate) fn frame(self) -> Option<u64> {
-        const WITH_FRAME: u64 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8;
+        const WITH_FRAME: u64 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8 | 1 << 10;
         (WITH_FRAME >> (self.0 & 15) & 1 != 0).then_some((self.0 / PAGE_BYTES) & ((1 << 40) - 1))
+    }
+
+    /// Whether the page is dirty: as each page of private memory is where there is no swap.
+    #[inline]
+    pub(crate) fn is_dirty(self) -> bool {
+        self.0 & 15 == DIRTY
+    }
+
+    /// The slot of a page that is in swap and nowhere else, as its state says; none for zeros.
+    pub(crate) fn slot(self) -> Option<u64> {
+        match self.state() {
+            PageState::Swapped { slot } | PageState::SwappingIn { slot } => {
+                Some(slot).filter(|&slot| slot != 0)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn referenced(self) -> bool {
@@ -349,6 +413,10 @@ mod tests {
             PageState::WritingBack { frame },
             PageState::WritingBackDiscarded { frame },
             PageState::Failed,
+            PageState::Swapped { slot: frame },
+            PageState::Swapped { slot: 0 },
+            PageState::SwappingOut { frame },
+            PageState::SwappingIn { slot: frame },
         ] {
             assert_eq!(PageEntry::new(state).state(), state);
             assert_eq!(PageEntry::new(state).frame(), state.frame());
@@ -361,6 +429,38 @@ mod tests {
         let dropped = PageEntry::dropped(Moment::from_number((1 << 52) - 1));
         assert_eq!(dropped.state(), PageState::Absent);
         assert_eq!(dropped.dropped_at().map(Moment::number), Some((1 << 52) - 1));
+    }
+
+    #[test]
+    fn numbers_of_slots_and_frames_are_kept_in_whole_by_every_step() {
+        for number in [1, 0xfff, 0x1000, 0x1001, 0x1234_5678, (1 << 40) - 1] {
+            let (slot, frame) = (number, number);
+            for entry in
+                [PageEntry::new(PageState::Swapped { slot }), PageEntry::new(PageState::SwappingIn { slot })]
+            {
+                assert_eq!((entry.slot(), entry.frame()), (Some(slot), None));
+                assert_eq!((entry.settled(), entry.copied_at(), entry.as_it_is()), (entry, None, None));
+                assert!(!entry.can_be_shown() && !entry.is_dirty());
+            }
+            let dirty = PageEntry::new(PageState::Dirty { frame });
+            let leaving = PageEntry::new(PageState::SwappingOut { frame });
+            let copied = dirty.copied(Moment::from_number(0x7fff));
+            for entry in [
+                dirty,
+                leaving,
+                copied,
+                copied.settled(),
+                dirty.written(),
+                dirty.between(),
+                dirty.cleaned(frame),
+                PageEntry::new(PageState::Loaded { frame }).with_referenced(true),
+                PageEntry::new(PageState::Loaded { frame }).dirtied(frame),
+                dirty.begin_store(frame).end_store(frame, true),
+            ] {
+                assert_eq!((entry.frame(), entry.slot()), (Some(frame), None));
+            }
+            assert!(!leaving.can_be_shown() && leaving.as_it_is().is_none());
+        }
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 fruitless = 0;
                 continue;
             }
+            if crate::swap_out(memory, stats.high - stats.free).await > 0 {
+                fruitless = 0;
+                continue;
+            }
             // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
             if memory.frames().serve_waiting() > 0 {
                 executor::yield_now().await;

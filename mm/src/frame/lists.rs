@@ -109,6 +109,11 @@ impl FrameLists {
         }
     }
 
+    /// The numbers of the frames that have records.
+    pub(crate) fn numbers(&self) -> core::ops::Range<u64> {
+        self.base..self.base + self.records.len() as u64
+    }
+
     /// Makes frames usable that were holes.
     pub(crate) fn add(&mut self, first: u64, frames: u64) {
         for frame in first..first + frames {

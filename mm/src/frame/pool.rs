@@ -276,6 +276,11 @@ impl FramePool {
         self.checks.owned().map(address_of)
     }
 
+    /// The numbers of the frames that there may be.
+    pub(crate) fn numbers(&self) -> Range<u64> {
+        self.lists.lock().lists.numbers()
+    }
+
     pub(crate) fn window(&self) -> PhysWindow {
         self.window
     }

@@ -12,6 +12,7 @@
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
 
 mod shown;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod touch;
@@ -29,8 +30,11 @@ use crate::fallible::room_for_arc;
 use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
+use crate::swap::PrivateRoom;
+use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
+pub(crate) use swap::Leaving;
 pub(crate) use versions::VersionId;
 use versions::Versions;
 
@@ -45,6 +49,8 @@ pub(crate) struct PrivateObject {
     base: Option<Base>,
     /// As of a `VmObject`: since when pages that were hidden by a change of rights are in no page table.
     left: AtomicU64,
+    /// What frame records name it by; only where there was swap when it was made.
+    number: Option<u32>,
     inner: SpinLock<Inner>,
 }
 
@@ -90,6 +96,8 @@ impl Base {
 struct Inner {
     versions: Versions,
     mappings: ReverseMap<VersionId>,
+    /// How pages come back from swap.
+    streams: Streams,
 }
 
 impl PrivateObject {
@@ -101,8 +109,14 @@ impl PrivateObject {
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
         let (versions, first) = Versions::try_new(memory, pages)?;
         room_for_arc::<Self>()?;
-        let inner = SpinLock::new("private object", Inner { versions, mappings: ReverseMap::default() });
-        Ok((Arc::new(Self { memory, pages, base, left: AtomicU64::new(0), inner }), first))
+        let room = memory.swap().map(|_| PrivateRoom::try_new()).transpose()?;
+        let inner = Inner { versions, mappings: ReverseMap::default(), streams: Streams::default() };
+        let inner = SpinLock::new("private object", inner);
+        let object = Arc::new_cyclic(|this| {
+            let number = room.map(|room| memory.register_private(room, this));
+            Self { memory, pages, base, left: AtomicU64::new(0), number, inner }
+        });
+        Ok((object, first))
     }
 
     pub(crate) fn base(&self) -> Option<&Base> {
@@ -138,7 +152,7 @@ impl PrivateObject {
         while let Some(ended) = next {
             let mut batch = QuarantineBatch::new(self.memory.frames());
             ended.pages.for_each(|_, entry| {
-                if let Some(frame) = entry.frame() {
+                if let Some(frame) = self.memory.give_up_page(entry) {
                     batch.add(frame);
                 }
             });
@@ -171,8 +185,16 @@ impl PrivateObject {
 
     /// A CPU may still remember the page.
     fn give_up(&self, entry: PageEntry) -> Option<Moment> {
-        let frame = Frame::from_number(self.memory.frames(), entry.frame()?);
+        let frame = Frame::from_number(self.memory.frames(), self.memory.give_up_page(entry)?);
         Some(self.memory.frames().quarantine(frame))
+    }
+}
+
+impl Drop for PrivateObject {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.memory.unregister_private(number);
+        }
     }
 }
 

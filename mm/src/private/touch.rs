@@ -27,7 +27,7 @@ impl Source {
 }
 
 /// Whether a page of the object below is loaded that is not there.
-enum Load<'a> {
+pub(super) enum Load<'a> {
     With(Advice),
     /// Nothing is, in a touch that must not wait.
     Not(Within<'a>),
@@ -76,9 +76,21 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
     ) -> Attempt {
-        match inner.versions.find(version, index) {
+        let mut found = inner.versions.find(version, index);
+        // Without swap, each page that is found is dirty.
+        if let Some(Found::Own(entry) | Found::Past(_, entry)) = found
+            && !entry.is_dirty()
+        {
+            let place = if let Some(Found::Past(place, _)) = found { place } else { version.place };
+            match self.bring_back(inner, (version, place, index), write, &load, spare) {
+                Ok(kept) => inner = kept,
+                Err(attempt) => return attempt,
+            }
+            found = inner.versions.find(version, index);
+        }
+        match found {
             None => Attempt::Again,
-            Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, entry, spare, commit),
+            Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, write, entry, spare, commit),
             Some(Found::Past(_, entry)) if !write => match entry.frame() {
                 Some(frame) => commit(Offer::new(frame, false), spare),
                 None => Attempt::Again,
@@ -98,7 +110,7 @@ impl PrivateObject {
                     return Attempt::heap_is_full(spare);
                 }
                 inner.versions.take(version, past, index);
-                self.use_own(&mut inner, version, index, entry, spare, commit)
+                self.use_own(&mut inner, version, index, write, entry, spare, commit)
             }
             Some(Found::Nothing) => match &self.base {
                 Some(base) => {
@@ -135,7 +147,7 @@ impl PrivateObject {
     pub(crate) fn is_resident(&self, version: VersionId, index: u64) -> bool {
         let found = self.inner.lock().versions.find(version, index);
         match found {
-            Some(Found::Own(_) | Found::Past(..)) => true,
+            Some(Found::Own(entry) | Found::Past(_, entry)) => entry.frame().is_some(),
             _ => self.page_below(version, index).is_some_and(|(object, page)| object.is_resident(page)),
         }
     }
@@ -155,11 +167,13 @@ impl PrivateObject {
     }
 
     /// Uses a page that the version has.
+    #[expect(clippy::too_many_arguments, reason = "what a touch is made of")]
     fn use_own(
         &self,
         inner: &mut Inner,
         version: VersionId,
         index: u64,
+        write: bool,
         entry: PageEntry,
         spare: &mut Option<Frame>,
         commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
@@ -171,10 +185,19 @@ impl PrivateObject {
             }
             inner.set(version, index, PageEvent::Read, entry.settled());
         }
-        match entry.frame() {
-            Some(frame) => commit(Offer::new(frame, true), spare),
-            None => Attempt::Again,
+        let Some(frame) = entry.frame() else { return Attempt::Again };
+        if entry.is_dirty() {
+            return commit(Offer::new(frame, true), spare);
         }
+        // What its slot has is the same until it is written.
+        let attempt = commit(Offer::new(frame, write), spare);
+        if write && matches!(attempt, Attempt::Done) {
+            inner.set(version, index, PageEvent::Write, PageEntry::new(PageState::Dirty { frame }));
+            if let Some(area) = self.memory.swap() {
+                area.written(frame);
+            }
+        }
+        attempt
     }
 
     /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
@@ -217,10 +240,12 @@ impl PrivateObject {
             if shown || self.may_be_remembered() {
                 let moment = self.memory.frames().moment();
                 inner.set(version, index, PageEvent::Write, entry.copied(moment));
+                self.list(index, frame);
                 return Attempt::Forgetting(moment);
             }
         }
         inner.set(version, index, PageEvent::Write, entry);
+        self.list(index, frame);
         let attempt = commit(Offer { frame, writable: true, instead_of: old }, spare);
         // One CPU forgets the old page at once, and nobody else has seen it.
         let is_replaced = matches!(attempt, Attempt::Done) && inner.versions.users(version) == 1;

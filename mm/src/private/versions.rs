@@ -29,7 +29,7 @@ const LOOKS: usize = 64;
 /// Names a version for good: places are used again, numbers are not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct VersionId {
-    place: u32,
+    pub(super) place: u32,
     number: u32,
 }
 
@@ -165,6 +165,42 @@ impl Versions {
                 None => return Some(Found::Nothing),
             }
         }
+    }
+
+    /// Where a version sees a page, whoever has it, and what it is.
+    pub(crate) fn find_place(&self, id: VersionId, index: u64) -> Option<(u32, PageEntry)> {
+        match self.find(id, index)? {
+            Found::Own(entry) => Some((id.place, entry)),
+            Found::Past(place, entry) => Some((place, entry)),
+            Found::Nothing => None,
+        }
+    }
+
+    /// The page of any version whose entry is what is looked for, and where.
+    pub(crate) fn find_entry(
+        &self,
+        index: u64,
+        is_it: impl Fn(PageEntry) -> bool,
+    ) -> Option<(u32, PageEntry)> {
+        self.versions.iter().enumerate().find_map(|(place, version)| {
+            let entry = version.as_ref()?.pages.get(index);
+            is_it(entry).then_some((place as u32, entry))
+        })
+    }
+
+    /// The entry of a page at a place.
+    pub(crate) fn entry(&self, place: u32, index: u64) -> PageEntry {
+        self.at(place).pages.get(index)
+    }
+
+    /// Changes a page's entry at a place where it has one.
+    pub(crate) fn set(&mut self, place: u32, index: u64, event: PageEvent, entry: PageEntry) {
+        self.at_mut(place).pages.set(index, event, entry);
+    }
+
+    /// Whether nothing is above a place.
+    pub(crate) fn is_first(&self, place: u32) -> bool {
+        self.at(place).parent.is_none()
     }
 
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.

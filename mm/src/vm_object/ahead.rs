@@ -27,7 +27,7 @@ use crate::trace::Asked;
 use crate::{Advice, PageEvent, PageRequest, Requests};
 
 /// The largest window, in pages.
-const WINDOW: u64 = 32;
+pub(crate) const WINDOW: u64 = 32;
 /// Larger turns end at a multiple of this, as mapping of neighbours does.
 const ALIGN: u64 = 16;
 /// Pages of an object that nobody waits for, as many as are under way at the same time.
@@ -37,7 +37,7 @@ const STREAMS: usize = 8;
 
 /// Sequences of touches, the latest first.
 #[derive(Default)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     streams: [Stream; STREAMS],
 }
 
@@ -79,7 +79,7 @@ impl Stream {
 impl Streams {
     /// A page has to be loaded, and `most` pages at once are allowed. Answers where those end that should be. Who says
     /// that the pages are read in order has all of them at once.
-    fn missing(&mut self, index: u64, most: u64, advice: Advice) -> u64 {
+    pub(crate) fn missing(&mut self, index: u64, most: u64, advice: Advice) -> u64 {
         let found = self.streams.iter().position(|stream| stream.end == index && stream.window > 0);
         let inside = || self.streams.iter().position(|stream| stream.has(index));
         if let Some(number) = found {

@@ -120,6 +120,9 @@ impl VmObject {
             }
             PageState::Loaded { frame } => self.drop_present(&mut inner, index, frame),
             PageState::Absent | PageState::Failed => (PageEntry::ABSENT, None),
+            PageState::Swapped { .. } | PageState::SwappingOut { .. } | PageState::SwappingIn { .. } => {
+                unreachable!("only private memory is swapped")
+            }
         };
         let event = if which == Which::All { PageEvent::Drop } else { PageEvent::Discard };
         inner.pages.set(index, event, entry);

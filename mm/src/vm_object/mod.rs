@@ -39,6 +39,7 @@ mod store;
 mod stored;
 mod touch;
 
+pub(crate) use ahead::{Streams, WINDOW};
 pub(crate) use copy::piece;
 pub(crate) use neighbours::Around;
 pub(crate) use shown::{Eviction, Keep, ObjectRoom};

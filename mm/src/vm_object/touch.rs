@@ -185,6 +185,9 @@ impl VmObject {
             (PageState::WritingBackDiscarded { .. }, _) => {
                 Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone())
             }
+            (PageState::Swapped { .. } | PageState::SwappingOut { .. } | PageState::SwappingIn { .. }, _) => {
+                unreachable!("only private memory is swapped")
+            }
             _ if !self.memory.hardware().heap_has_room() => Attempt::heap_is_full(spare),
             (PageState::Absent | PageState::Failed, None) => {
                 if inner.pages.make_room(index).is_err() {

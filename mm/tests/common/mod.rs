@@ -6,5 +6,6 @@ pub mod blocks;
 pub mod one_page;
 pub mod overlay;
 pub mod shown;
+pub mod swap;
 
 pub use mm_simulator::*;

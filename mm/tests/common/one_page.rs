@@ -134,6 +134,9 @@ impl Scene {
             PageState::WritingBack { .. } => WritingBack,
             PageState::WritingBackDiscarded { .. } => Discarded,
             PageState::Failed => Failed,
+            PageState::Swapped { .. } | PageState::SwappingOut { .. } | PageState::SwappingIn { .. } => {
+                panic!("only private memory is swapped")
+            }
         }
     }
 

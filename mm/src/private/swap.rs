@@ -1,0 +1,338 @@
+//! Pages of private memory that leave for swap, and come back.
+//!
+//! A page is where its entry is, in one version. Versions share entries, so a page leaves and comes back once for all who
+//! see it. Entries move between versions; frames and slots do not change meanwhile, so an end finds the entry by its
+//! frame or slot, whichever version has it by then.
+//!
+//! | meets | while the page is taken out of page tables, or being written | while it is being read |
+//! | --- | --- | --- |
+//! | touch | shown again at once, in the same frame. What is written counts if nobody has written to the page until the write ends | joins the read |
+//! | write of a version that shares it | copies it, the page comes back before that | waits, then copies |
+//! | fork | the entry goes to the past with the others, and leaves or comes back there | the same |
+//! | end of a version, unmap | its write owns frame and slot (`swap/kept`), and frees them | what is read is thrown away, and the slot is free then |
+//! | merge of versions | the entry moves; if nobody sees it any more, as above | the same |
+//! | reclaim again | the page is left alone until its write has ended, also when it was shown again | it has no frame on a list |
+//! | error | the page stays, as if it had been written to; its slot is free | whoever waits is denied, whoever comes later reads again |
+//!
+//! All of it is under the object's lock, and under none that is kept across a wait.
+
+use core::ops::DerefMut;
+use core::sync::atomic::Ordering;
+
+use super::touch::Load;
+use super::versions::VersionId;
+use super::{Inner, PrivateObject};
+use crate::frame::{ListedPage, PageList, address_of};
+use crate::memory::Counters;
+use crate::page_state::{PageEntry, PageState};
+use crate::settle::Attempt;
+use crate::swap::{ReadPage, ReadRoom, Reading, SwapArea};
+use crate::transfer::Transfer;
+use crate::vm_object::WINDOW;
+use crate::{Advice, Frame, PAGE_SIZE, PageEvent};
+
+/// What comes of a page when all CPUs know that no page table shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leaving {
+    /// Its frame is free.
+    Gone,
+    /// It has to be written before.
+    ToWrite,
+    /// Somebody has touched it.
+    Stays,
+}
+
+/// Bytes that are compared with zeros at a time.
+const PIECE: usize = 256;
+
+impl PrivateObject {
+    /// Notes where there is swap that a frame holds a page.
+    #[inline]
+    pub(super) fn list(&self, index: u64, frame: u64) {
+        if let Some(object) = self.number {
+            self.memory.frames().list(PageList::Anonymous, ListedPage { frame, object, page: index });
+        }
+    }
+
+    /// Takes a page out of all page tables, unless it was used since the last look, or is not what the frame's record
+    /// said: that was read without this object's lock. True if it leaves.
+    pub(crate) fn begin_swap_out(&self, area: &SwapArea, index: u64, frame: u64) -> bool {
+        let inner = &mut *self.inner.lock();
+        let is_it = |entry: PageEntry| entry.frame() == Some(frame);
+        let Some((place, entry)) = inner.versions.find_entry(index, is_it) else { return false };
+        if area.is_writing(frame) {
+            return false;
+        }
+        match entry.state() {
+            PageState::Dirty { .. } | PageState::Loaded { .. } => {}
+            // Whoever began with it has left it there.
+            PageState::SwappingOut { .. } => return true,
+            _ => return false,
+        }
+        let mut used = entry.referenced();
+        inner.mappings.for_each(index, |mapping, page| {
+            let mut tables = mapping.table.tables.lock();
+            if tables.shows(page, frame) {
+                used |= tables.take_accessed(page).is_some_and(|leaf| leaf.accessed);
+            }
+        });
+        if entry.referenced() {
+            inner.versions.set(place, index, PageEvent::Evict, entry.with_referenced(false));
+        }
+        let is_settled = |low| self.memory.frames().is_over(self.memory.frames().recent(low));
+        if used || !entry.copied_at().is_none_or(is_settled) {
+            return false;
+        }
+        inner.mappings.for_each(index, |mapping, page| {
+            let mut tables = mapping.table.tables.lock();
+            if tables.shows(page, frame) {
+                tables.unmap(page);
+                self.memory.hardware().invalidate(tables.root(), page);
+            }
+        });
+        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
+        let leaving = PageEntry::new(PageState::SwappingOut { frame });
+        inner.versions.set(place, index, PageEvent::Evict, leaving);
+        true
+    }
+
+    /// All CPUs were waited for: the page goes at once if its slot has it, or if it is zeros.
+    pub(crate) fn leave(&self, area: &SwapArea, index: u64, frame: u64) -> Leaving {
+        let gone = {
+            let inner = &mut *self.inner.lock();
+            let leaving = PageEntry::new(PageState::SwappingOut { frame });
+            let Some((place, _)) = inner.versions.find_entry(index, |entry| entry == leaving) else {
+                return Leaving::Stays;
+            };
+            let kept = area.take_kept(frame);
+            let slot = match kept {
+                Some(slot) => slot,
+                None if self.is_zero(frame) => 0,
+                None => return Leaving::ToWrite,
+            };
+            let has_zeros_below = self.base.is_none() && inner.versions.is_first(place);
+            let entry = if slot == 0 && has_zeros_below {
+                PageEntry::ABSENT
+            } else {
+                PageEntry::new(PageState::Swapped { slot })
+            };
+            inner.versions.set(place, index, PageEvent::Forgotten, entry);
+            area.left_unwritten(kept.is_some());
+            self.take_out(frame)
+        };
+        drop(gone);
+        Leaving::Gone
+    }
+
+    /// A frame that no page has any more.
+    fn take_out(&self, frame: u64) -> Frame {
+        self.memory.frames().unlist(frame);
+        Frame::from_number(self.memory.frames(), frame)
+    }
+
+    fn is_zero(&self, frame: u64) -> bool {
+        let (window, mut piece) = (self.memory.frames().window(), [0; PIECE]);
+        (0..PAGE_SIZE).step_by(PIECE).all(|offset| {
+            window.read(address_of(frame), offset, &mut piece);
+            piece == [0; PIECE]
+        })
+    }
+
+    /// A page that leaves is written to a slot from now on. False if it does not leave any more.
+    pub(crate) fn begin_write(&self, area: &SwapArea, index: u64, frame: u64, slot: u64) -> bool {
+        let inner = self.inner.lock();
+        let leaving = PageEntry::new(PageState::SwappingOut { frame });
+        let leaves = inner.versions.find_entry(index, |entry| entry == leaving).is_some();
+        debug_assert!(!area.is_writing(frame), "a page is written once at a time");
+        if leaves {
+            area.begin_write(frame, slot);
+        }
+        leaves
+    }
+
+    /// A page that was to leave does not: there is no room for it.
+    pub(crate) fn stay(&self, index: u64, frame: u64) {
+        let inner = &mut *self.inner.lock();
+        let leaving = PageEntry::new(PageState::SwappingOut { frame });
+        if let Some((place, _)) = inner.versions.find_entry(index, |entry| entry == leaving) {
+            let dirty = PageEntry::new(PageState::Dirty { frame });
+            inner.versions.set(place, index, PageEvent::StoreFailed, dirty);
+        }
+    }
+
+    /// The write of a page has ended. True if its frame is free now; `None` where the object has no such page any more.
+    pub(crate) fn end_swap_out(
+        &self,
+        area: &SwapArea,
+        index: u64,
+        frame: u64,
+        slot: u64,
+        written: bool,
+    ) -> Option<bool> {
+        let gone = {
+            let inner = &mut *self.inner.lock();
+            let is_it = |entry: PageEntry| entry.frame() == Some(frame);
+            let (place, entry) = inner.versions.find_entry(index, is_it)?;
+            let leaves = matches!(entry.state(), PageState::SwappingOut { .. });
+            let is_clean = leaves || matches!(entry.state(), PageState::Loaded { .. });
+            if is_clean && !written {
+                let dirty = PageEntry::new(PageState::Dirty { frame });
+                inner.versions.set(place, index, PageEvent::StoreFailed, dirty);
+            }
+            area.end_write(frame, slot, is_clean && written);
+            if !leaves || !written {
+                return Some(false);
+            }
+            // The frame's slot becomes the entry's.
+            let slot = area.take_kept(frame).unwrap_or(slot);
+            let swapped = PageEntry::new(PageState::Swapped { slot });
+            inner.versions.set(place, index, PageEvent::StoreDone, swapped);
+            self.take_out(frame)
+        };
+        drop(gone);
+        Some(true)
+    }
+
+    /// Brings a page back that a version has, at a place, and that is not just dirty: answers what its entry is then, or
+    /// what to wait for. Gives up the lock only with an answer to wait.
+    pub(super) fn bring_back<I: DerefMut<Target = Inner>>(
+        &self,
+        mut inner: I,
+        (version, place, index): (VersionId, u32, u64),
+        write: bool,
+        load: &Load<'_>,
+        spare: &mut Option<Frame>,
+    ) -> Result<I, Attempt> {
+        let entry = inner.versions.entry(place, index);
+        let (Some(area), Some(object)) = (self.memory.swap(), self.number) else { return Ok(inner) };
+        let event = PageEvent::touch(write);
+        let slot = match (entry.state(), load) {
+            (PageState::Loaded { .. }, _) => {
+                if !entry.referenced() && !write {
+                    inner.versions.set(place, index, event, entry.with_referenced(true));
+                }
+                return Ok(inner);
+            }
+            (PageState::SwappingOut { frame }, _) => {
+                let back = if area.has_slot(frame) {
+                    PageEntry::new(PageState::Loaded { frame }).with_referenced(true)
+                } else {
+                    PageEntry::new(PageState::Dirty { frame })
+                };
+                inner.versions.set(place, index, event, back);
+                return Ok(inner);
+            }
+            (PageState::Swapped { .. } | PageState::SwappingIn { .. }, Load::Not(_)) => {
+                return Err(Attempt::Again);
+            }
+            (PageState::Swapped { slot: 0 }, _) => {
+                let Some(frame) = self.memory.frames().zeroed_page(spare) else {
+                    return Err(Attempt::NeedsFrame);
+                };
+                let frame = frame.into_number();
+                inner.versions.set(place, index, event, PageEntry::new(PageState::Dirty { frame }));
+                self.list(index, frame);
+                Counters::count(&self.memory.counters.zero_fills);
+                return Ok(inner);
+            }
+            (PageState::Swapped { slot }, _) => slot,
+            (PageState::SwappingIn { slot }, _) => {
+                Counters::count(&self.memory.counters.loads_shared);
+                return Err(area.read_of(slot).map_or(Attempt::Again, Attempt::Wait));
+            }
+            _ => return Ok(inner),
+        };
+        let advice = if let Load::With(advice) = load { *advice } else { Advice::Random };
+        let window = match advice {
+            _ if !self.memory.reads_ahead() => 1,
+            Advice::Random => 1,
+            advice => inner.streams.missing(index, WINDOW, advice) - index,
+        };
+        // Only slots in a row are one read.
+        let is_next = |inner: &Inner, ahead: u64| {
+            let found = inner.versions.find_place(version, index + ahead);
+            found.filter(|(_, entry)| entry.state() == PageState::Swapped { slot: slot + ahead })
+        };
+        let most = 1 + (1..window).take_while(|&ahead| is_next(&inner, ahead).is_some()).count();
+        let Ok(mut read) = Reading::try_new(object, index, slot, most) else {
+            return Err(Attempt::heap_is_full(spare));
+        };
+        let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page()) else {
+            return Err(Attempt::NeedsFrame);
+        };
+        match self.begin_read(area, &mut inner, (place, index, slot), event, frame) {
+            Ok(page) => read.push(page),
+            Err(frame) => {
+                *spare = Some(frame);
+                return Err(Attempt::heap_is_full(spare));
+            }
+        }
+        for ahead in 1..most as u64 {
+            let has_room = self.memory.hardware().heap_has_room();
+            let frame = if has_room { self.memory.try_alloc_ahead() } else { None };
+            let (Some(frame), Some((place, _))) = (frame, is_next(&inner, ahead)) else { break };
+            let at = (place, index + ahead, slot + ahead);
+            let Ok(page) = self.begin_read(area, &mut inner, at, PageEvent::Ahead, frame) else { break };
+            read.push(page);
+        }
+        drop(inner);
+        let load = read.first_load();
+        area.read(read);
+        Err(Attempt::Wait(load))
+    }
+
+    /// A page is read into a frame from now on. Gives the frame back where the heap is full.
+    fn begin_read(
+        &self,
+        area: &SwapArea,
+        inner: &mut Inner,
+        (place, index, slot): (u32, u64, u64),
+        event: PageEvent,
+        frame: Frame,
+    ) -> Result<ReadPage, Frame> {
+        let (Ok(room), Ok(load)) = (ReadRoom::try_new(), Transfer::new(self.memory, index)) else {
+            return Err(frame);
+        };
+        area.begin_read(room, slot, load.clone());
+        inner.versions.set(place, index, event, PageEntry::new(PageState::SwappingIn { slot }));
+        Ok(ReadPage { frame, load, ahead: event == PageEvent::Ahead })
+    }
+
+    /// The read of a page has ended: with its frame, or in vain.
+    pub(crate) fn end_swap_in(
+        &self,
+        area: &SwapArea,
+        index: u64,
+        slot: u64,
+        frame: Option<Frame>,
+        ahead: bool,
+    ) {
+        let unwanted = {
+            let inner = &mut *self.inner.lock();
+            let reading = PageEntry::new(PageState::SwappingIn { slot });
+            let found = inner.versions.find_entry(index, |entry| entry == reading);
+            // Before anybody begins another read of the slot.
+            match (found, frame) {
+                (Some((place, _)), Some(frame)) => {
+                    let frame = frame.into_number();
+                    area.end_read(slot, Some(frame));
+                    let loaded = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
+                    inner.versions.set(place, index, PageEvent::LoadDone, loaded);
+                    self.list(index, frame);
+                    None
+                }
+                (Some((place, _)), None) => {
+                    area.end_read(slot, None);
+                    let swapped = PageEntry::new(PageState::Swapped { slot });
+                    inner.versions.set(place, index, PageEvent::LoadFailed, swapped);
+                    None
+                }
+                (None, frame) => {
+                    area.end_read(slot, None);
+                    frame
+                }
+            }
+        };
+        drop(unwanted);
+    }
+}

@@ -1,0 +1,336 @@
+//! Swap: a disk for pages that no pager has. `private/swap` has the states of such a page, and what they meet.
+//!
+//! ```text
+//! list of anonymous pages ─► taken out of page tables ─► all CPUs waited for ─► written in a cluster ─► frame freed
+//!          (out)               (private/swap)               (shootdown)          (SwapWrite, store)
+//! touch ─► a frame, a load (private/swap) ─► read with its neighbours (SwapRead, store) ─► listed again, its slot kept
+//! ```
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | write of a frame, touch of its page | the page is shown again at once; what the write leaves counts if nobody has written to the page until it ends |
+//! | write of a frame, end of its page | the write owns frame and slot then, and frees them (`kept`) |
+//! | read of a slot, end of its page | the read owns the slot too, and gives it back (`slots`) |
+//! | read, read of one slot | the second finds the first one's transfer, by the slot: entries move between versions, slots do not change |
+//! | full swap | the pages stay, and count as used; reclaim goes on to victims |
+//! | full heap | all that a swap-out takes was allocated when swap began |
+//!
+//! The locks here are taken within those of objects, and nothing is taken within them.
+
+mod kept;
+mod out;
+mod read;
+mod slots;
+mod test_store;
+mod write;
+
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use executor::lock::SpinLock;
+use executor::{WaitQueue, WaitReason};
+
+use crate::fallible::{Shared, try_box};
+use crate::ordered_map::{OrderedMap, Room};
+use crate::page_state::PageEntry;
+use crate::private::PrivateObject;
+use crate::transfer::Transfer;
+use crate::{Memory, OutOfMemory};
+
+use kept::{Kept, Left};
+pub use out::swap_out;
+pub use read::SwapRead;
+pub(crate) use read::{ReadPage, Reading};
+use slots::Slots;
+pub use test_store::{SwapTransfer, TestStore};
+use write::Cluster;
+pub use write::SwapWrite;
+
+/// Writes that are under way at the same time.
+const WRITES: usize = 16;
+
+/// Where pages without a pager are written to: a disk, cut into slots of a page each.
+///
+/// A store is called by tasks, with no lock held. It never waits: it keeps the request and completes it later, from
+/// wherever it likes except an interrupt handler. A request that is dropped has failed.
+pub trait SwapStore: Send + Sync {
+    /// How many slots there are. The first is never used.
+    fn slots(&self) -> u64;
+
+    /// The most slots of one request.
+    fn slots_at_once(&self) -> usize;
+
+    /// Starts to read slots that follow each other into frames.
+    fn read(&self, read: SwapRead);
+
+    /// Starts to write frames to slots that follow each other. It must not need the heap: what it takes is there from
+    /// the start, because memory may be given back by this alone.
+    fn write(&self, write: SwapWrite);
+}
+
+/// A memory's swap: the slots of one store, and what is under way.
+pub(crate) struct SwapArea {
+    memory: &'static Memory,
+    store: Arc<dyn SwapStore>,
+    slots: SpinLock<Slots>,
+    kept: Kept,
+    /// What those wait for who want pages that are being read, by their slots.
+    reads: SpinLock<OrderedMap<u64, Shared<Transfer>>>,
+    /// Memory for writes that are not under way.
+    #[expect(clippy::vec_box, reason = "a write takes its cluster with it, by its box")]
+    clusters: SpinLock<Vec<Box<Cluster>>>,
+    /// Pages that are being written.
+    writing: AtomicUsize,
+    /// Frames that swap-outs have freed so far.
+    freed: AtomicUsize,
+    /// Told when a write has ended.
+    ends: WaitQueue,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    pages_in: AtomicU64,
+    pages_ahead: AtomicU64,
+    pages_out: AtomicU64,
+    clean_out: AtomicU64,
+    zeros_out: AtomicU64,
+    failed_in: AtomicU64,
+    failed_out: AtomicU64,
+}
+
+/// Numbers of swap. Counts of pages are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapStats {
+    /// Slots that nobody has.
+    pub free_slots: usize,
+    /// Slots that somebody has.
+    pub used_slots: usize,
+    /// Pages read.
+    pub pages_in: u64,
+    /// Of these, pages that nobody had asked for.
+    pub pages_ahead: u64,
+    /// Pages written.
+    pub pages_out: u64,
+    /// Pages that left without being written, because their slot had them still.
+    pub clean_out: u64,
+    /// Pages that left without a slot, because they were zeros.
+    pub zeros_out: u64,
+    /// Pages that could not be read.
+    pub failed_in: u64,
+    /// Pages that could not be written, and stayed.
+    pub failed_out: u64,
+    /// Pages that are being written now.
+    pub writing: usize,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Memory to note one load.
+pub(crate) type ReadRoom = Room<u64, Shared<Transfer>>;
+
+impl SwapArea {
+    fn try_new(memory: &'static Memory, store: Arc<dyn SwapStore>) -> Result<Self, OutOfMemory> {
+        let slots = store.slots().min(kept::MOST_SLOTS) as usize;
+        let mut clusters = Vec::new();
+        clusters.try_reserve_exact(WRITES).map_err(|_| OutOfMemory)?;
+        for _ in 0..WRITES {
+            clusters.push(try_box(Cluster::default())?);
+        }
+        Ok(Self {
+            memory,
+            store,
+            slots: SpinLock::new("swap slots", Slots::try_new(slots)?),
+            kept: Kept::try_new(memory.frames().numbers())?,
+            reads: SpinLock::new("swap reads", OrderedMap::default()),
+            clusters: SpinLock::new("swap clusters", clusters),
+            writing: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+            ends: WaitQueue::new(WaitReason::BlockIo),
+            counters: Counters::default(),
+        })
+    }
+
+    fn stats(&self) -> SwapStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (free_slots, used_slots) = self.slots.lock().counts();
+        SwapStats {
+            free_slots,
+            used_slots,
+            pages_in: read(&self.counters.pages_in),
+            pages_ahead: read(&self.counters.pages_ahead),
+            pages_out: read(&self.counters.pages_out),
+            clean_out: read(&self.counters.clean_out),
+            zeros_out: read(&self.counters.zeros_out),
+            failed_in: read(&self.counters.failed_in),
+            failed_out: read(&self.counters.failed_out),
+            writing: self.writing.load(Ordering::Relaxed),
+        }
+    }
+
+    fn give_back(&self, slot: u64) {
+        self.slots.lock().give_back(slot as usize);
+    }
+
+    /// Whether a slot has, or is about to have, what a frame holds.
+    pub(crate) fn has_slot(&self, frame: u64) -> bool {
+        self.kept.has_slot(frame)
+    }
+
+    /// Whether the disk reads a frame.
+    pub(crate) fn is_writing(&self, frame: u64) -> bool {
+        self.kept.is_writing(frame)
+    }
+
+    /// The slot that holds what a frame does becomes the caller's.
+    pub(crate) fn take_kept(&self, frame: u64) -> Option<u64> {
+        self.kept.take(frame)
+    }
+
+    /// A frame is written to, whose slot held the same until now.
+    pub(crate) fn written(&self, frame: u64) {
+        if let Some(slot) = self.kept.take(frame) {
+            self.give_back(slot);
+        }
+    }
+
+    /// A frame is written to a slot from now on.
+    pub(crate) fn begin_write(&self, frame: u64, slot: u64) {
+        self.kept.begin_write(frame, slot);
+    }
+
+    /// The write of a frame has ended, which a page has: the slot is its, or nobody's.
+    pub(crate) fn end_write(&self, frame: u64, slot: u64, keeps: bool) {
+        self.kept.end_write(frame, keeps.then_some(slot));
+        if !keeps {
+            self.give_back(slot);
+        }
+    }
+
+    /// A page left without being written.
+    pub(crate) fn left_unwritten(&self, had_slot: bool) {
+        count(if had_slot { &self.counters.clean_out } else { &self.counters.zeros_out });
+        self.freed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What those wait for who want the page of a slot that is being read.
+    pub(crate) fn read_of(&self, slot: u64) -> Option<Shared<Transfer>> {
+        self.reads.lock().get(&slot).cloned()
+    }
+
+    /// A slot is read from now on, and belongs to the read as well.
+    pub(crate) fn begin_read(&self, room: ReadRoom, slot: u64, load: Shared<Transfer>) {
+        self.slots.lock().share(slot as usize);
+        self.reads.lock().insert(room, slot, load);
+        self.memory.filling.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// That is over. The slot is kept by a frame, or has an owner less.
+    pub(crate) fn end_read(&self, slot: u64, kept_by: Option<u64>) {
+        let noted = self.reads.lock().remove(&slot);
+        drop(noted);
+        if let Some(frame) = kept_by {
+            // The entry's slot becomes the frame's.
+            self.kept.keep(frame, slot);
+        }
+        self.give_back(slot);
+    }
+}
+
+/// Private memory by the numbers that frame records name it with, and its swap.
+pub(crate) struct Swappable {
+    area: SpinLock<Option<&'static SwapArea>>,
+    objects: SpinLock<Objects>,
+}
+
+#[derive(Default)]
+struct Objects {
+    next: u32,
+    by_number: OrderedMap<u32, Weak<PrivateObject>>,
+}
+
+/// Memory to note one private object.
+pub(crate) type PrivateRoom = Room<u32, Weak<PrivateObject>>;
+
+impl Swappable {
+    pub(crate) fn new() -> Self {
+        Self {
+            area: SpinLock::new("swap area", None),
+            objects: SpinLock::new("private objects", Objects::default()),
+        }
+    }
+}
+
+impl Memory {
+    /// From now on private memory that is mapped is swapped to this store where frames are short. What was mapped before
+    /// is not. Once, for good.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the heap is full; then there is no swap.
+    ///
+    /// # Panics
+    /// When there is swap already.
+    pub fn swap_on(&'static self, store: Arc<dyn SwapStore>) -> Result<(), OutOfMemory> {
+        let area: &'static SwapArea = Box::leak(try_box(SwapArea::try_new(self, store)?)?);
+        let before = self.swappable.area.lock().replace(area);
+        assert!(before.is_none(), "there is swap already");
+        self.has_swap.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The numbers of swap now; `None` where there is none.
+    pub fn swap_stats(&self) -> Option<SwapStats> {
+        Some(self.swap()?.stats())
+    }
+
+    /// The memory's swap, if it has any.
+    #[inline]
+    pub(crate) fn swap(&self) -> Option<&'static SwapArea> {
+        if self.has_swap.load(Ordering::Acquire) { *self.swappable.area.lock() } else { None }
+    }
+
+    pub(crate) fn register_private(&self, room: PrivateRoom, object: &Weak<PrivateObject>) -> u32 {
+        let mut objects = self.swappable.objects.lock();
+        loop {
+            let number = objects.next;
+            objects.next = number.wrapping_add(1);
+            if objects.by_number.get(&number).is_none() {
+                objects.by_number.insert(room, number, object.clone());
+                return number;
+            }
+        }
+    }
+
+    pub(crate) fn unregister_private(&self, number: u32) {
+        let object = self.swappable.objects.lock().by_number.remove(&number);
+        drop(object);
+    }
+
+    /// The private memory with this number, if it still lives.
+    pub(crate) fn private_object(&self, number: u32) -> Option<Arc<PrivateObject>> {
+        self.swappable.objects.lock().by_number.get(&number)?.upgrade()
+    }
+
+    /// A page that nobody sees any more: its slot goes back. Answers its frame, which a CPU may still remember, if that
+    /// is the caller's.
+    pub(crate) fn give_up_page(&self, entry: PageEntry) -> Option<u64> {
+        let frame = entry.frame();
+        let Some(area) = self.swap() else { return frame };
+        if let Some(slot) = entry.slot() {
+            area.give_back(slot);
+        }
+        let frame = frame?;
+        match area.kept.give_up(frame) {
+            Left::Frame => Some(frame),
+            Left::Both(slot) => {
+                area.give_back(slot);
+                Some(frame)
+            }
+            Left::Nothing => None,
+        }
+    }
+}

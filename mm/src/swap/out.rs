@@ -1,0 +1,192 @@
+//! Swapping out: pages are taken out of page tables in batches, all CPUs are waited for once, and what is still unused
+//! is written in clusters, several at a time.
+
+use core::sync::atomic::Ordering;
+
+use super::write::{Cluster, SwapWrite};
+use super::{SwapArea, count};
+use crate::Memory;
+use crate::frame::{ListedPage, PageList};
+use crate::private::Leaving;
+
+/// Pages that leave with one wait for all CPUs.
+const BATCH: usize = 64;
+
+/// Pages that leave together.
+struct Batch {
+    pages: [ListedPage; BATCH],
+    count: usize,
+}
+
+/// Frees up to `target` frames of private memory by writing their pages to swap, or a few more, those unused for longest
+/// first. Pages that are zeros, or that their slots still hold, are not written. Returns how many frames were freed since
+/// the call began, by whomever; 0 when nothing can be freed: then there is no swap, or it is full, or fails, or all pages
+/// are in use. Waits for the disk only where nothing is free yet. Looks at each page at most twice.
+///
+/// # Cancellation
+/// Pages that are being written leave all the same; those that were about to stay until they are touched or this is
+/// called again.
+pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
+    let Some(area) = memory.swap() else { return 0 };
+    let before = area.freed.load(Ordering::Acquire);
+    let freed = || area.freed.load(Ordering::Acquire).wrapping_sub(before);
+    let mut looks = memory.frames().stats().anonymous * 2;
+    loop {
+        while looks > 0 && area.writing.load(Ordering::Acquire) + freed() < target {
+            if !area.has_clusters() {
+                break;
+            }
+            area.begin(&mut looks).await;
+            executor::yield_now().await;
+        }
+        let seen = freed();
+        if seen > 0 {
+            return seen;
+        }
+        let ended = || (area.writing.load(Ordering::Acquire) == 0 || freed() > 0).then_some(());
+        area.ends.wait_for(ended).await;
+        if freed() == 0 && looks == 0 {
+            return 0;
+        }
+    }
+}
+
+impl SwapArea {
+    fn has_clusters(&self) -> bool {
+        self.clusters.lock().len() >= BATCH.div_ceil(Cluster::PAGES)
+    }
+
+    /// Takes the oldest pages out of page tables, and writes those out that nobody touches until all CPUs know.
+    async fn begin(&self, looks: &mut usize) {
+        let memory = self.memory;
+        let _turn = memory.two_steps.lock().await;
+        let mut batch = Batch { pages: [ListedPage::default(); BATCH], count: 0 };
+        // Without a slot to write to, only those leave that have theirs.
+        let full = self.slots.lock().counts().0 == 0;
+        let most = (*looks).min(4 * BATCH);
+        let mut looked = 0;
+        while looked < most && batch.count < BATCH {
+            looked += 1;
+            let Some(listed) = memory.frames().oldest(PageList::Anonymous) else {
+                *looks = 0;
+                break;
+            };
+            if full && !self.kept.has_slot(listed.frame) {
+                continue;
+            }
+            let object = memory.private_object(listed.object);
+            if object.is_some_and(|object| object.begin_swap_out(self, listed.page, listed.frame)) {
+                batch.pages[batch.count] = listed;
+                batch.count += 1;
+            }
+        }
+        *looks = looks.saturating_sub(looked);
+        if batch.count > 0 {
+            memory.forgotten(memory.frames().moment()).await;
+            self.write_out(&mut batch);
+        }
+    }
+
+    /// What nobody has touched leaves: at once, or when it is written. Neighbours in memory become neighbours on disk.
+    fn write_out(&self, batch: &mut Batch) {
+        let pages = &mut batch.pages[..batch.count];
+        pages.sort_unstable_by_key(|page| (page.object, page.page, page.frame));
+        let mut previous = None;
+        let mut dirty = 0;
+        for number in 0..pages.len() {
+            let page = pages[number];
+            // A short list may have been looked through twice.
+            let is_twice = previous.replace(page) == Some(page);
+            let object = self.memory.private_object(page.object);
+            let Some(object) = object.filter(|_| !is_twice) else { continue };
+            if object.leave(self, page.page, page.frame) == Leaving::ToWrite {
+                pages[dirty] = page;
+                dirty += 1;
+            }
+        }
+        let mut rest = &pages[..dirty];
+        while !rest.is_empty() {
+            let begun = self.write_some(rest);
+            if begun == 0 {
+                break;
+            }
+            rest = &rest[begun..];
+        }
+        for page in rest {
+            if let Some(object) = self.memory.private_object(page.object) {
+                object.stay(page.page, page.frame);
+            }
+        }
+    }
+
+    /// Begins to write the first of some pages to slots in a row. Answers how many are done with: 0 when there is no
+    /// room.
+    fn write_some(&self, pages: &[ListedPage]) -> usize {
+        let most = self.store.slots_at_once().clamp(1, Cluster::PAGES).min(pages.len());
+        let Some(mut cluster) = self.clusters.lock().pop() else { return 0 };
+        let run = self.slots.lock().take(most);
+        let Some((first, slots)) = run else {
+            self.clusters.lock().push(cluster);
+            return 0;
+        };
+        let (mut used, mut looked) = (0, 0);
+        while used < slots && looked < pages.len() {
+            let page = pages[looked];
+            looked += 1;
+            let object = self.memory.private_object(page.object);
+            let slot = (first + used) as u64;
+            if object.is_some_and(|object| object.begin_write(self, page.page, page.frame, slot)) {
+                cluster.push(page);
+                used += 1;
+            }
+        }
+        (first + used..first + slots).for_each(|unused| self.give_back(unused as u64));
+        if used == 0 {
+            self.clusters.lock().push(cluster);
+            return looked;
+        }
+        self.writing.fetch_add(used, Ordering::AcqRel);
+        self.memory.filling.fetch_add(used, Ordering::AcqRel);
+        self.store.write(SwapWrite::new(self.memory, first as u64, cluster));
+        looked
+    }
+
+    /// Pages have been written, or could not be.
+    pub(super) fn end_writes(
+        &self,
+        first: u64,
+        mut cluster: alloc::boxed::Box<Cluster>,
+        is_written: impl Fn(usize) -> bool,
+    ) {
+        let mut left = 0;
+        for (number, page) in cluster.pages().iter().enumerate() {
+            let (slot, written) = (first + number as u64, is_written(number));
+            count(if written { &self.counters.pages_out } else { &self.counters.failed_out });
+            let object = self.memory.private_object(page.object);
+            let ended =
+                object.and_then(|object| object.end_swap_out(self, page.page, page.frame, slot, written));
+            left += usize::from(ended.unwrap_or_else(|| self.end_unseen(page.frame, slot, written)));
+        }
+        let pages = cluster.pages().len();
+        cluster.clear();
+        self.clusters.lock().push(cluster);
+        self.freed.fetch_add(left, Ordering::AcqRel);
+        self.writing.fetch_sub(pages, Ordering::AcqRel);
+        self.ends.wake_all();
+        self.memory.filling_ended(pages);
+    }
+
+    /// The write of a page ends that its object does not have any more. True if its frame goes.
+    fn end_unseen(&self, frame: u64, slot: u64, written: bool) -> bool {
+        let is_ours = self.kept.end_write_unseen(frame, written.then_some(slot));
+        if is_ours || !written {
+            self.give_back(slot);
+        }
+        if is_ours {
+            let frame = crate::Frame::from_number(self.memory.frames(), frame);
+            let until = self.memory.frames().quarantine(frame);
+            self.memory.forget_soon(until);
+        }
+        is_ours
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads: what a store gets that is to read slots in a row into frames.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use super::{SwapArea, count};
+use crate::fallible::Shared;
+use crate::transfer::Transfer;
+use crate::{Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PhysAddr};
+
+/// A page that is being read.
+pub(crate) struct ReadPage {
+    pub(crate) frame: Frame,
+    pub(crate) load: Shared<Transfer>,
+    /// Nobody has asked for it.
+    pub(crate) ahead: bool,
+}
+
+/// The pages of one read.
+pub(crate) struct Reading {
+    /// The private memory, by its number.
+    pub(crate) object: u32,
+    /// The first page, and the first slot.
+    pub(crate) index: u64,
+    pub(crate) slot: u64,
+    pages: Vec<ReadPage>,
+}
+
+impl Reading {
+    /// Room for so many pages.
+    pub(crate) fn try_new(object: u32, index: u64, slot: u64, most: usize) -> Result<Self, OutOfMemory> {
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(most).map_err(|_| OutOfMemory)?;
+        Ok(Self { object, index, slot, pages })
+    }
+
+    /// Adds the next page, for which there is room.
+    pub(crate) fn push(&mut self, page: ReadPage) {
+        debug_assert!(self.pages.len() < self.pages.capacity());
+        self.pages.push(page);
+    }
+
+    /// What those wait for who wait for the first page.
+    pub(crate) fn first_load(&self) -> Shared<Transfer> {
+        self.pages[0].load.clone()
+    }
+}
+
+impl SwapArea {
+    /// Hands a read to the store. With no lock held.
+    pub(crate) fn read(&self, reading: Reading) {
+        self.store.read(SwapRead { memory: self.memory, reading });
+    }
+}
+
+/// A read of slots that follow each other, in the hands of a store. It owns the frames that are filled, and ends whether
+/// or not anybody still waits.
+///
+/// Dropping it ends it with [`PageError::Abandoned`]. Neither that nor [`SwapRead::complete`] may be done by an interrupt
+/// handler.
+pub struct SwapRead {
+    memory: &'static Memory,
+    reading: Reading,
+}
+
+impl SwapRead {
+    /// The first slot.
+    pub fn first(&self) -> u64 {
+        self.reading.slot
+    }
+
+    /// How many slots are read, at least one.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.reading.pages.len()
+    }
+
+    /// Where the device is to write what the slot with this number holds, counted from the first.
+    pub fn frame_address(&self, number: usize) -> PhysAddr {
+        self.reading.pages[number].frame.address()
+    }
+
+    /// Whether nobody has asked for the page of the slot with this number. Its error is nobody's.
+    pub fn is_ahead(&self, number: usize) -> bool {
+        self.reading.pages[number].ahead
+    }
+
+    /// Fills the frame of the slot with this number, for stores that read by the processor.
+    ///
+    /// # Panics
+    /// When `from` is no page.
+    pub fn fill(&mut self, number: usize, from: &[u8]) {
+        assert_eq!(from.len(), PAGE_SIZE);
+        self.reading.pages[number].frame.as_bytes_mut().copy_from_slice(from);
+    }
+
+    /// Ends the read: `result` says of each slot, counted from the first, whether its frame holds it now. Everyone who
+    /// waits is woken, those with an error whose page could not be read.
+    pub fn complete(mut self, result: impl Fn(usize) -> Result<(), PageError>) {
+        self.end(result);
+    }
+
+    fn end(&mut self, result: impl Fn(usize) -> Result<(), PageError>) {
+        let pages = core::mem::take(&mut self.reading.pages);
+        let (Some(area), ended) = (self.memory.swap(), pages.len()) else { return };
+        let object = self.memory.private_object(self.reading.object);
+        for (number, page) in pages.into_iter().enumerate() {
+            let (index, slot) = (self.reading.index + number as u64, self.reading.slot + number as u64);
+            let result = result(number);
+            count(if result.is_ok() { &area.counters.pages_in } else { &area.counters.failed_in });
+            area.counters.pages_ahead.fetch_add(page.ahead.into(), Ordering::Relaxed);
+            let frame = result.map(|()| page.frame);
+            match &object {
+                Some(object) => object.end_swap_in(area, index, slot, frame.ok(), page.ahead),
+                None => area.end_read(slot, None),
+            }
+            // Who waits for a page that nobody had asked for when its read began reads it again.
+            page.load.settle(if page.ahead { Ok(()) } else { result });
+        }
+        self.memory.filling_ended(ended);
+    }
+}
+
+impl Drop for SwapRead {
+    fn drop(&mut self) {
+        self.end(|_| Err(PageError::Abandoned));
+    }
+}
+
+impl fmt::Debug for SwapRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SwapRead({} slots from {})", self.len(), self.first())
+    }
+}
