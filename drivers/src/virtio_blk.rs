@@ -117,6 +117,11 @@ impl VirtioBlk {
         self.desk.geometry.read_only
     }
 
+    /// False if the device knows no `Flush`, as its completed writes are durable.
+    pub fn can_flush(&self) -> bool {
+        self.desk.geometry.can_flush
+    }
+
     /// The most segments that one request may have.
     pub fn max_segments(&self) -> usize {
         self.max_segments

@@ -10,17 +10,19 @@
 //! those that somebody wants are asked for again one by one, so each has an error of its own, and none has another's.
 //!
 //! A load gets its frame when the device has room for it, so any number of them may wait here for
-//! little memory. A page is stored when the device has it; a flush makes that durable.
+//! little memory. A page is stored when the device has it. What is stored is durable when the device has acknowledged a
+//! flush command that it was given later: flushes that wait for one share it. A device that cannot flush holds nothing
+//! back.
 #![allow(unsafe_code, reason = "hands frames to a device")]
 
-use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc};
+use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc, vec::Vec};
 
 use drivers::{
     block::{BlockClient, BlockError, BlockRequest, Operation, SECTOR_BYTES, Segment, Segments},
     virtio_blk::VirtioBlk,
 };
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
-use mm::{OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, Requests, StoreRequest};
+use mm::{FlushRequest, OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, Requests, StoreRequest};
 
 use crate::{heap, memory, trace};
 
@@ -36,6 +38,9 @@ pub struct BlockPager {
     end_sector: u64,
     waiting: SpinLock<VecDeque<Request>>,
     arrived: WaitQueue,
+    /// Flushes for which no command was made yet.
+    flushes: SpinLock<Vec<FlushRequest>>,
+    flush_wanted: WaitQueue,
 }
 
 /// Pages of one request at most. With more of them the device is hardly faster.
@@ -54,8 +59,11 @@ impl BlockPager {
             end_sector,
             waiting: SpinLock::new("block pager", VecDeque::new()),
             arrived: WaitQueue::new(WaitReason::Channel),
+            flushes: SpinLock::new("flushes", Vec::new()),
+            flush_wanted: WaitQueue::new(WaitReason::Channel),
         });
         drop(executor::Builder::new().name("block-pager").spawn(serve(pager.clone())));
+        drop(executor::Builder::new().name("block-flush").spawn(serve_flushes(pager.clone())));
         pager
     }
 
@@ -244,6 +252,36 @@ impl Pager for BlockPager {
     fn store_range(&self, requests: Requests<StoreRequest>) {
         self.enter(Request::Store(requests));
     }
+
+    fn flush(&self, request: FlushRequest) {
+        if !self.device.can_flush() {
+            return request.complete(Ok(()));
+        }
+        let refused = {
+            let mut flushes = self.flushes.lock();
+            match flushes.try_reserve(1) {
+                Ok(()) => {
+                    flushes.push(request);
+                    None
+                }
+                Err(_) => Some(request),
+            }
+        };
+        if let Some(request) = refused {
+            return request.complete(Err(PageError::OutOfMemory));
+        }
+        self.flush_wanted.wake_one();
+    }
+}
+
+/// Hands flush commands to the device, one at a time: those who ask during one share the next.
+async fn serve_flushes(pager: Arc<BlockPager>) {
+    let taken = || Some(core::mem::take(&mut *pager.flushes.lock())).filter(|taken| !taken.is_empty());
+    loop {
+        let flushes = pager.flush_wanted.wait_for(taken).await;
+        let result = pager.device.flush().await.map_err(error_of);
+        flushes.into_iter().for_each(|flush| flush.complete(result));
+    }
 }
 
 /// Hands requests to the device, first come, first served.
@@ -305,16 +343,19 @@ impl BlockClient for Submitted {
     fn complete(self: Box<Self>, result: Result<(), BlockError>) {
         trace::complete(self.pager.number, result.is_err(), self.request.first());
         let Self { pager, request } = *self;
-        let error = match result {
-            Ok(()) => return request.complete(usize::MAX, PageError::Io),
-            Err(BlockError::DeviceGone) => PageError::DeviceGone,
-            Err(BlockError::OutOfRange) => PageError::OutOfRange,
-            Err(BlockError::ReadOnly) => PageError::ReadOnly,
-            Err(_) => PageError::Io,
-        };
-        match error {
-            PageError::Io => pager.try_alone(request, error),
-            error => request.fail(error),
+        match result.map_err(error_of) {
+            Ok(()) => request.complete(usize::MAX, PageError::Io),
+            Err(PageError::Io) => pager.try_alone(request, PageError::Io),
+            Err(error) => request.fail(error),
         }
+    }
+}
+
+fn error_of(error: BlockError) -> PageError {
+    match error {
+        BlockError::DeviceGone => PageError::DeviceGone,
+        BlockError::OutOfRange => PageError::OutOfRange,
+        BlockError::ReadOnly => PageError::ReadOnly,
+        _ => PageError::Io,
     }
 }

@@ -26,7 +26,8 @@
 //! | and pages beside it that are there | `vm_object/neighbours` |
 //!
 //! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
-//! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`; `frame` gives
+//! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`, and
+//! `vm_object/flush` makes it durable, by `flush_request`; `frame` gives
 //! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `swap` writes out what no pager has;
 //! `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
@@ -45,6 +46,7 @@ mod address_space;
 mod backing;
 mod blocks;
 mod fallible;
+mod flush_request;
 mod frame;
 mod manual;
 mod mapping;
@@ -80,6 +82,7 @@ pub use address_space::{
     Access, AddressSpace, Denial, Fault, FaultOutcome, SpaceStats, StrError, TouchError,
 };
 pub use blocks::{BlockStore, BlockTransfer, BlocksError, BlocksOf, Serves};
+pub use flush_request::FlushRequest;
 pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, Marks, NotReturned, OutOfMemory,
     SubPool,
@@ -99,5 +102,5 @@ pub use serving::Serving;
 pub use store_request::StoreRequest;
 pub use swap::{SwapRead, SwapStats, SwapStore, SwapTransfer, SwapWrite, TestStore, swap_out};
 pub use test_pager::{Content, TestPager};
-pub use vm_object::{ObjectStats, StoreError, VmObject};
+pub use vm_object::{FlushError, ObjectStats, StoreError, VmObject};
 pub use window::{ExistingRoot, PhysWindow};

@@ -331,6 +331,28 @@ impl Memory {
         drop(object);
     }
 
+    /// All objects that live, each when the iterator comes to it, in the order in which they were made.
+    pub fn objects(&self) -> impl Iterator<Item = Arc<VmObject>> {
+        let mut next = Some(0);
+        core::iter::from_fn(move || {
+            let (number, object) = self.object_from(next?)?;
+            next = number.checked_add(1);
+            Some(object)
+        })
+    }
+
+    /// The first object from this number on that still lives.
+    pub(crate) fn object_from(&self, mut number: u32) -> Option<(u32, Arc<VmObject>)> {
+        let objects = self.objects.lock();
+        loop {
+            let (found, object) = objects.by_number.at_or_after(&number)?;
+            if let Some(object) = object.upgrade() {
+                return Some((found, object));
+            }
+            number = found.checked_add(1)?;
+        }
+    }
+
     /// The object with this number, if it still lives.
     pub(crate) fn object(&self, number: u32) -> Option<Arc<VmObject>> {
         self.objects.lock().by_number.get(&number)?.upgrade()

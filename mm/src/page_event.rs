@@ -49,10 +49,12 @@ pub enum PageEvent {
     Unshown,
     /// Another object over the same pager has stored the page.
     Overwritten,
+    /// A flush has failed that was to make its last store durable.
+    NotDurable,
 }
 
 /// All of them, in the order of their numbers.
-const EVENTS: [PageEvent; 18] = [
+const EVENTS: [PageEvent; 19] = [
     PageEvent::Read,
     PageEvent::Write,
     PageEvent::Ahead,
@@ -71,6 +73,7 @@ const EVENTS: [PageEvent; 18] = [
     PageEvent::Move,
     PageEvent::Unshown,
     PageEvent::Overwritten,
+    PageEvent::NotDurable,
 ];
 
 impl PageEvent {
@@ -111,6 +114,7 @@ impl fmt::Display for PageEvent {
             Self::Move => "move",
             Self::Unshown => "unshown",
             Self::Overwritten => "overwritten in the pager",
+            Self::NotDurable => "not durable",
         })
     }
 }
@@ -200,6 +204,11 @@ const TABLE: &[(&[Shape], &[PageEvent], Shape)] = &[
     (&[STORED_SINCE], &[E::Mark], CLEANING.without(WRITTEN)),
     (&[CLEANING], &[E::Forgotten], USED),
     (&[CLEANING], &[E::Forgotten], CHANGED),
+    (
+        &[PLAIN.with(STORED), LEAVING.with(STORED), CHANGED.with(STORED), CLEANING.with(STORED)],
+        &[E::NotDurable],
+        WRITTEN_SINCE.with(STORED),
+    ),
     // An overlay's page, and its base's.
     (&[CLEANING], &[E::Fold], GONE),
     (&NOTHING, &[E::Fold], USED),
@@ -325,6 +334,7 @@ mod tests {
             "store failed" => &[E::StoreFailed],
             "mark" => &[E::Mark, E::Noted],
             "discard" => &[E::Discard],
+            "flush failed" => &[E::NotDurable],
             _ => return None,
         })
     }
@@ -387,6 +397,6 @@ mod tests {
             assert_eq!(PageEvent::from_number(number as u8), Some(event));
             assert_eq!(event as usize, number);
         }
-        assert_eq!(PageEvent::from_number(18), None);
+        assert_eq!(PageEvent::from_number(19), None);
     }
 }

@@ -14,14 +14,15 @@
 //!
 //! And writing out, of pages that have a pager:
 //!
-//! | state | store | store done | store failed | mark | discard |
-//! | --- | --- | --- | --- | --- | --- |
-//! | `Dirty`, never stored | `WritingBack` | - | - | `Loaded`, read-only | `Absent`, unmapped, frame freed |
-//! | `Dirty`, stored, not written since | `WritingBack` | - | - | `Loaded`, read-only; `Dirty`, written since, when a page table says that it was written | the same |
-//! | `Dirty`, stored, written since | `WritingBack` | - | - | no change | the same |
-//! | `WritingBack` | wait for the end, then store again | `Dirty`, stored | `Dirty`, written since: so that no mark makes it clean | no change | `WritingBackDiscarded` |
-//! | `WritingBackDiscarded` | no change | `Absent`, frame freed | the same | no change | no change |
-//! | all others | no change | - | - | no change | no change |
+//! | state | store | store done | store failed | mark | discard | flush failed |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | `Dirty`, never stored | `WritingBack` | - | - | `Loaded`, read-only | `Absent`, unmapped, frame freed | no change |
+//! | `Dirty`, stored, not written since | `WritingBack` | - | - | `Loaded`, read-only; `Dirty`, written since, when a page table says that it was written | the same | `Dirty`, written since: so that no mark makes it clean |
+//! | `Dirty`, stored, written since | `WritingBack` | - | - | no change | the same | no change |
+//! | `WritingBack` | wait for the end, then store again | `Dirty`, stored | `Dirty`, written since: so that no mark makes it clean | no change | `WritingBackDiscarded` | no change |
+//! | `WritingBackDiscarded` | no change | `Absent`, frame freed | the same | no change | no change | no change |
+//! | `Loaded`, stored | no change | - | - | no change | no change | `Dirty`, written since, if no flush covers its last store |
+//! | all others | no change | - | - | no change | no change | no change |
 //!
 //! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
 //!

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{PageRequest, Requests, StoreRequest};
+use crate::{FlushRequest, PageRequest, Requests, StoreRequest};
 
 /// What fills the pages of an object: a disk, a file, a program.
 ///
@@ -60,6 +60,16 @@ pub trait Pager: Send + Sync {
     /// Without this they are written one by one, in order.
     fn store_range(&self, requests: Requests<StoreRequest>) {
         requests.into_iter().for_each(|request| self.store(request));
+    }
+
+    /// Starts to make durable what was stored: all stores that are complete when this is called, of whichever object. Ends
+    /// with [`FlushRequest::complete`] when they survive the end of power. One command of a device may answer several
+    /// requests, if it is given to the device after all of them have arrived. As errors are, so is a request that is
+    /// dropped ([`PageError::Abandoned`]): all that was stored since the last flush that ended well is stored again.
+    ///
+    /// Without this, what is stored is durable at once.
+    fn flush(&self, request: FlushRequest) {
+        request.complete(Ok(()));
     }
 }
 

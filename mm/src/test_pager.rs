@@ -2,28 +2,31 @@
 //! the machine: nothing.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
-    Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PageIndex, PageRequest, Pager, Requests, StoreRequest,
+    FlushRequest, Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PageIndex, PageRequest, Pager, Requests,
+    StoreRequest,
 };
 use executor::lock::SpinLock;
 
 /// What is in the backing store: fills the bytes of the page with this number.
 pub type Content = Box<dyn Fn(PageIndex, &mut [u8]) + Send + Sync>;
 
-/// A pager over made-up contents, which remembers what is stored. Loads and stores complete at once, or when the
-/// test says so; a load that is held back has no frame yet, and a store that is held back has not read its page.
+/// A pager over made-up contents, which remembers what is stored. Loads, stores and flushes complete at once, or when the
+/// test says so; a load that is held back has no frame yet, and a store that is held back has not read its page. A flush
+/// makes durable what was stored when it was asked for.
 pub struct TestPager {
     this: Weak<Self>,
     memory: &'static Memory,
     content: Content,
     loads: AtomicUsize,
     stores: AtomicUsize,
+    flushes: AtomicUsize,
     pages_at_once: AtomicUsize,
     inner: SpinLock<Inner>,
 }
@@ -33,12 +36,23 @@ struct Inner {
     /// By page and order of arrival: several objects may share the pager.
     held_loads: BTreeMap<(u64, usize), PageRequest>,
     held_stores: BTreeMap<(u64, usize), StoreRequest>,
+    held_flushes: VecDeque<HeldFlush>,
     failing_loads: Failures,
     failing_stores: Failures,
+    /// So many flushes fail.
+    failing_flushes: (usize, PageError),
     /// What was stored, by page.
     stored: BTreeMap<u64, Vec<u8>>,
+    /// Of this, what survives the end of power.
+    durable: BTreeMap<u64, Vec<u8>>,
     /// What was asked for together: the first page and how many.
     asked: Vec<(u64, usize)>,
+}
+
+/// A flush that is held back, and what it makes durable.
+struct HeldFlush {
+    request: FlushRequest,
+    covers: BTreeMap<u64, Vec<u8>>,
 }
 
 /// How many requests fail from now on, and how.
@@ -76,9 +90,12 @@ impl TestPager {
             holding: false,
             held_loads: BTreeMap::new(),
             held_stores: BTreeMap::new(),
+            held_flushes: VecDeque::new(),
             failing_loads: Failures::default(),
             failing_stores: Failures::default(),
+            failing_flushes: (0, PageError::Io),
             stored: BTreeMap::new(),
+            durable: BTreeMap::new(),
             asked: Vec::new(),
         };
         Arc::new_cyclic(|this| Self {
@@ -87,12 +104,13 @@ impl TestPager {
             content,
             loads: AtomicUsize::new(0),
             stores: AtomicUsize::new(0),
+            flushes: AtomicUsize::new(0),
             pages_at_once: AtomicUsize::new(1),
             inner: SpinLock::new("test pager", inner),
         })
     }
 
-    /// From now on loads and stores are held back.
+    /// From now on loads, stores and flushes are held back.
     pub fn hold(&self) {
         self.inner.lock().holding = true;
     }
@@ -110,7 +128,13 @@ impl TestPager {
         request.map(|request| self.finish_store(request)).is_some()
     }
 
-    /// Holds nothing back any more and completes what was, stores first, in order of pages, waiting for frames where
+    /// Completes the first flush that is held back; false when there is none.
+    pub fn release_flush(&self) -> bool {
+        let held = self.inner.lock().held_flushes.pop_front();
+        held.map(|held| self.finish_flush(held)).is_some()
+    }
+
+    /// Holds nothing back any more and completes what was, stores first, then flushes, in order of pages, waiting for frames where
     /// there are none. Returns how many requests there were.
     ///
     /// # Cancellation
@@ -122,6 +146,9 @@ impl TestPager {
             let store = self.inner.lock().held_stores.pop_first();
             let Some((_, request)) = store else { break };
             self.finish_store(request);
+            count += 1;
+        }
+        while self.release_flush() {
             count += 1;
         }
         loop {
@@ -145,6 +172,11 @@ impl TestPager {
     /// The same for stores, which then leave nothing.
     pub fn fail_stores(&self, index: Option<PageIndex>, times: usize, error: PageError) {
         self.inner.lock().failing_stores.enter(index, times, error);
+    }
+
+    /// The next `times` flushes that complete do so with `error`, and make nothing durable.
+    pub fn fail_flushes(&self, times: usize, error: PageError) {
+        self.inner.lock().failing_flushes = (times, error);
     }
 
     /// From now on up to so many pages may be asked for together: with more than one, pages are read ahead.
@@ -174,20 +206,33 @@ impl TestPager {
         self.stores.load(Ordering::Relaxed)
     }
 
-    /// Loads and stores that are held back now.
+    /// Flushes that were asked for so far.
+    pub fn flushes(&self) -> usize {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// Loads, stores and flushes that are held back now.
     pub fn held(&self) -> usize {
         let inner = self.inner.lock();
-        inner.held_loads.len() + inner.held_stores.len()
+        inner.held_loads.len() + inner.held_stores.len() + inner.held_flushes.len()
+    }
+
+    /// What the backing store would have for a page if power ended now.
+    pub fn durable(&self, index: PageIndex) -> Vec<u8> {
+        let durable = self.inner.lock().durable.get(&index.as_u64()).cloned();
+        durable.unwrap_or_else(|| self.made(index))
     }
 
     /// What the backing store has for a page.
     pub fn backing(&self, index: PageIndex) -> Vec<u8> {
         let stored = self.inner.lock().stored.get(&index.as_u64()).cloned();
-        stored.unwrap_or_else(|| {
-            let mut bytes = vec![0; PAGE_SIZE];
-            (self.content)(index, &mut bytes);
-            bytes
-        })
+        stored.unwrap_or_else(|| self.made(index))
+    }
+
+    fn made(&self, index: PageIndex) -> Vec<u8> {
+        let mut bytes = vec![0; PAGE_SIZE];
+        (self.content)(index, &mut bytes);
+        bytes
     }
 
     /// Ends a load as soon as there is a frame for it. One that nobody asked for ends with nothing, if there is none to
@@ -240,6 +285,24 @@ impl TestPager {
         };
         request.complete(result);
     }
+
+    fn finish_flush(&self, HeldFlush { request, mut covers }: HeldFlush) {
+        let result = {
+            let mut inner = self.inner.lock();
+            let (times, error) = inner.failing_flushes;
+            match times.checked_sub(1) {
+                Some(left) => {
+                    inner.failing_flushes.0 = left;
+                    Err(error)
+                }
+                None => {
+                    inner.durable.append(&mut covers);
+                    Ok(())
+                }
+            }
+        };
+        request.complete(result);
+    }
 }
 
 impl Pager for TestPager {
@@ -269,6 +332,17 @@ impl Pager for TestPager {
     fn store_range(&self, requests: Requests<StoreRequest>) {
         self.note(requests.first(), requests.len());
         requests.into_iter().for_each(|request| self.take_store(request));
+    }
+
+    fn flush(&self, request: FlushRequest) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        let held = HeldFlush { request, covers: inner.stored.clone() };
+        if inner.holding {
+            return inner.held_flushes.push_back(held);
+        }
+        drop(inner);
+        self.finish_flush(held);
     }
 }
 

@@ -36,7 +36,7 @@ use core::fmt;
 use core::future::Future;
 
 use crate::fallible::{Shared, room_for_arc};
-use crate::{Memory, OutOfMemory, PAGE_SIZE, PageRequest, Pager, Requests, StoreRequest};
+use crate::{FlushRequest, Memory, OutOfMemory, PAGE_SIZE, PageRequest, Pager, Requests, StoreRequest};
 use queue::{Queue, Wanted};
 use server::Server;
 pub use transfer::BlockTransfer;
@@ -58,6 +58,13 @@ pub trait BlockStore: Send + Sync {
 
     /// Starts to write a transfer's bytes, which are whole blocks. Completed when later reads will find them.
     fn write(&self, transfer: BlockTransfer);
+
+    /// Starts to make durable what was written; see [`Pager::flush`].
+    ///
+    /// Without this, what is written is durable at once.
+    fn flush(&self, request: FlushRequest) {
+        request.complete(Ok(()));
+    }
 }
 
 /// Why a store cannot be a pager.
@@ -173,6 +180,10 @@ impl Pager for BlocksOf {
 
     fn store_range(&self, requests: Requests<StoreRequest>) {
         self.queue.enter(Serves::Stores, requests.into_iter().map(Wanted::Store));
+    }
+
+    fn flush(&self, request: FlushRequest) {
+        self.store.flush(request);
     }
 }
 

@@ -31,20 +31,28 @@ impl VmObject {
     /// The pager has something new of a page, by a store of this object's: what the overlays of the same base have of it
     /// is not what the pager has. With no lock held.
     pub(super) fn tell_overlays(&self, index: u64) {
-        let base = self.family();
-        let mut next = 0;
-        loop {
-            let found = base.inner.lock().overlays.at_or_after(&next).map(|(number, ())| number);
-            let Some(number) = found else { return };
-            if number != self.number
-                && let Some(overlay) = self.memory.object(number)
-            {
+        self.family().each_overlay(|overlay| {
+            if overlay.number != self.number {
                 overlay.inner.lock().overwritten(index);
             }
-            match number.checked_add(1) {
-                Some(more) => next = more,
-                None => return,
+        });
+    }
+
+    /// Of a base: calls with itself and each overlay, with no lock held.
+    pub(super) fn each_of_family(&self, mut each: impl FnMut(&Self)) {
+        each(self);
+        self.each_overlay(each);
+    }
+
+    fn each_overlay(&self, mut each: impl FnMut(&Self)) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let found = self.inner.lock().overlays.at_or_after(&from).map(|(number, ())| number);
+            let Some(number) = found else { return };
+            if let Some(overlay) = self.memory.object(number) {
+                each(&overlay);
             }
+            next = number.checked_add(1);
         }
     }
 

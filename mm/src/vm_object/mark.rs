@@ -67,8 +67,13 @@ impl VmObject {
     /// As for both.
     pub async fn store_and_mark(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<usize, StoreError> {
         let stored = self.store(pages.clone()).await;
-        let marked = self.mark_those(pages, Which::Stored).await;
+        let marked = self.mark_stored(pages).await;
         stored.map(|()| marked)
+    }
+
+    /// Marks only what was stored, and not written since.
+    pub(super) async fn mark_stored(&self, pages: Range<PageIndex>) -> usize {
+        self.mark_those(pages, Which::Stored).await
     }
 
     /// The first step, for the next pages of a range, at most a batch. What was looked at is taken off its front.

@@ -21,6 +21,7 @@
 //! | mark, write | the write takes the page out of its step between, or a page table says at the second step that it was written |
 //! | mark, mark; mark, eviction | one batch at a time: whoever ends the second step has waited after the first |
 //! | discard, mark or eviction | the second step finds another page, or none, and does nothing |
+//! | flush, anything | see `flush` |
 //! | overlay, base | see `overlay`, and `family` for their one pager |
 //! | close, anything | see `close` |
 //! | last user of the object goes, load | the request ends without the object, and frees its frame |
@@ -31,6 +32,7 @@ mod close;
 mod copy;
 mod dropped;
 mod family;
+mod flush;
 mod mark;
 mod neighbours;
 mod overlay;
@@ -41,6 +43,7 @@ mod touch;
 
 pub(crate) use ahead::{Streams, WINDOW};
 pub(crate) use copy::piece;
+pub use flush::FlushError;
 pub(crate) use neighbours::Around;
 pub(crate) use shown::{Eviction, Keep, ObjectRoom};
 pub use store::StoreError;
@@ -61,6 +64,7 @@ use crate::trace::{Event, ObjectName, Owner, PagerName};
 use crate::transfer::Transfer;
 use crate::{Frame, Memory, OutOfMemory, PageError, PageEvent, PageIndex, Pager};
 use executor::lock::SpinLock;
+use executor::sync::Mutex;
 
 /// Pages by index, and what fills them. Any number of address spaces may map any parts of it.
 pub struct VmObject {
@@ -77,8 +81,10 @@ pub struct VmObject {
     /// The moment since which the page that left last is in no page table; 0 before the first. Until that is over, a
     /// CPU may still read it by what it remembers.
     left: AtomicU64,
-    /// Of an overlay, those of its base. After the locks of objects.
+    /// Which pages were stored is known to the base, of its overlays' as well. After the locks of objects.
     stored: SpinLock<stored::StoredPages>,
+    /// Of a base: held by who flushes it or an overlay of it.
+    flushing: Mutex<()>,
     inner: SpinLock<Inner>,
 }
 
@@ -176,6 +182,7 @@ impl VmObject {
                 base,
                 left: AtomicU64::new(0),
                 stored: SpinLock::new("stored pages", stored::StoredPages::default()),
+                flushing: Mutex::new(()),
                 inner: SpinLock::new(
                     "object",
                     Inner {

@@ -108,6 +108,12 @@ impl VmObject {
     /// What is with the pager goes on. Other pages are not written. A future that is kept and not polled holds up those
     /// who store the same pages, or load them for a base whose overlay this is.
     pub async fn store(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
+        let result = self.store_quietly(pages).await;
+        result.inspect_err(|error| self.forget_error(error))
+    }
+
+    /// As [`store`](Self::store), for who does not tell errors: the next flush does.
+    pub(super) async fn store_quietly(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
         let Some(pager) = &self.pager else { return Ok(()) };
         let mut rest = pages.start.as_u64()..pages.end.as_u64();
         let mut result = Ok(());
@@ -231,6 +237,7 @@ impl VmObject {
         self.tell_overlays(index);
         if result.is_ok() {
             self.family().stored.lock().note(index);
+            self.stored.lock().note_store();
         }
         let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
@@ -249,6 +256,9 @@ impl VmObject {
         let dropped = below.and_then(|base| Some((base, base.end_store_above(index, result.is_ok())?)));
         drop(inner);
         drop(transfer);
+        if let (Err(error), None) = (result, freed) {
+            self.keep_error(PageIndex::new(index), error);
+        }
         if let Some((base, moment)) = dropped {
             self.memory.forget_soon(moment);
             base.settle_dropped(index..index + 1);

@@ -94,6 +94,7 @@ const TESTS: &[Test] = tests![
     storms::thread_storm,
     storms::program_storm,
     stores::store_storm,
+    stores::flush_is_one_command_of_the_device,
     forks::fork_storm,
     forks::one_page_fork_storm,
     forks::protect_storm,

@@ -92,3 +92,25 @@ pub(crate) async fn store_storm() -> Outcome {
     ensure!(loads == pages, "{loads} of {pages} pages were read again");
     space.unmap(start..mm::VirtAddr::truncated(word(pages) - 8)).await.needed("the disk cannot be unmapped")
 }
+
+/// A flush ends when the device has acknowledged a flush command, and needs none where nothing was stored.
+pub(crate) async fn flush_is_one_command_of_the_device() -> Outcome {
+    let disk = pages::disk()?;
+    let commands = |expected: u64, before: u64, what: &str| {
+        let commands = disk.device.stats().requests - before;
+        ensure!(commands == expected, "{what}: {commands} requests of the device");
+        Ok(())
+    };
+    for page in 0..4 {
+        disk.object.write(page * PAGE_SIZE as u64, &page.to_le_bytes()).await.needed("a page is written")?;
+    }
+    let before = disk.device.stats().requests;
+    disk.object.flush().await.needed("the disk can be flushed")?;
+    commands(2, before, "four pages in order, and a flush")?;
+    disk.object.flush().await.needed("the disk can be flushed")?;
+    commands(2, before, "and nothing more")?;
+    disk.object.write(0, &[1]).await.needed("a page is written")?;
+    disk.object.store_and_mark(PageIndex::new(0)..PageIndex::new(1)).await.needed("a page is stored")?;
+    disk.object.flush().await.needed("the disk can be flushed")?;
+    commands(4, before, "a store, and a flush")
+}

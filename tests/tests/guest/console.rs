@@ -16,9 +16,23 @@ pub(crate) fn cases() -> Vec<Case> {
         console("console_survives_garbage", garbage),
         console("console_survives_lines_of_64_kib", long_lines),
         console("console_survives_unknown_commands", unknown_commands),
+        Case::new("sync_flushes_all_disks", Kernel::Main).on(with_sync).driven(sync),
         exec("panic_report_is_symbolised", "panic").driven(panic_report),
         Case::new("interrupt_to_woken_task_is_short", Kernel::Main).on(counted).driven(wake_by_interrupt),
     ]
+}
+
+fn with_sync() -> Setup {
+    let exec = Some("sync disk0; sync; sync nodisk".into());
+    Setup { exec, disks: vec![TestDisk::offsets(1 << 20).writable()], ..Setup::default() }
+}
+
+/// What is wrong is said, and the rest is done.
+fn sync(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(2)?;
+    ensure!(report.exec.contains("there is no disk of that name"), "{}", report.exec);
+    Ok(())
 }
 
 fn with_console() -> Setup {

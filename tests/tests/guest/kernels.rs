@@ -49,6 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("thread_storm"),
         case("program_storm"),
         case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())).traced(),
+        case("flush_is_one_command_of_the_device").on(|| with(TestDisk::offsets(8 * PAGE).writable())),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),

@@ -7,6 +7,7 @@ mod machine;
 mod mem;
 mod ps;
 mod run;
+mod sync;
 mod threads;
 mod ticks;
 mod touch;
@@ -21,6 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[
     faults::FAULTS,
     hash::HASH,
     touch::TOUCH,
+    sync::SYNC,
     ticks::TICKS,
     threads::THREADS,
     run::RUN,
