@@ -34,6 +34,13 @@ impl Room {
         most_requests(self.descriptors)
     }
 
+    /// Room for a request of so many segments, if there is some now and nobody waits for it.
+    pub(crate) fn try_reserve(&self, segments: usize) -> Option<RoomPermit> {
+        let segments = segments.max(1);
+        let permit = self.free.clone().try_acquire_many_owned((OVERHEAD + segments) as u32).ok()?;
+        Some(RoomPermit { segments, _permit: permit })
+    }
+
     /// Waits for room for a request of so many segments, which must fit into the queue at all.
     ///
     /// # Cancellation

@@ -162,6 +162,13 @@ impl VirtioBlk {
         Ok(Slot { desk: self.desk.clone(), permit })
     }
 
+    /// Room for a request of up to `segments` segments, if there is some now and nobody waits for it.
+    pub fn try_reserve_for(&self, segments: usize) -> Option<Slot> {
+        let fits = segments <= self.max_segments;
+        let permit = fits.then(|| self.desk.room.try_reserve(segments))??;
+        Some(Slot { desk: self.desk.clone(), permit })
+    }
+
     /// Reads sectors into a buffer, whose size must be a whole number of sectors, and gives it back.
     ///
     /// # Cancellation

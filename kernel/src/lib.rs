@@ -35,6 +35,7 @@ mod platform;
 pub mod power;
 pub mod program;
 pub mod serial;
+pub mod swap;
 mod syscall;
 pub mod thread;
 pub mod trace;

@@ -20,7 +20,7 @@ use drivers::{
 use executor::Builder;
 use mm::{PAGE_SIZE, PhysAddr, VmObject};
 
-use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory, trace};
+use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory, swap, trace};
 
 /// The PS/2 keyboard.
 pub static KEYBOARD: Keyboard = Keyboard::new();
@@ -94,7 +94,7 @@ fn parse_disk(line: &str) -> Option<(String, u64)> {
 
 /// A disk, and the object that shows its content.
 pub struct Disk {
-    /// `disk0`, `disk1`, ... for those that the user named; `programs` for the programs of ring 3.
+    /// `disk0`, `disk1`, ... for those that the user named; `programs` for the programs of ring 3, `swap` for swap.
     pub name: String,
     /// The device.
     pub device: Arc<VirtioBlk>,
@@ -139,6 +139,9 @@ pub(crate) fn init() {
     }
     drop(Builder::new().name("reclaim").spawn(mm::reclaimer(memory::memory())));
     DISKS.init_once(find_disks);
+    if let Some(disk) = disk(swap::NAME) {
+        swap::start(disk.device.clone());
+    }
 }
 
 /// Records from now on in memory that is shared with the runner.

@@ -51,6 +51,9 @@ pub struct Cli {
     /// Let reads of these sectors (512 bytes each) of the disk named last fail (repeatable)
     #[arg(long, value_name = "SECTOR[,COUNT]", value_parser = sectors)]
     pub disk_fail: Vec<Range<u64>>,
+    /// Swap to this file, which is made with 1 GiB, without taking up any of it, if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub swap: Option<PathBuf>,
     /// Run one console command and power off with its status; standard output carries its output only
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["console", "no_tour"])]
     pub exec: Option<String>,

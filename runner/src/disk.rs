@@ -23,6 +23,17 @@ pub struct DiskSpec {
     pub iops: Option<u32>,
     /// Reads that touch one of these sectors (512 bytes each) fail.
     pub failing: Vec<Range<u64>>,
+    /// The first read that touches one of these sectors fails. For tests.
+    pub failing_once: Vec<Range<u64>>,
+    /// Writes that touch one of these sectors fail. For tests.
+    pub failing_writes: Vec<Range<u64>>,
+}
+
+impl DiskSpec {
+    /// Whether any request is to fail.
+    pub(crate) fn fails(&self) -> bool {
+        ![&self.failing, &self.failing_once, &self.failing_writes].iter().all(|sectors| sectors.is_empty())
+    }
 }
 
 impl DiskSpec {
@@ -95,6 +106,25 @@ pub fn check_all(specs: &[DiskSpec]) -> Result<Vec<Disk>> {
         disks.push(disk);
     }
     Ok(disks)
+}
+
+/// The disk `swap`: this file, which is none of the other disks. If it is not there it is made, with 1 GiB of zeros that take
+/// no place before they are written.
+///
+/// # Errors
+/// As [`Disk::check`], and when the file cannot be made.
+pub fn swap_disk(path: &Path, others: &[Disk]) -> Result<Disk> {
+    const BYTES: u64 = 1 << 30;
+    if !path.exists() {
+        let made = File::create_new(path).and_then(|file| file.set_len(BYTES));
+        made.with_context(|| format!("cannot make the file for swap {}", path.display()))?;
+    }
+    let swap = Disk::check("swap", DiskSpec { path: path.into(), ..DiskSpec::default() })?;
+    let place = fs::canonicalize(path).ok();
+    if others.iter().any(|other| fs::canonicalize(&other.spec.path).ok() == place) {
+        bail!("the file for swap {} is another disk, too", path.display());
+    }
+    Ok(swap)
 }
 
 /// The disk of a run that names none: 16 MiB of bytes that look random and are the same everywhere.
@@ -232,6 +262,19 @@ mod tests {
             check_all(&[writable, DiskSpec { path: folder.path().join("other"), ..DiskSpec::default() }])
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_file_for_swap_is_made_if_it_is_not_there_and_is_no_other_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("swap");
+        let swap = swap_disk(&path, &[]).unwrap();
+        assert_eq!((swap.name.as_str(), swap.bytes), ("swap", 1 << 30));
+        fs::write(&path, "used").unwrap();
+        let used = swap_disk(&path, &[]).unwrap();
+        assert_eq!((used.bytes, fs::read(&path).unwrap()), (4, b"used".to_vec()));
+        assert!(swap_disk(&path, &[used]).unwrap_err().to_string().contains("is another disk, too"));
+        assert!(swap_disk(folder.path(), &[]).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! QEMU's command line, and the files that the kernel reads by fw_cfg.
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -219,10 +220,17 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
         "driver": "file", "node-name": node, "filename": path, "read-only": read_only, "locking": "on",
     });
     args.add("-blockdev", file.to_string());
-    if !disk.spec.failing.is_empty() {
+    if disk.spec.fails() {
         let below = std::mem::replace(&mut node, format!("faults{index}"));
-        let sectors = disk.spec.failing.iter().cloned().flatten();
-        let rules: Vec<Value> = sectors.map(failing_sector).collect();
+        let spec = &disk.spec;
+        let rules = |sectors: &[Range<u64>], iotype: &'static str, once: bool| {
+            let sectors: Vec<u64> = sectors.iter().cloned().flatten().collect();
+            sectors.into_iter().map(move |sector| failing_sector(sector, iotype, once))
+        };
+        let rules: Vec<Value> = rules(&spec.failing, "read", false)
+            .chain(rules(&spec.failing_once, "read", true))
+            .chain(rules(&spec.failing_writes, "write", false))
+            .collect();
         let faults = json!({
             "driver": "blkdebug", "node-name": node, "image": below, "read-only": read_only, "inject-error": rules,
         });
@@ -240,16 +248,16 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
     }
     let slot = FIRST_DISK_SLOT + index;
     // Requests that QEMU has merged all fail when one of them does: a page would have its neighbour's error.
-    let merging = if disk.spec.failing.is_empty() { "" } else { ",request-merging=off" };
+    let merging = if disk.spec.fails() { ",request-merging=off" } else { "" };
     args.add(
         "-device",
         format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}{merging}", index + 1),
     );
 }
 
-/// Each read of this sector fails with EIO, every time.
-fn failing_sector(sector: u64) -> Value {
-    json!({ "event": "none", "iotype": "read", "sector": sector, "errno": 5, "once": false, "immediately": false })
+/// Each read or write of this sector fails with EIO, every time or once.
+fn failing_sector(sector: u64, iotype: &str, once: bool) -> Value {
+    json!({ "event": "none", "iotype": iotype, "sector": sector, "errno": 5, "once": once, "immediately": false })
 }
 
 /// QEMU ends a value at a comma unless it is doubled.
@@ -356,6 +364,8 @@ mod tests {
             read_only: true,
             iops: Some(10),
             failing: vec![2048..2049, 2049..2050],
+            failing_once: vec![7..8, 8..9],
+            failing_writes: vec![9..10, 10..11],
         };
         config.disks = vec![disk("disk0", 4096, spec)];
         let line = line(&config);
@@ -363,6 +373,9 @@ mod tests {
             r#""driver":"blkdebug","image":"file0","#,
             r#""sector":2048"#,
             r#""sector":2049"#,
+            r#""errno":5,"event":"none","immediately":false,"iotype":"read","once":false,"sector":2048"#,
+            r#""iotype":"read","once":true,"sector":8"#,
+            r#""iotype":"write","once":false,"sector":10"#,
             r#""limits":{"iops-total":10}"#,
             r#""driver":"throttle","file":"faults0""#,
             "drive=limit0",

@@ -29,11 +29,13 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     host::qemu_version()?;
     let accelerator = cli.accel.decide(cli.icount, &Kvm::probe())?;
     let ovmf = if cli.uefi { Some(host::ovmf()?) } else { None };
-    // One place is for the disk of user programs.
-    if cli.disks.len() >= MAX_DISKS {
-        bail!("{} disks are too many: the machine has room for {}", cli.disks.len(), MAX_DISKS - 1);
+    // One place is for the disk of user programs, and one for swap.
+    let most = MAX_DISKS - 1 - usize::from(cli.swap.is_some());
+    if cli.disks.len() > most {
+        bail!("{} disks are too many: the machine has room for {most}", cli.disks.len());
     }
     let disks = disk::check_all(&cli.disks)?;
+    let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
     let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
 
@@ -42,7 +44,8 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
     let tool = ToolBuild::begin(&workspace)?;
     let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile)?;
-    let disks = all_disks(cli, &workspace, disks)?;
+    let mut disks = all_disks(cli, &workspace, disks)?;
+    disks.extend(swap);
     let tool = tool.finish()?;
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
@@ -69,7 +72,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
 
 /// The file that a trace goes to, which is none of those that the machine has.
 fn trace_file(path: &Path, cli: &Cli) -> Result<Box<dyn Sink>> {
-    let others = cli.disks.iter().map(|disk| &disk.path).chain(&cli.vmscript);
+    let others = cli.disks.iter().map(|disk| &disk.path).chain(&cli.vmscript).chain(&cli.swap);
     let is_same = |other: &PathBuf| fs::canonicalize(other).ok() == fs::canonicalize(path).ok();
     if path.exists() && others.into_iter().any(is_same) {
         bail!("{} is a file of the machine: the trace would overwrite it", path.display());

@@ -43,6 +43,8 @@ pub struct Setup {
     pub firmware: Firmware,
     /// Its disks in their order.
     pub disks: Vec<TestDisk>,
+    /// The disk for swap, the last of all.
+    pub swap: Option<TestDisk>,
     /// The disk of user programs follows the others.
     pub programs: bool,
     /// A nanosecond is an instruction.
@@ -65,6 +67,7 @@ impl Default for Setup {
             cpus: 1,
             firmware: Firmware::Bios,
             disks: Vec::new(),
+            swap: None,
             programs: false,
             icount: false,
             cmdline: String::new(),

@@ -31,12 +31,29 @@ pub struct TestDisk {
     pub iops: Option<u32>,
     /// Reads of these sectors fail.
     pub failing: Vec<Range<u64>>,
+    /// The first read that touches one of these sectors fails.
+    pub failing_once: Vec<Range<u64>>,
+    /// Writes of these sectors fail.
+    pub failing_writes: Vec<Range<u64>>,
 }
 
 impl TestDisk {
     /// A read-only disk of [`Content::Offsets`].
     pub fn offsets(bytes: u64) -> Self {
-        Self { bytes, content: Content::Offsets, writable: false, iops: None, failing: Vec::new() }
+        Self {
+            bytes,
+            content: Content::Offsets,
+            writable: false,
+            iops: None,
+            failing: Vec::new(),
+            failing_once: Vec::new(),
+            failing_writes: Vec::new(),
+        }
+    }
+
+    /// A disk of zeros that may be written.
+    pub fn zeros(bytes: u64) -> Self {
+        Self { content: Content::Bytes(Vec::new()), writable: true, ..Self::offsets(bytes) }
     }
 
     /// A read-only disk of [`Content::Random`].
@@ -69,12 +86,18 @@ impl TestDisk {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn make(&self, folder: &Path, index: usize) -> Result<Disk> {
-        let name = format!("disk{index}");
+    pub fn make(&self, folder: &Path, name: &str) -> Result<Disk> {
         let path = folder.join(format!("{name}.img"));
         self.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let failing = self.failing.clone();
-        Disk::check(name, DiskSpec { path, read_only: !self.writable, iops: self.iops, failing })
+        let spec = DiskSpec {
+            path,
+            read_only: !self.writable,
+            iops: self.iops,
+            failing: self.failing.clone(),
+            failing_once: self.failing_once.clone(),
+            failing_writes: self.failing_writes.clone(),
+        };
+        Disk::check(name, spec)
     }
 
     /// Writes the disk's bytes to a file.
@@ -111,7 +134,7 @@ mod tests {
 
     fn content(disk: &TestDisk) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
-        let made = disk.make(folder.path(), 0).unwrap();
+        let made = disk.make(folder.path(), "disk0").unwrap();
         assert_eq!(made.bytes, disk.bytes);
         std::fs::read(made.spec.path).unwrap()
     }

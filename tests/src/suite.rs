@@ -195,9 +195,11 @@ fn start(case: &Case, built: &Built, output: Output) -> Result<Session> {
     let boot = image::pack(&built.workspace, &built.image_tool, kernel, Profile::Release, setup.firmware)?;
     let folder =
         tempfile::Builder::new().prefix("disks-").tempdir_in(built.workspace.target_folder("disks")?)?;
-    let disks = setup.disks.iter().enumerate().map(|(index, disk)| disk.make(folder.path(), index));
+    let disks =
+        setup.disks.iter().enumerate().map(|(index, disk)| disk.make(folder.path(), &format!("disk{index}")));
     let mut disks = disks.collect::<Result<Vec<_>>>()?;
     disks.extend(built.programs.clone().filter(|_| setup.programs));
+    disks.extend(setup.swap.map(|swap| swap.make(folder.path(), "swap")).transpose()?);
     let config = MachineConfig {
         ovmf: if setup.firmware == Firmware::Uefi { Some(host::ovmf()?) } else { None },
         memory_mib: setup.memory_mib,

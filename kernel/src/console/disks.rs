@@ -7,6 +7,7 @@ use mm::Protection;
 use super::{CommandError, UsageError};
 use crate::{
     machine::{self, Disk},
+    swap,
     window::Window,
 };
 
@@ -20,7 +21,8 @@ pub(super) fn choose(name: Option<&str>) -> Result<&'static Disk, CommandError> 
     if let Some(name) = name {
         return machine::disk(name).ok_or_else(|| unclear("there is no disk of that name among"));
     }
-    let mut own = machine::disks().iter().filter(|disk| disk.name != machine::PROGRAMS);
+    let mut own =
+        machine::disks().iter().filter(|disk| ![machine::PROGRAMS, swap::NAME].contains(&disk.name.as_str()));
     match (own.next(), own.next()) {
         (Some(disk), None) => Ok(disk),
         (Some(_), Some(_)) => Err(unclear("--disk must name one of these")),

@@ -30,7 +30,7 @@ use crate::fallible::room_for_arc;
 use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
-use crate::swap::PrivateRoom;
+use crate::swap::{PrivateRoom, SwapArea};
 use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
@@ -49,8 +49,8 @@ pub(crate) struct PrivateObject {
     base: Option<Base>,
     /// As of a `VmObject`: since when pages that were hidden by a change of rights are in no page table.
     left: AtomicU64,
-    /// What frame records name it by; only where there was swap when it was made.
-    number: Option<u32>,
+    /// What frame records name it by, and where its pages go; only where there was swap when it was made.
+    swap: Option<(u32, &'static SwapArea)>,
     inner: SpinLock<Inner>,
 }
 
@@ -109,12 +109,12 @@ impl PrivateObject {
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
         let (versions, first) = Versions::try_new(memory, pages)?;
         room_for_arc::<Self>()?;
-        let room = memory.swap().map(|_| PrivateRoom::try_new()).transpose()?;
+        let swap = memory.swap().map(|area| Ok((PrivateRoom::try_new()?, area))).transpose()?;
         let inner = Inner { versions, mappings: ReverseMap::default(), streams: Streams::default() };
         let inner = SpinLock::new("private object", inner);
         let object = Arc::new_cyclic(|this| {
-            let number = room.map(|room| memory.register_private(room, this));
-            Self { memory, pages, base, left: AtomicU64::new(0), number, inner }
+            let swap = swap.map(|(room, area)| (memory.register_private(room, this), area));
+            Self { memory, pages, base, left: AtomicU64::new(0), swap, inner }
         });
         Ok((object, first))
     }
@@ -152,7 +152,7 @@ impl PrivateObject {
         while let Some(ended) = next {
             let mut batch = QuarantineBatch::new(self.memory.frames());
             ended.pages.for_each(|_, entry| {
-                if let Some(frame) = self.memory.give_up_page(entry) {
+                if let Some(frame) = self.give_up_page(entry) {
                     batch.add(frame);
                 }
             });
@@ -183,16 +183,24 @@ impl PrivateObject {
         }
     }
 
+    /// A page that nobody sees any more: its slot goes back. Answers its frame, if that is the caller's.
+    fn give_up_page(&self, entry: PageEntry) -> Option<u64> {
+        match self.swap {
+            Some((_, area)) => area.give_up(entry),
+            None => entry.frame(),
+        }
+    }
+
     /// A CPU may still remember the page.
     fn give_up(&self, entry: PageEntry) -> Option<Moment> {
-        let frame = Frame::from_number(self.memory.frames(), self.memory.give_up_page(entry)?);
+        let frame = Frame::from_number(self.memory.frames(), self.give_up_page(entry)?);
         Some(self.memory.frames().quarantine(frame))
     }
 }
 
 impl Drop for PrivateObject {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
+        if let Some((number, _)) = self.swap {
             self.memory.unregister_private(number);
         }
     }

@@ -49,7 +49,7 @@ impl PrivateObject {
     /// Notes where there is swap that a frame holds a page.
     #[inline]
     pub(super) fn list(&self, index: u64, frame: u64) {
-        if let Some(object) = self.number {
+        if let Some((object, _)) = self.swap {
             self.memory.frames().list(PageList::Anonymous, ListedPage { frame, object, page: index });
         }
     }
@@ -204,7 +204,7 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
     ) -> Result<I, Attempt> {
         let entry = inner.versions.entry(place, index);
-        let (Some(area), Some(object)) = (self.memory.swap(), self.number) else { return Ok(inner) };
+        let Some((object, area)) = self.swap else { return Ok(inner) };
         let event = PageEvent::touch(write);
         let slot = match (entry.state(), load) {
             (PageState::Loaded { .. }, _) => {

@@ -193,7 +193,7 @@ impl PrivateObject {
         let attempt = commit(Offer::new(frame, write), spare);
         if write && matches!(attempt, Attempt::Done) {
             inner.set(version, index, PageEvent::Write, PageEntry::new(PageState::Dirty { frame }));
-            if let Some(area) = self.memory.swap() {
+            if let Some((_, area)) = self.swap {
                 area.written(frame);
             }
         }

@@ -241,6 +241,25 @@ impl SwapArea {
     }
 }
 
+impl SwapArea {
+    /// A page that nobody sees any more: its slot goes back. Answers its frame, which a CPU may still remember, if that
+    /// is the caller's.
+    pub(crate) fn give_up(&self, entry: PageEntry) -> Option<u64> {
+        if let Some(slot) = entry.slot() {
+            self.give_back(slot);
+        }
+        let frame = entry.frame()?;
+        match self.kept.give_up(frame) {
+            Left::Frame => Some(frame),
+            Left::Both(slot) => {
+                self.give_back(slot);
+                Some(frame)
+            }
+            Left::Nothing => None,
+        }
+    }
+}
+
 /// Private memory by the numbers that frame records name it with, and its swap.
 pub(crate) struct Swappable {
     area: SpinLock<Option<&'static SwapArea>>,
@@ -313,24 +332,5 @@ impl Memory {
     /// The private memory with this number, if it still lives.
     pub(crate) fn private_object(&self, number: u32) -> Option<Arc<PrivateObject>> {
         self.swappable.objects.lock().by_number.get(&number)?.upgrade()
-    }
-
-    /// A page that nobody sees any more: its slot goes back. Answers its frame, which a CPU may still remember, if that
-    /// is the caller's.
-    pub(crate) fn give_up_page(&self, entry: PageEntry) -> Option<u64> {
-        let frame = entry.frame();
-        let Some(area) = self.swap() else { return frame };
-        if let Some(slot) = entry.slot() {
-            area.give_back(slot);
-        }
-        let frame = frame?;
-        match area.kept.give_up(frame) {
-            Left::Frame => Some(frame),
-            Left::Both(slot) => {
-                area.give_back(slot);
-                Some(frame)
-            }
-            Left::Nothing => None,
-        }
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use super::{SwapArea, count};
 use crate::fallible::Shared;
 use crate::transfer::Transfer;
-use crate::{Frame, Memory, OutOfMemory, PAGE_SIZE, PageError, PhysAddr};
+use crate::{Frame, OutOfMemory, PAGE_SIZE, PageError, PhysAddr};
 
 /// A page that is being read.
 pub(crate) struct ReadPage {
@@ -49,8 +49,8 @@ impl Reading {
 
 impl SwapArea {
     /// Hands a read to the store. With no lock held.
-    pub(crate) fn read(&self, reading: Reading) {
-        self.store.read(SwapRead { memory: self.memory, reading });
+    pub(crate) fn read(&'static self, reading: Reading) {
+        self.store.read(SwapRead { area: self, reading });
     }
 }
 
@@ -60,7 +60,7 @@ impl SwapArea {
 /// Dropping it ends it with [`PageError::Abandoned`]. Neither that nor [`SwapRead::complete`] may be done by an interrupt
 /// handler.
 pub struct SwapRead {
-    memory: &'static Memory,
+    area: &'static SwapArea,
     reading: Reading,
 }
 
@@ -103,8 +103,8 @@ impl SwapRead {
 
     fn end(&mut self, result: impl Fn(usize) -> Result<(), PageError>) {
         let pages = core::mem::take(&mut self.reading.pages);
-        let (Some(area), ended) = (self.memory.swap(), pages.len()) else { return };
-        let object = self.memory.private_object(self.reading.object);
+        let (area, ended) = (self.area, pages.len());
+        let object = area.memory.private_object(self.reading.object);
         for (number, page) in pages.into_iter().enumerate() {
             let (index, slot) = (self.reading.index + number as u64, self.reading.slot + number as u64);
             let result = result(number);
@@ -118,7 +118,7 @@ impl SwapRead {
             // Who waits for a page that nobody had asked for when its read began reads it again.
             page.load.settle(if page.ahead { Ok(()) } else { result });
         }
-        self.memory.filling_ended(ended);
+        area.memory.filling_ended(ended);
     }
 }
 

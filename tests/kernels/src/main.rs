@@ -30,6 +30,7 @@ mod slots;
 mod stacks;
 mod stores;
 mod storms;
+mod swap;
 mod tasks;
 mod unmap;
 mod usage;
@@ -99,6 +100,8 @@ const TESTS: &[Test] = tests![
     forks::one_page_fork_storm,
     forks::protect_storm,
     reclaim::readers_outgrow_memory,
+    swap::memory_goes_through_swap,
+    swap::errors_of_swap,
     vmscript::scenarios_are_played_as_on_the_host,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,

@@ -79,7 +79,7 @@ fn leak(before: Usage, after: Usage, rounds: usize) -> Failure {
 
 /// Waits until no thread is left, and no task but the `tasks` that were there before: windows are unmapped by
 /// tasks.
-async fn settled(tasks: usize) -> Outcome {
+pub(crate) async fn settled(tasks: usize) -> Outcome {
     eventually("all threads are gone", || thread::count() == 0).await?;
     eventually("all tasks are gone", || executor::live_tasks() <= tasks).await?;
     still().await

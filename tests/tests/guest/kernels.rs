@@ -50,6 +50,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("program_storm"),
         case("store_storm").on(|| with(TestDisk::offsets(48 * PAGE).writable())).traced(),
         case("flush_is_one_command_of_the_device").on(|| with(TestDisk::offsets(8 * PAGE).writable())),
+        case("memory_goes_through_swap").on(|| swapping(1)).within(300),
+        case("memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
+        case("errors_of_swap").on(failing_swap).traced(),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),
@@ -219,6 +222,24 @@ fn is_one_report(report: &Report) -> Result<()> {
 
 fn with(disk: TestDisk) -> Setup {
     Setup { disks: vec![disk], ..Setup::default() }
+}
+
+/// A machine with little memory, and a disk for swap that is large enough for both sides of a fork.
+fn swapping(cpus: u32) -> Setup {
+    Setup { memory_mib: 64, cpus, swap: Some(TestDisk::zeros(1 << 30)), ..Setup::default() }
+}
+
+/// Slot 5 cannot be read, slot 9 not the first time, and slot 7 cannot be written.
+fn failing_swap() -> Setup {
+    let slot = |number: u64| number * 8..number * 8 + 8;
+    let one_sector_of = |number: u64| number * 8..number * 8 + 1;
+    let swap = TestDisk {
+        failing: vec![slot(5)],
+        failing_once: vec![one_sector_of(9)],
+        failing_writes: vec![slot(7)],
+        ..TestDisk::zeros(256 * PAGE)
+    };
+    Setup { memory_mib: 64, swap: Some(swap), ..Setup::default() }
 }
 
 /// A disk of one request a second, until [`disk_keeper`] lets it go, and a quick one.

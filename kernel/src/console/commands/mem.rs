@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use mm::PAGE_SIZE;
+use mm::{PAGE_SIZE, SwapStats};
 
 use super::super::{
     Command,
@@ -21,6 +21,10 @@ pub(super) const MEM: Command = Command {
         Box::pin(async move {
             arguments.end()?;
             output().table(&table_of_memory()).await;
+            if let Some(stats) = memory::memory().swap_stats() {
+                say!("");
+                output().table(&table_of_swap(&stats)).await;
+            }
             if !machine::disks().is_empty() {
                 say!("");
                 output().table(&table_of_disks()).await;
@@ -53,6 +57,22 @@ fn table_of_memory() -> Table {
     let resident = space.resident_pages as usize;
     line(resident, &format_args!("shown in the window and as stacks ({pages} in {mappings} mappings)"));
     line(stats.waiting, &"wanted by somebody who waits for one");
+    table
+}
+
+fn table_of_swap(stats: &SwapStats) -> Table {
+    let mut table = Table::new(&[">pages", ">bytes", "swap"]);
+    let mut line = |pages: u64, what: &str| table.row(&[&pages, &Bytes::of_pages(pages), &what]);
+    line(stats.used_slots as u64, "in slots");
+    line(stats.free_slots as u64, "free slots");
+    line(stats.pages_out, "written so far");
+    line(stats.clean_out, "that left because their slots had them still");
+    line(stats.zeros_out, "that left because they were zeros");
+    line(stats.pages_in, "read so far");
+    line(stats.pages_ahead, "of these, before anybody asked for them");
+    line(stats.writing as u64, "being written");
+    line(stats.failed_out, "that could not be written");
+    line(stats.failed_in, "that could not be read");
     table
 }
 

@@ -4,6 +4,7 @@ mod executor;
 mod memory;
 mod read;
 mod scene;
+mod swap;
 mod touches;
 
 use alloc::{boxed::Box, string::ToString};
@@ -12,8 +13,8 @@ use super::super::{Command, CommandError};
 
 pub(super) const BENCH: Command = Command {
     name: "bench",
-    usage: "executor|mm|read",
-    help: "what a wake costs, or a page fault, with --icount in instructions; a disk read in order",
+    usage: "executor|mm|read|swap",
+    help: "what a wake costs, or a page fault, with --icount in instructions; a disk read in order; page-ins from swap",
     run: |mut arguments| {
         Box::pin(async move {
             let what = arguments.word();
@@ -22,8 +23,10 @@ pub(super) const BENCH: Command = Command {
                 Some("executor") => executor::run().await,
                 Some("mm") => memory::run().await,
                 Some("read") => read::run().await,
+                Some("swap") => swap::run().await,
                 _ => Err(CommandError::Failed(
-                    "there are three benchmarks: bench executor, bench mm, and bench read".to_string(),
+                    "there are four benchmarks: bench executor, bench mm, bench read, and bench swap"
+                        .to_string(),
                 )),
             }
         })

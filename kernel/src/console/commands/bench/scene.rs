@@ -36,6 +36,11 @@ impl Scene {
         Ok(Self { space, mapped: 0 })
     }
 
+    /// The space, for threads that run in it.
+    pub(super) fn space(&self) -> &Arc<AddressSpace> {
+        &self.space
+    }
+
     /// Where the next mapping begins.
     fn next(&mut self) -> Placement {
         self.mapped += 1;
