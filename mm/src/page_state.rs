@@ -21,7 +21,7 @@
 //! | `Dirty`, stored, written since | `WritingBack` | - | - | no change | the same | no change |
 //! | `WritingBack` | wait for the end, then store again | `Dirty`, stored | `Dirty`, written since: so that no mark makes it clean | no change | `WritingBackDiscarded` | no change |
 //! | `WritingBackDiscarded` | no change | `Absent`, frame freed | the same | no change | no change | no change |
-//! | `Loaded`, stored | no change | - | - | no change | no change | `Dirty`, written since, if no flush covers its last store |
+//! | `Loaded`, stored | no change | - | no change | no change | no change | `Dirty`, written since, if no flush covers its last store |
 //! | all others | no change | - | - | no change | no change | no change |
 //!
 //! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
