@@ -89,7 +89,7 @@ pub use frame::{
 };
 pub use manual::ManualObject;
 pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};
-pub use memory::{FaultStats, Hardware, Memory, ReadAhead};
+pub use memory::{FaultStats, Hardware, LargePages, Memory, ReadAhead};
 pub use memory_pager::MemoryPager;
 pub use page_event::{PageEvent, Wrong};
 pub use page_request::PageRequest;

@@ -87,6 +87,8 @@ pub enum Advice {
     WillNeed,
     /// Pages are not touched soon.
     DoNotNeed,
+    /// Most of the range will be written: large pages are worth their memory.
+    Huge,
 }
 
 /// Why an address space refused to change.
@@ -167,7 +169,7 @@ pub(crate) struct Mapping {
     pub(crate) going: Option<Going>,
     /// For a stack: the lowest address that it may grow down to, at most `start`.
     pub(crate) grows_to: Option<VirtAddr>,
-    /// How it will be used: `Normal`, `Sequential` or `Random`.
+    /// How it will be used: `Normal`, `Sequential`, `Random` or `Huge`.
     pub(crate) advice: Advice,
 }
 

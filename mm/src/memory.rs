@@ -87,6 +87,8 @@ pub struct Memory {
     pub(crate) has_swap: AtomicBool,
     /// A `ReadAhead`.
     read_ahead: AtomicU8,
+    /// A `LargePages`.
+    large_pages: AtomicU8,
     /// What events name this memory by; 0: nothing is recorded.
     pub(crate) recorded_as: AtomicU16,
 }
@@ -100,6 +102,18 @@ pub enum ReadAhead {
     /// While any frame is free that nobody waits for: for memory in which nobody reclaims by marks.
     WhileFree,
     /// Never. Pages are loaded and stored one by one.
+    Never,
+}
+
+/// Which mappings of private memory over zeros have pages of 2 MiB, where a block that large is to spare.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum LargePages {
+    /// All that are large enough and were not advised to be touched in no order.
+    Always,
+    /// Those for which [`Advice::Huge`](crate::Advice::Huge) was given: so it is at first.
+    Advised,
+    /// None.
     Never,
 }
 
@@ -198,6 +212,7 @@ impl Memory {
             swappable: Swappable::new(),
             has_swap: AtomicBool::new(false),
             read_ahead: AtomicU8::new(ReadAhead::WhilePlenty as u8),
+            large_pages: AtomicU8::new(LargePages::Advised as u8),
             recorded_as: AtomicU16::new(0),
         }
     }
@@ -205,6 +220,20 @@ impl Memory {
     /// Says when pages are read ahead from now on. What is under way goes on.
     pub fn set_read_ahead(&self, when: ReadAhead) {
         self.read_ahead.store(when as u8, Ordering::Relaxed);
+    }
+
+    /// Says which mappings have large pages from now on. Those that are there stay.
+    pub fn set_large_pages(&self, which: LargePages) {
+        self.large_pages.store(which as u8, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn large_pages(&self) -> LargePages {
+        match self.large_pages.load(Ordering::Relaxed) {
+            0 => LargePages::Always,
+            1 => LargePages::Advised,
+            _ => LargePages::Never,
+        }
     }
 
     /// Whether pages are read ahead at all.

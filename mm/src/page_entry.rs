@@ -10,6 +10,7 @@
 //! | `DIRTY` | by the processor, at the first write | with the entry; when the page becomes clean |
 //! | `LARGE` | the entry of level 2 or 3 is a page | the page is split |
 //! | `GLOBAL` | the page was made permanent | never |
+//! | `OWNED` | only with `LARGE`, at level 2: the frames are pages of private memory, and a table for them is set aside (see `page_table/large`) | with the entry; when the page is split |
 //! | `COUNT` | only in entries that point to a table of the lower half: how many entries of that table are present. With each entry that comes or goes, under the table's lock | with the entry |
 //! | `NO_EXECUTE` | the mapping does not allow execution | protect |
 //!
@@ -27,6 +28,7 @@ pub(crate) const ACCESSED: u64 = 1 << 5;
 pub(crate) const DIRTY: u64 = 1 << 6;
 pub(crate) const LARGE: u64 = 1 << 7;
 pub(crate) const GLOBAL: u64 = 1 << 8;
+pub(crate) const OWNED: u64 = 1 << 9;
 pub(crate) const NO_EXECUTE: u64 = 1 << 63;
 /// The bits that hold a frame's or table's address.
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;

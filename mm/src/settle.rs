@@ -8,7 +8,7 @@ use crate::fallible::{Shared, try_box};
 use crate::frame::Moment;
 use crate::memory::Counters;
 use crate::transfer::Transfer;
-use crate::{Denial, Frame, Memory, OutOfMemory, PageError, PageIndex};
+use crate::{Denial, Frame, FrameRun, Memory, OutOfMemory, PageError, PageIndex};
 
 /// What one try came to.
 pub(crate) enum Attempt {
@@ -18,6 +18,8 @@ pub(crate) enum Attempt {
     Again,
     /// A frame is needed, for the page or for a page table, and there is none.
     NeedsFrame,
+    /// 2 MiB in one piece might do more than a frame.
+    NeedsLarge,
     /// The page is being loaded, or what it held before is still being stored.
     Wait(Shared<Transfer>),
     /// The page was dropped, and some CPU may still use what it showed.
@@ -68,6 +70,12 @@ pub(crate) trait Touch {
     /// One try, under short locks. `spare` is a frame that was waited for.
     fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt;
 
+    /// One try with the piece that the last one asked for, cleared; `None`: there is none to spare. True if the touch is
+    /// done; it does not ask again.
+    fn attempt_large(&mut self, _run: Option<FrameRun>) -> bool {
+        false
+    }
+
     /// The touch is done, after waiting for a load or not, or denied.
     fn end(&mut self, result: Result<Waited, Denial>) -> Self::Output;
 }
@@ -115,6 +123,17 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                     continue;
                 }
                 Attempt::NeedsFrame => None,
+                Attempt::NeedsLarge => {
+                    // Rare as well, see below.
+                    let run = match try_box(memory.large_run()) {
+                        Ok(run) => Box::into_pin(run).await,
+                        Err(OutOfMemory) => None,
+                    };
+                    if touch.attempt_large(run) {
+                        return touch.end(Ok(waited));
+                    }
+                    continue;
+                }
                 Attempt::Wait(load) => Some(load),
                 Attempt::Forgetting(moment) => {
                     memory.forget_soon(moment);

@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mm::{Access, AddressSpace, Denial, Fault, FaultOutcome, PhysAddr};
 
 use crate::entries::{ACCESSED, ADDRESS, DIRTY, LARGE, NO_EXECUTE, USER, WRITABLE};
-use crate::processor::{Remembered, Tlb};
+use crate::processor::{LARGE_PAGE, Remembered, Tlb};
 use crate::{Machine, PAGE};
-
-/// Bytes that a table of level 1 is for.
-const LARGE_PAGE: u64 = 2 << 20;
 
 impl Machine {
     /// Goes through the tables as a processor does, setting accessed and dirty bits, and uses the word there.
@@ -34,10 +31,10 @@ impl Machine {
         {
             return Some(known.frame);
         }
-        let start = Remembered { frame: root.as_u64(), rights: WRITABLE | USER };
+        let start = Remembered { frame: root.as_u64(), rights: WRITABLE | USER, large: false };
         let known = tlb.tables.get(&(root, large));
         let levels = if known.is_some() { 1 } else { 4 };
-        let Remembered { frame: mut table, mut rights } = known.copied().unwrap_or(start);
+        let Remembered { frame: mut table, mut rights, .. } = known.copied().unwrap_or(start);
         for level in (0..levels).rev() {
             let entry = self.word(table + ((fault.address >> (12 + 9 * level)) & 511) * 8);
             let value = entry.load(Ordering::SeqCst);
@@ -51,7 +48,7 @@ impl Machine {
                 let accessed = value | ACCESSED;
                 entry.compare_exchange(value, accessed, Ordering::SeqCst, Ordering::SeqCst).ok()?;
                 if level == 1 {
-                    tlb.tables.insert((root, large), Remembered { frame: table, rights });
+                    tlb.tables.insert((root, large), Remembered { frame: table, rights, large: false });
                 }
                 continue;
             }
@@ -67,7 +64,7 @@ impl Machine {
             let frame = (table & !(span - 1)) + (page & (span - 1));
             // Without the dirty bit, the next write has to walk again.
             let rights = if dirty == 0 { rights & !WRITABLE } else { rights };
-            tlb.pages.insert((root, page), Remembered { frame, rights });
+            tlb.pages.insert((root, page), Remembered { frame, rights, large: level > 0 });
             return Some(frame);
         }
         None

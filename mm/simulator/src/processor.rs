@@ -13,7 +13,12 @@ use mm::{Hardware, PhysAddr, VirtAddr};
 pub(crate) struct Remembered {
     pub(crate) frame: u64,
     pub(crate) rights: u64,
+    /// Whether it is a part of a large page, which the processor forgets as a whole.
+    pub(crate) large: bool,
 }
+
+/// Bytes of a large page, and of what a table of level 1 is for.
+pub(crate) const LARGE_PAGE: u64 = 2 << 20;
 
 /// The processor: it forgets a page when it is told to, or when it faults on it. All threads are the same one,
 /// unless the machine has several CPUs: then each CPU of the executor has its own memory.
@@ -92,7 +97,9 @@ impl Hardware for Processor {
     fn invalidate(&self, root: PhysAddr, page: VirtAddr) {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.with_tlb(|tlb| {
-            tlb.pages.remove(&(root, page.as_u64()));
+            let page = page.as_u64();
+            let large = |at: u64, known: &Remembered| known.large && (at ^ page) < LARGE_PAGE;
+            tlb.pages.retain(|&(of, at), known| of != root || at != page && !large(at, known));
             tlb.tables.clear();
         });
     }

@@ -17,6 +17,9 @@ impl AddressSpace {
     /// Takes advice for a range, all of which is mapped. It changes no byte that anybody sees.
     ///
     /// - `Normal`, `Sequential`, `Random` are noted for the range, moved with it and forked, for who reads ahead.
+    /// - `Huge` is noted like these: private memory over zeros has pages of 2 MiB there, where a free block is to spare
+    ///   when a piece of 2 MiB is written for the first time. Which other mappings have some, [`LargePages`](crate::LargePages) says;
+    ///   those with `Random` have none.
     /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them: as reading ahead does, only while
     ///   there are frames to spare, and at most 256 pages of an object at a time. What is left is left.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
@@ -31,7 +34,7 @@ impl AddressSpace {
         {
             let mut mappings = self.mappings.lock();
             mappings.check_mapped(&range)?;
-            if matches!(advice, Advice::Normal | Advice::Sequential | Advice::Random) {
+            if matches!(advice, Advice::Normal | Advice::Sequential | Advice::Random | Advice::Huge) {
                 mappings.split(range.start, self.memory.number_mapping())?;
                 mappings.split(range.end, self.memory.number_mapping())?;
                 mappings.change_within(&range, |mapping| mapping.advice = advice);

@@ -16,7 +16,7 @@ use crate::mapping::Mapping;
 use crate::memory::Counters;
 use crate::settle::{Attempt, Offer, Touch, Waited, settle};
 use crate::vm_object::Around;
-use crate::{Advice, Frame, PageError, PageIndex, PageTable, Protection, VirtAddr};
+use crate::{Advice, Frame, FrameRun, PageError, PageIndex, PageTable, Protection, VirtAddr};
 
 /// Pages that are shown with one fault.
 const NEIGHBOURS: u64 = 16;
@@ -118,8 +118,8 @@ pub(super) struct View {
     pub(super) index: u64,
     pub(super) page: VirtAddr,
     /// The pages of that which the mapping shows.
-    pages: Range<u64>,
-    protection: Protection,
+    pub(super) pages: Range<u64>,
+    pub(super) protection: Protection,
     /// What the program says of its future use of the mapping.
     pub(super) advice: Advice,
     pub(super) generation: u64,
@@ -128,14 +128,33 @@ pub(super) struct View {
 /// A fault on its way to be resolved.
 struct Resolving<'a> {
     space: &'a AddressSpace,
-    fault: Fault,
+    address: u64,
+    access: Access,
+    user: bool,
+    /// Whether a large page is not asked for, or not any more.
+    small: bool,
+}
+
+impl Resolving<'_> {
+    fn fault(&self) -> Fault {
+        Fault { address: self.address, access: self.access, user: self.user }
+    }
 }
 
 impl Touch for Resolving<'_> {
     type Output = FaultOutcome;
 
     fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
-        self.space.attempt(self.fault, spare)
+        if !self.small && self.space.wants_large_page(self.fault()) {
+            return Attempt::NeedsLarge;
+        }
+        self.small = true;
+        self.space.attempt(self.fault(), spare)
+    }
+
+    fn attempt_large(&mut self, run: Option<FrameRun>) -> bool {
+        self.small = true;
+        run.is_some_and(|run| self.space.enter_large(self.fault(), run))
     }
 
     fn end(&mut self, result: Result<Waited, Denial>) -> FaultOutcome {
@@ -160,7 +179,8 @@ impl AddressSpace {
     /// Dropping the future leaves the page as it is: a load that it started goes on, and the page will be
     /// there for the next.
     pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
-        settle(self.memory, Resolving { space: self, fault })
+        let Fault { address, access, user } = fault;
+        settle(self.memory, Resolving { space: self, address, access, user, small: access != Access::Write })
     }
 
     /// Makes the touched page accessible if nothing has to be waited for. False otherwise, and where the access is to be
@@ -182,6 +202,10 @@ impl AddressSpace {
                 return false;
             };
             let within = SpinGuard::within(&mappings);
+            let has_room = || self.table.tables.lock_within(within).has_room_for_large(address.page_start());
+            if fault.access == Access::Write && self.may_be_large(mapping, has_room) {
+                return false;
+            }
             let commit = |offer, spare: &mut Option<Frame>| {
                 let mut tables = self.table.tables.lock_within(within);
                 self.show(&mut tables, address.page_start(), mapping.protection, offer, spare)

@@ -216,6 +216,24 @@ impl FramePool {
         self.try_alloc_contiguous(FrameRun::LARGE, FrameRun::LARGE)
     }
 
+    /// The same for what could as well be left: only while more than the high mark are free beside it, and what CPUs keep
+    /// at hand is not looked through for it.
+    pub(crate) fn try_alloc_large_spare(&'static self) -> Option<FrameRun> {
+        let first = {
+            let mut guarded = self.lists.lock();
+            if guarded.lists.free_frames < self.marks.high() + FrameRun::LARGE {
+                return None;
+            }
+            let first = guarded.take(FrameRun::LARGE.trailing_zeros() as usize, Claim::Page, self)?;
+            let after = self.after_taking(&guarded);
+            drop(guarded);
+            self.follow(after);
+            first
+        };
+        self.checks.hands_out(first, FrameRun::LARGE as u64);
+        Some(FrameRun::new(self, first, FrameRun::LARGE))
+    }
+
     /// `frames` frames in a row whose first is at a multiple of `align_frames` frames, or `None` at once.
     /// `align_frames` is a power of two. At most 1 GiB in a row.
     pub fn try_alloc_contiguous(&'static self, frames: usize, align_frames: usize) -> Option<FrameRun> {

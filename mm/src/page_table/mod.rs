@@ -4,15 +4,16 @@
 //! be a page of 2 MiB or 1 GiB. The upper half belongs to the kernel's tables, whose 256 root entries all exist, so
 //! that every other root shares them by a copy; the lower half belongs to its root, and is freed with it.
 //!
-//! Two kinds of pages: those of objects, 4 KiB each, one at a time (`page`), and segments, which show a range of
-//! physical memory that nobody here owns, by the largest pages that fit (`segment`). The kernel's segments lie beside
-//! the range of its address space, so the two do not meet.
+//! Two kinds of pages: those of objects, 4 KiB each, one at a time (`page`), of private memory also 512 of them as one
+//! large page (`large`); and segments, which show a range of physical memory that nobody here owns, by the largest pages
+//! that fit (`segment`). The kernel's segments lie beside the range of its address space, so the two do not meet.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `part` | which entries a range of addresses covers |
 //! | `walk` | one address through all levels |
 //! | `page` | objects' pages: map, unmap, restrict, accessed |
+//! | `large` | 512 pages of private memory as one |
 //! | `tables` | tables come, with their counts, and go when they are empty |
 //! | `segment`, `step` | segments, tables ahead of time, permanent pages |
 //! | `split` | a large page becomes a table |
@@ -35,6 +36,7 @@
 //! `shootdown` says. The tables themselves may be loaded on some CPU when they are dropped: their frames go into
 //! quarantine.
 
+mod large;
 mod page;
 mod part;
 mod print;
@@ -71,10 +73,12 @@ pub struct PageTable {
     kernel: bool,
     /// Pages of 4 KiB that are present and were entered here.
     resident: u64,
-    /// Tables that were added here and not freed.
+    /// Tables that were added here and not freed, those that are set aside included.
     tables: u64,
     /// Present entries of the root's lower half; other tables are counted where they are pointed to.
     top: usize,
+    /// The tables that large pages have set aside.
+    aside: large::Aside,
 }
 
 /// The sizes of pages.
@@ -128,7 +132,15 @@ impl PageTable {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for a missing table; those made so far stay.
     pub fn new_kernel(memory: &'static Memory, root: ExistingRoot) -> Result<Self, OutOfMemory> {
-        let table = Self { memory, root: root.0, kernel: true, resident: 0, tables: 0, top: 0 };
+        let table = Self {
+            memory,
+            root: root.0,
+            kernel: true,
+            resident: 0,
+            tables: 0,
+            top: 0,
+            aside: large::Aside::default(),
+        };
         let (lower, upper) = table.entries(table.root).split_at(UPPER_HALF);
         for entry in upper {
             if entry.load(Ordering::Relaxed) & PRESENT == 0 {
@@ -152,7 +164,15 @@ impl PageTable {
         // All of it: the kernel's lower half is empty.
         memory.frames().window().copy(kernel, root.address());
         let root = address_of(root.into_number());
-        Ok(Self { memory, root, kernel: false, resident: 0, tables: 0, top: 0 })
+        Ok(Self {
+            memory,
+            root,
+            kernel: false,
+            resident: 0,
+            tables: 0,
+            top: 0,
+            aside: large::Aside::default(),
+        })
     }
 
     /// The physical address of the root, for CR3.
@@ -191,6 +211,7 @@ impl Drop for PageTable {
     fn drop(&mut self) {
         if !self.kernel {
             self.free_tables(self.root, ROOT_LEVEL, UPPER_HALF);
+            self.free_all_aside();
             self.memory.forget_soon(self.memory.frames().moment());
         }
     }

@@ -1,4 +1,5 @@
-//! Pages of objects: 4 KiB each, one at a time. A page that lies in a large page is no object's.
+//! Pages of objects: 4 KiB each, one at a time. One that lies in a large page of private memory is looked at there; who
+//! changes it splits that first (see `large`). One that lies in another large page is no object's.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use super::{Leaf, NeedsFrame, PageTable};
 use crate::address::PAGE_BYTES;
 use crate::frame::address_of;
 use crate::page_entry::{
-    ACCESSED, ADDRESS, DIRTY, GLOBAL, LARGE, NO_EXECUTE, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE,
+    ACCESSED, ADDRESS, DIRTY, GLOBAL, LARGE, NO_EXECUTE, OWNED, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE,
     is_leaf, page_at, rights, span, target,
 };
 use crate::{Frame, Protection, VirtAddr};
@@ -81,6 +82,7 @@ impl PageTable {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
         let (parent, leaf) = match self.leaf_if_open(page, wanted) {
             Some(found) => found,
+            None if self.is_in_large(page, wanted) => return Ok(()),
             None => self.leaf_or_make(page, wanted, spare)?,
         };
         let old = leaf.load(Ordering::Relaxed);
@@ -133,6 +135,10 @@ impl PageTable {
     ) {
         // A page says where a table is that has more of them.
         while let Some(first) = self.next_present(rest, looks) {
+            if let Some(leaf) = self.unmap_large(first) {
+                told(first, leaf);
+                continue;
+            }
             let Some((above, leaf)) = self.leaf(first) else { continue };
             told(first, leaf_of(leaf.swap(0, Ordering::AcqRel)));
             let mut gone = 1;
@@ -155,7 +161,12 @@ impl PageTable {
     /// Notes that pages are gone from the lowest of the tables on the way to them.
     fn uncount(&mut self, above: Above, pages: usize) {
         self.resident = self.resident.saturating_sub(pages as u64);
-        let mut gone = pages;
+        self.uncount_entries(&above, pages);
+    }
+
+    /// Notes that entries are gone from the lowest of these tables; those that are empty then go, too.
+    pub(super) fn uncount_entries(&mut self, above: &[&'static AtomicU64], entries: usize) {
+        let mut gone = entries;
         for entry in above {
             self.count_out(Some(entry), gone);
             if !self.free_if_empty(entry) {
@@ -168,18 +179,20 @@ impl PageTable {
 
     /// Shows another frame where a page shows this one, read-only and as if it had not been used; this CPU forgets that.
     pub(crate) fn exchange(&mut self, page: VirtAddr, old: u64, new: u64) {
-        let Some((_, leaf)) = self.leaf(page) else { return };
-        let value = leaf.load(Ordering::Relaxed);
-        if leaf_of(value).frame == old {
-            let kept = value & !(ADDRESS | WRITABLE | ACCESSED | DIRTY);
-            leaf.store(kept | address_of(new).as_u64(), Ordering::Release);
-            self.memory.hardware().invalidate(self.root, page);
+        if !self.shows(page, old) {
+            return;
         }
+        let Some((_, leaf)) = self.leaf(page) else { return };
+        let kept = leaf.load(Ordering::Relaxed) & !(ADDRESS | WRITABLE | ACCESSED | DIRTY);
+        leaf.store(kept | address_of(new).as_u64(), Ordering::Release);
+        self.memory.hardware().invalidate(self.root, page);
     }
 
-    /// Takes away the rights that `protection` does not give; true when any were there.
+    /// Takes away the rights that `protection` does not give from a page, or from the large page that begins there as
+    /// [`next_present`](Self::next_present) told it; true when any were there.
     pub(crate) fn restrict(&mut self, page: VirtAddr, protection: Protection) -> bool {
-        let Some((_, leaf)) = self.leaf(page) else { return false };
+        let large = self.large_leaf(page).map(|(_, leaf)| leaf);
+        let Some(leaf) = large.or_else(|| self.leaf(page).map(|(_, leaf)| leaf)) else { return false };
         let wanted = rights(protection);
         let less = |entry: u64| {
             let kept = entry & wanted & (WRITABLE | USER) | (entry | wanted) & NO_EXECUTE;
@@ -201,12 +214,22 @@ impl PageTable {
 
     /// Whether a page shows this frame.
     pub(crate) fn shows(&self, page: VirtAddr, frame: u64) -> bool {
-        self.leaf(page).is_some_and(|(_, leaf)| leaf_of(leaf.load(Ordering::Relaxed)).frame == frame)
+        self.shown(page).is_some_and(|leaf| leaf.frame == frame)
     }
 
     /// Whether the processor has written to a page since that was last forgotten.
     pub(crate) fn is_dirty(&self, page: VirtAddr) -> bool {
-        self.leaf(page).is_some_and(|(_, leaf)| leaf.load(Ordering::Acquire) & DIRTY != 0)
+        self.shown(page).is_some_and(|leaf| leaf.dirty)
+    }
+
+    /// What a page shows, by itself or in a large page of private memory.
+    fn shown(&self, page: VirtAddr) -> Option<Leaf> {
+        let (_, level, value) = self.deepest(page.as_u64());
+        if value & PRESENT == 0 || level > 1 && value & OWNED == 0 {
+            return None;
+        }
+        let within = (page.as_u64() & (span(level) - 1)) / PAGE_BYTES;
+        Some(Leaf { frame: page_at(value, level) / PAGE_BYTES + within, ..leaf_of(value) })
     }
 
     /// Looks whether the processor has written to a page, and forgets that it has.
@@ -220,30 +243,39 @@ impl PageTable {
         Some(leaf_of(leaf.fetch_and(!(DIRTY | WRITABLE), Ordering::AcqRel)))
     }
 
-    /// The first page of a range that is present; whole tables that are missing are skipped, and large pages. What
-    /// was looked at is taken off the front of the range. Each look at a page or at such a table uses up one of
+    /// The first page of a range that is present; whole tables that are missing are skipped, and large pages that
+    /// nobody owns. A large page that somebody owns is told by its first page, and split if it is not wholly in the
+    /// range. What was looked at is taken off the front of the range. Each look at a page or at such a table uses up one of
     /// `looks`, and `None` says that they are used up or the range is empty.
-    pub(crate) fn next_present(&self, rest: &mut Range<VirtAddr>, looks: &mut usize) -> Option<VirtAddr> {
+    pub(crate) fn next_present(&mut self, rest: &mut Range<VirtAddr>, looks: &mut usize) -> Option<VirtAddr> {
         while *looks > 0 && !rest.is_empty() {
             *looks -= 1;
             let at = rest.start;
-            let (_, level, value) = self.deepest(at.as_u64());
+            let (entry, mut level, value) = self.deepest(at.as_u64());
+            if value & OWNED != 0 && !self.covers_large(rest) {
+                self.split_owned(entry);
+                level = 1;
+            }
             let next = (at.as_u64() & !(span(level) - 1)).wrapping_add(span(level));
             rest.start = if next > at.as_u64() { VirtAddr::truncated(next) } else { rest.end };
-            if level == 1 && value & PRESENT != 0 {
+            if value & PRESENT != 0 && (level == 1 || value & OWNED != 0) {
                 return Some(at);
             }
         }
         None
     }
 
-    /// The leaf entry of a page that is present, and those above it.
-    fn leaf(&self, page: VirtAddr) -> Option<(Above, &'static AtomicU64)> {
+    /// The leaf entry of a page that is present, and those above it. A large page that somebody owns is split for it.
+    fn leaf(&mut self, page: VirtAddr) -> Option<(Above, &'static AtomicU64)> {
         let page = page.as_u64();
         let first = &self.entries(self.root)[index(page, ROOT_LEVEL)];
         let (mut above, mut entry) = ([first; 3], first);
         for level in (1..ROOT_LEVEL).rev() {
-            let value = entry.load(Ordering::Relaxed);
+            let mut value = entry.load(Ordering::Relaxed);
+            if value & OWNED != 0 {
+                self.split_owned(entry);
+                value = entry.load(Ordering::Relaxed);
+            }
             if value & PRESENT == 0 || is_leaf(value, level + 1) {
                 return None;
             }
@@ -289,7 +321,8 @@ impl PageTable {
                 self.add_table(parent, entry, spare)?
             } else if is_leaf(value, level) {
                 let shown = page_at(value, level) + (page.as_u64() & (span(level) - 1));
-                assert!(shown == wanted & ADDRESS, "page {page} shows another frame already");
+                let is_right = value & OWNED != 0 || shown == wanted & ADDRESS;
+                assert!(is_right, "page {page} shows another frame already");
                 self.split(entry, level, spare)?
             } else {
                 if wanted & !value & WRITABLE != 0 {
@@ -303,6 +336,6 @@ impl PageTable {
     }
 }
 
-fn leaf_of(entry: u64) -> Leaf {
+pub(super) fn leaf_of(entry: u64) -> Leaf {
     Leaf { frame: (entry & ADDRESS) / PAGE_BYTES, accessed: entry & ACCESSED != 0, dirty: entry & DIRTY != 0 }
 }

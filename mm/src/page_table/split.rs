@@ -5,22 +5,24 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::{NeedsFrame, PageTable, Part};
 use crate::frame::address_of;
 use crate::page_entry::{
-    ACCESSED, DIRTY, ENTRIES, GLOBAL, LARGE, PRESENT, RIGHTS, TYPE, is_leaf, page_at, span,
+    ACCESSED, DIRTY, ENTRIES, GLOBAL, LARGE, OWNED, PRESENT, RIGHTS, TYPE, is_leaf, page_at, span,
 };
 use crate::{Frame, PhysAddr};
 
 impl PageTable {
     /// Puts a table in the place of a large page that an entry of this level shows. The pages in it have its rights and
-    /// memory type, and its accessed and dirty bits, since nobody knows which of them the processor meant.
+    /// memory type, and its accessed and dirty bits, since nobody knows which of them the processor meant. A page that
+    /// somebody owns has a table set aside; others take `spare`, or a frame of the pool.
     pub(super) fn split(
         &mut self,
         entry: &AtomicU64,
         level: u32,
         spare: &mut Option<Frame>,
     ) -> Result<PhysAddr, NeedsFrame> {
-        let table = address_of(self.table_frame(spare)?.into_number());
-        let pointer = self.pointer(table, ENTRIES);
         let mut large = entry.load(Ordering::Relaxed);
+        let frame = if large & OWNED != 0 { self.take_aside() } else { self.table_frame(spare)? };
+        let table = address_of(frame.into_number());
+        let pointer = self.pointer(table, ENTRIES);
         loop {
             let leaf = PRESENT | if level > 2 { LARGE } else { 0 };
             let same = large & (RIGHTS | TYPE | GLOBAL | ACCESSED | DIRTY);

@@ -9,8 +9,10 @@
 //! | write, write of two versions to one page | the first copies, the second finds that nobody else sees the old page and takes it |
 //! | end of a version, fault in its twin | the past is merged with the twin under the lock, in steps each of which leaves every page where it is found |
 //! | change, load or eviction of a page of the object below | under that object's lock, which is taken after this one's; its mappings are noted there, too |
+//! | large page (512 at once), anything | under the object's lock: all 512 are entered, or none because one is there. Afterwards each is a page like others |
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
 
+mod large;
 mod shown;
 mod swap;
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl PrivateObject {
     }
 
     /// Whether a CPU may still remember a page that no page table shows.
-    fn may_be_remembered(&self) -> bool {
+    pub(super) fn may_be_remembered(&self) -> bool {
         let left = Moment::from_number(self.left.load(Ordering::Acquire));
         let below = || self.base.as_ref().is_some_and(|base| base.object.may_be_remembered());
         !self.memory.frames().is_over(left) || below()
@@ -262,13 +262,13 @@ impl Inner {
     }
 
     /// There is room for it.
-    fn set(&mut self, version: VersionId, index: u64, event: PageEvent, entry: PageEntry) {
+    pub(super) fn set(&mut self, version: VersionId, index: u64, event: PageEvent, entry: PageEntry) {
         if let Some(pages) = self.versions.own(version) {
             pages.set(index, event, entry);
         }
     }
 
-    fn give_up_room(&mut self, version: VersionId, index: u64) {
+    pub(super) fn give_up_room(&mut self, version: VersionId, index: u64) {
         if let Some(pages) = self.versions.own(version) {
             pages.give_up_room(index);
         }

@@ -16,6 +16,7 @@
 //! Nothing here recurses, and what may run out of memory does so before anything is changed.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::frame::Moment;
 use crate::page_index_map::PageIndexMap;
@@ -201,6 +202,18 @@ impl Versions {
     /// Whether nothing is above a place.
     pub(crate) fn is_first(&self, place: u32) -> bool {
         self.at(place).parent.is_none()
+    }
+
+    /// Whether neither a version nor the past above it has any of these pages; not if the version is gone.
+    pub(crate) fn has_none(&self, id: VersionId, pages: &Range<u64>) -> bool {
+        let mut place = self.is(id).then_some(id.place);
+        while let Some(version) = place.map(|place| self.at(place)) {
+            if version.pages.next_used(pages.clone()).is_some() {
+                return false;
+            }
+            place = version.parent;
+        }
+        self.is(id)
     }
 
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.

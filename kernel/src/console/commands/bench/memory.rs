@@ -27,6 +27,9 @@ const FORKS: usize = 9;
 const FORKS_BEFORE: usize = 2;
 /// Mappings that are forked; each fourth is shared.
 const MAPPINGS: u64 = 8;
+/// Pages of a large one, and how many of them are measured.
+const LARGE: u64 = 512;
+const LARGE_PAGES: usize = 9;
 const GIB: u64 = (1 << 30) / PAGE_SIZE as u64;
 const MIB: u64 = (1 << 20) / PAGE_SIZE as u64;
 
@@ -40,6 +43,7 @@ pub(super) async fn run() -> Result<u8, CommandError> {
     say!("in ticks of the time-stamp counter, with --icount one instruction each:");
     say!("{:<48} {:>7} {:>7} {:>7}", "", "at most", "median", "mean");
     first_touches().await?;
+    large_pages().await?;
     copies().await?;
     copy_through_levels().await?;
     not_mapped().await?;
@@ -69,10 +73,26 @@ async fn settled() {
 
 async fn first_touches() -> Result<(), CommandError> {
     let mut scene = Scene::new()?;
-    let written = scene.anonymous(PAGES)?;
+    let written = scene.anonymous(PAGES).await?;
     report_warm("first write to a lazy page", 1_000, scene.touch(written, PAGES, Access::Write).await?).await;
-    let read = scene.anonymous(PAGES)?;
+    let read = scene.anonymous(PAGES).await?;
     report_warm("first read of a lazy page", 350, scene.touch(read, PAGES, Access::Read).await?).await;
+    drop(scene);
+    settled().await;
+    Ok(())
+}
+
+/// Without the time in which others had their turn, while the page was cleared: there are none.
+async fn large_pages() -> Result<(), CommandError> {
+    let mut scene = Scene::new()?;
+    let mut ticks = Vec::new();
+    for _ in 0..LARGE_PAGES {
+        let start = scene.anonymous_large(LARGE)?;
+        ticks.append(&mut scene.touch(start, 1, Access::Write).await?);
+        scene.unmap(start, LARGE).await?;
+        settled().await;
+    }
+    report("first write to 2 MiB that become one page", 350_000, ticks).await;
     drop(scene);
     settled().await;
     Ok(())
@@ -80,7 +100,7 @@ async fn first_touches() -> Result<(), CommandError> {
 
 async fn copies() -> Result<(), CommandError> {
     let mut scene = Scene::new()?;
-    let start = scene.anonymous(FEW)?;
+    let start = scene.anonymous(FEW).await?;
     scene.touch(start, FEW, Access::Write).await?;
     let mut ticks = Vec::new();
     while ticks.len() < PAGES as usize {
@@ -98,9 +118,9 @@ async fn copies() -> Result<(), CommandError> {
 async fn copy_through_levels() -> Result<(), CommandError> {
     let mut scene = Scene::new()?;
     // A table of each level with many entries: of pages, of tables of pages, and of those of other mappings.
-    let start = scene.anonymous(GIB)?;
+    let start = scene.anonymous(GIB).await?;
     for number in 1..MANY {
-        let page = scene.anonymous_at(start, number * GIB, 1)?;
+        let page = scene.anonymous_at(start, number * GIB, 1).await?;
         scene.touch(page, 1, Access::Write).await?;
     }
     for span in [1, 512] {
@@ -137,7 +157,7 @@ async fn unmaps() -> Result<(), CommandError> {
     let mut scene = Scene::new()?;
     let mut ticks = Vec::new();
     for _ in 0..3 {
-        let start = scene.anonymous(UNMAPPED)?;
+        let start = scene.anonymous(UNMAPPED).await?;
         scene.touch(start, UNMAPPED, Access::Write).await?;
         ticks.push(scene.unmap(start, UNMAPPED).await? / UNMAPPED);
     }
@@ -193,7 +213,7 @@ async fn fork_of(what: &str, pages: u64) -> Result<u64, CommandError> {
         let start = if number % 4 == 3 {
             scene.shared(&VmObject::try_zero(memory::memory(), each).map_err(failed)?)?
         } else {
-            scene.anonymous(each)?
+            scene.anonymous(each).await?
         };
         scene.touch(start, each, Access::Write).await?;
         starts.push(start);

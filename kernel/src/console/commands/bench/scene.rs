@@ -3,8 +3,8 @@
 use alloc::{string::ToString, sync::Arc, vec::Vec};
 
 use mm::{
-    Access, AddressSpace, OutOfMemory, PageError, PageIndex, PageRequest, PageTable, Pager, Placement,
-    Protection, VirtAddr, VmObject,
+    Access, AddressSpace, Advice, OutOfMemory, PageError, PageIndex, PageRequest, PageTable, Pager,
+    Placement, Protection, VirtAddr, VmObject,
 };
 
 use super::super::super::CommandError;
@@ -47,21 +47,32 @@ impl Scene {
         Placement::Fixed(VirtAddr::truncated(START + self.mapped * APART))
     }
 
-    /// Memory that is zero until it is written, and private.
-    pub(super) fn anonymous(&mut self, pages: u64) -> Result<VirtAddr, CommandError> {
+    /// Memory that is zero until it is written, and private, of small pages.
+    pub(super) async fn anonymous(&mut self, pages: u64) -> Result<VirtAddr, CommandError> {
+        let place = self.next();
+        self.small_pages(pages, place).await
+    }
+
+    /// The same where large pages are wanted.
+    pub(super) fn anonymous_large(&mut self, pages: u64) -> Result<VirtAddr, CommandError> {
         let place = self.next();
         self.space.map_anonymous(pages, Protection::READ_WRITE, place).map_err(failed)
     }
 
+    async fn small_pages(&self, pages: u64, place: Placement) -> Result<VirtAddr, CommandError> {
+        let start = self.space.map_anonymous(pages, Protection::READ_WRITE, place).map_err(failed)?;
+        self.space.advise(start..after(start, pages), Advice::Random).await.map_err(failed)?;
+        Ok(start)
+    }
+
     /// The same at a place so many pages after another mapping.
-    pub(super) fn anonymous_at(
+    pub(super) async fn anonymous_at(
         &self,
         start: VirtAddr,
         distance: u64,
         pages: u64,
     ) -> Result<VirtAddr, CommandError> {
-        let place = Placement::Fixed(after(start, distance));
-        self.space.map_anonymous(pages, Protection::READ_WRITE, place).map_err(failed)
+        self.small_pages(pages, Placement::Fixed(after(start, distance))).await
     }
 
     /// A whole object, shared.
