@@ -268,6 +268,27 @@ fn a_mapping_that_goes_while_the_page_is_cleared_is_not_shown_it() {
 }
 
 #[test]
+fn pages_that_come_while_the_page_is_cleared_are_kept_whether_they_are_shown_or_not() {
+    let machine = Machine::new(3000);
+    block_on(async {
+        let space = anonymous(machine);
+        let mut write = pin!(machine.write(&space, within(0), 1));
+        assert!(poll_once(write.as_mut()).is_pending());
+        let bytes = 5u64.to_le_bytes();
+        space.copy_out(within(5), &bytes).await.unwrap();
+        for protection in [Protection::default(), RW] {
+            space.protect(range(address(BASE), PAGES), protection).await.unwrap();
+        }
+        assert_eq!(page_size(&space, within(5)), None);
+        assert_eq!(write.await, Ok(()));
+        assert_eq!(
+            (machine.read(&space, within(5)).await, page_size(&space, within(0))),
+            (Ok(5), Some(PAGE))
+        );
+    });
+}
+
+#[test]
 fn a_cpu_that_remembers_the_large_page_is_waited_for_when_a_part_goes() {
     let machine = Machine::with_cpus(3000);
     block_on_cpus(
