@@ -31,7 +31,7 @@ pub(super) async fn run() -> Result<u8, CommandError> {
     let disk =
         machine::disk(swap::NAME).ok_or_else(|| failed("the machine has no disk for swap: --swap FILE"))?;
     let mut scene = Scene::new()?;
-    let start = scene.anonymous(PAGES)?.as_u64();
+    let start = scene.anonymous(PAGES).await?.as_u64();
     let space = scene.space();
     let before = stats()?;
     let began = Instant::now();
