@@ -150,14 +150,19 @@ impl PrivateObject {
 
     /// Frees what a version had that nobody shows any more, ends each past that nobody is left of, and merges the next.
     fn end(&self, ended: versions::Ended) {
+        let add = |batch: &mut QuarantineBatch, frame: Option<u64>| {
+            if let Some(frame) = frame {
+                batch.add(frame);
+            }
+        };
         let (mut last, mut next) = (None, Some(ended));
         while let Some(ended) = next {
             let mut batch = QuarantineBatch::new(self.memory.frames());
-            ended.pages.for_each(|_, entry| {
-                if let Some(frame) = self.give_up_page(entry) {
-                    batch.add(frame);
-                }
-            });
+            // The choice is made once, not for each page.
+            match self.swap {
+                Some((_, area)) => ended.pages.for_each(|_, entry| add(&mut batch, area.give_up(entry))),
+                None => ended.pages.for_each(|_, entry| add(&mut batch, entry.frame())),
+            }
             last = last.max(batch.end());
             next = ended.past.and_then(|past| self.inner.lock().versions.end_childless(past));
             if let (None, Some(past)) = (&next, ended.past) {
