@@ -1,8 +1,8 @@
 //! Joins `mm` to a disk: pages of an object are sectors of a block device.
 //!
 //! ```text
-//! fault ─► load ─┐
-//!       store ─► queue ─► [ pager task: room at the device, a frame to load into ] ─► submit
+//! fault ─► load ─► queue ─► [ task: room at the device, a frame to load into ] ─► submit
+//!         store ─► queue ─► [ task: room at the device ] ─► submit
 //!                                               page state ◄─ complete ◄─ device's task ◄─ interrupt
 //! ```
 //!
@@ -36,11 +36,28 @@ pub struct BlockPager {
     first_sector: u64,
     /// The sector after the last one.
     end_sector: u64,
-    waiting: SpinLock<VecDeque<Request>>,
-    arrived: WaitQueue,
+    loads: Waiting,
+    /// Apart from loads, which may wait for the memory that a store frees.
+    stores: Waiting,
     /// Flushes for which no command was made yet.
     flushes: SpinLock<Vec<FlushRequest>>,
     flush_wanted: WaitQueue,
+}
+
+/// Requests that wait for the device to have room.
+struct Waiting {
+    requests: SpinLock<VecDeque<Request>>,
+    arrived: WaitQueue,
+}
+
+impl Waiting {
+    /// With room for some without the heap, so that a page can be written out when that is full.
+    fn new() -> Self {
+        Self {
+            requests: SpinLock::new("block pager", VecDeque::with_capacity(MOST_PAGES)),
+            arrived: WaitQueue::new(WaitReason::Channel),
+        }
+    }
 }
 
 /// Pages of one request at most. With more of them the device is hardly faster.
@@ -57,19 +74,22 @@ impl BlockPager {
             device,
             first_sector,
             end_sector,
-            waiting: SpinLock::new("block pager", VecDeque::new()),
-            arrived: WaitQueue::new(WaitReason::Channel),
+            loads: Waiting::new(),
+            stores: Waiting::new(),
             flushes: SpinLock::new("flushes", Vec::new()),
             flush_wanted: WaitQueue::new(WaitReason::Channel),
         });
-        drop(executor::Builder::new().name("block-pager").spawn(serve(pager.clone())));
+        drop(executor::Builder::new().name("block-loads").spawn(serve(pager.clone(), |pager| &pager.loads)));
+        drop(
+            executor::Builder::new().name("block-stores").spawn(serve(pager.clone(), |pager| &pager.stores)),
+        );
         drop(executor::Builder::new().name("block-flush").spawn(serve_flushes(pager.clone())));
         pager
     }
 
     /// How many requests wait for the device to have room.
     pub fn waiting(&self) -> usize {
-        self.waiting.lock().len()
+        self.loads.requests.lock().len() + self.stores.requests.lock().len()
     }
 
     /// The sectors of `pages` pages from one on, as far as there are any: the last page may have fewer than eight. `None`
@@ -181,8 +201,12 @@ impl Request {
 
 impl BlockPager {
     fn enter(&self, request: Request) {
+        let to = match request {
+            Request::Load(_) => &self.loads,
+            Request::Store(_) => &self.stores,
+        };
         let refused = {
-            let mut waiting = self.waiting.lock();
+            let mut waiting = to.requests.lock();
             match waiting.try_reserve(1) {
                 Ok(()) => {
                     waiting.push_back(request);
@@ -194,7 +218,7 @@ impl BlockPager {
         if let Some(request) = refused {
             return request.fail(PageError::OutOfMemory);
         }
-        self.arrived.wake_one();
+        to.arrived.wake_one();
     }
 
     /// Some page of a request has failed. Those that somebody wants are asked for again, each alone.
@@ -285,9 +309,10 @@ async fn serve_flushes(pager: Arc<BlockPager>) {
 }
 
 /// Hands requests to the device, first come, first served.
-async fn serve(pager: Arc<BlockPager>) {
+async fn serve(pager: Arc<BlockPager>, of: fn(&BlockPager) -> &Waiting) {
+    let waiting = of(&pager);
     loop {
-        let request = pager.arrived.wait_for(|| pager.waiting.lock().pop_front()).await;
+        let request = waiting.arrived.wait_for(|| waiting.requests.lock().pop_front()).await;
         serve_one(&pager, request).await;
     }
 }

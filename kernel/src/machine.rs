@@ -138,6 +138,7 @@ pub(crate) fn init() {
         log::warn!("no PS/2 keyboard");
     }
     drop(Builder::new().name("reclaim").spawn(mm::reclaimer(memory::memory())));
+    drop(Builder::new().name("write-back").spawn(mm::write_back::writer(memory::memory())));
     DISKS.init_once(find_disks);
     if let Some(disk) = disk(swap::NAME) {
         swap::start(disk.device.clone());

@@ -25,7 +25,7 @@ use mm::{
 use crate::{
     arch::paging,
     boot::{KERNEL_BASE, PHYSICAL_MEMORY},
-    heap, trace,
+    heap, thread, trace,
 };
 
 /// The kernel's window: where objects are mapped for kernel threads.
@@ -80,6 +80,11 @@ impl Hardware for Machine {
 
     fn heap_has_room(&self) -> bool {
         heap::has_room_for_fault()
+    }
+
+    fn with_reserve(&self, f: &mut dyn FnMut()) {
+        // Who flushes may be a thread, which can be told that there is no memory; the reserve is for tasks.
+        if thread::current().is_none() { heap::with_reserve(f) } else { f() }
     }
 
     fn record(&self, memory: u16, event: &Event) {

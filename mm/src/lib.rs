@@ -28,7 +28,8 @@
 //! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
 //! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`, and
 //! `vm_object/flush` makes it durable, by `flush_request`; `frame` gives
-//! and takes memory; `reclaim` gives clean pages back, which it finds shown by `reverse_map`; `swap` writes out what no pager has;
+//! and takes memory; `write_back` stores dirty pages before anybody has to wait for that; `reclaim` gives clean pages
+//! back, which it finds shown by `reverse_map`; `swap` writes out what no pager has;
 //! `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
@@ -76,6 +77,7 @@ pub mod trace;
 mod transfer;
 mod vm_object;
 mod window;
+pub mod write_back;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
 pub use address_space::{

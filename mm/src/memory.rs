@@ -13,6 +13,7 @@ use crate::page_index_map::Nodes;
 use crate::serving::Circles;
 use crate::swap::Swappable;
 use crate::trace::Event;
+use crate::write_back::WriteBack;
 use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
 
 /// What only the processor can do.
@@ -49,6 +50,14 @@ pub trait Hardware: Sync {
         true
     }
 
+    /// Calls `f`, which takes little from the heap, and soon gives it back: where the heap is full, from what is kept for
+    /// those who write pages out.
+    ///
+    /// Called by tasks, with no lock held.
+    fn with_reserve(&self, f: &mut dyn FnMut()) {
+        f();
+    }
+
     /// Something has happened in the memory that [`Memory::record_as`] gave this number.
     ///
     /// Called with spin locks held, as above.
@@ -71,6 +80,7 @@ pub struct Memory {
     /// What waits for what, among those who make pages.
     pub(crate) circles: Circles,
     pub(crate) counters: Counters,
+    pub(crate) write_back: WriteBack,
     /// Held while a CPU forgets everything, to keep its interrupts off.
     pub(crate) forgetting: SpinLock<()>,
     /// Held by who changes a batch of pages in two steps, with a wait for all CPUs between them: so each page that is
@@ -196,6 +206,7 @@ impl Memory {
     }
 
     fn over(frames: FramePool, table_frames: Option<FramePool>, hardware: &'static dyn Hardware) -> Self {
+        let write_back = WriteBack::new(frames.stats().total);
         Self {
             frames,
             table_frames,
@@ -205,6 +216,7 @@ impl Memory {
             filling: AtomicUsize::new(0),
             circles: Circles::new(),
             counters: Counters::default(),
+            write_back,
             forgetting: SpinLock::new("forgetting", ()),
             two_steps: Mutex::new(()),
             zeros: AtomicU64::new(0),
@@ -260,6 +272,11 @@ impl Memory {
 
     /// The frames.
     pub fn frames(&'static self) -> &'static FramePool {
+        &self.frames
+    }
+
+    /// The frames, for who looks at their lists only.
+    pub(crate) fn pool(&self) -> &FramePool {
         &self.frames
     }
 

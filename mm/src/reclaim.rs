@@ -1,8 +1,8 @@
 //! Giving clean pages back when frames run short: second chance, in the order in which pages were last
 //! looked at.
 //!
-//! A page that was used since the last look is kept and becomes the youngest; the others go. Dirty pages
-//! and pages of zero objects are not listed at all, because nobody else has what is in them.
+//! A page that was used since the last look is kept and becomes the youngest; the others go. Where nothing goes, dirty
+//! pages are stored, and then what no pager has is written to swap.
 //!
 //! A policy of one's own knows which page goes, and calls [`VmObject::evict`].
 //!
@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use crate::frame::{ListedPage, PageList};
 use crate::vm_object::{Eviction, Keep};
-use crate::{Memory, PageIndex, VmObject};
+use crate::{Memory, PageIndex, VmObject, write_back};
 
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
 const BATCH: usize = 32;
@@ -47,6 +47,11 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             let looks = if fruitless < PATIENCE { stats.clean } else { stats.clean * 2 };
             if give_back(memory, stats.high - stats.free, looks).await > 0 {
                 fruitless = 0;
+                continue;
+            }
+            if stats.dirty > 0 && write_back::clean_oldest(memory, stats.high - stats.free).await > 0 {
+                // It goes when it was looked at; where all of it is in use, some goes even so.
+                fruitless = PATIENCE.min(fruitless + 1);
                 continue;
             }
             if crate::swap_out(memory, stats.high - stats.free).await > 0 {

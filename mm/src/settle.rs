@@ -20,6 +20,8 @@ pub(crate) enum Attempt {
     NeedsFrame,
     /// 2 MiB in one piece might do more than a frame.
     NeedsLarge,
+    /// The page would become dirty, and too many are: it is waited until some have been stored.
+    TooManyDirty,
     /// The page is being loaded, or what it held before is still being stored.
     Wait(Shared<Transfer>),
     /// The page was dropped, and some CPU may still use what it showed.
@@ -131,6 +133,15 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                     };
                     if touch.attempt_large(run) {
                         return touch.end(Ok(waited));
+                    }
+                    continue;
+                }
+                Attempt::TooManyDirty => {
+                    // Others may need it to store theirs.
+                    spare = None;
+                    match try_box(memory.wait_to_dirty()) {
+                        Ok(fewer) => Box::into_pin(fewer).await,
+                        Err(OutOfMemory) => return touch.end(Err(Denial::OutOfMemory)),
                     }
                     continue;
                 }

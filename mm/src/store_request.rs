@@ -33,6 +33,13 @@ pub struct StoreRequest {
     frame: u64,
 }
 
+/// Who is told of an error, beside those who wait.
+#[derive(Clone, Copy)]
+enum Told {
+    NextFlush,
+    Nobody,
+}
+
 impl StoreRequest {
     pub(crate) fn new(store: Shared<Transfer>, object: Arc<VmObject>, frame: u64) -> Self {
         Self { store: Some(store), object, frame }
@@ -69,20 +76,28 @@ impl StoreRequest {
     /// Ends the store: the pager holds what was written, or the store has failed, and the page stays to be written.
     /// Everyone who waits is woken.
     pub fn complete(mut self, result: Result<(), PageError>) {
-        self.end(result);
+        self.end(result, Told::NextFlush);
     }
 
-    fn end(&mut self, result: Result<(), PageError>) {
+    /// Ends the store before the pager has seen it, for who gives it up.
+    pub(crate) fn withdraw(mut self) {
+        self.end(Err(PageError::Abandoned), Told::Nobody);
+    }
+
+    fn end(&mut self, result: Result<(), PageError>, told: Told) {
         let Some(store) = self.store.take() else { return };
         self.object.tell_end(true, store.page(), result.is_err());
         let answer = self.object.finish_store(store.page().as_u64(), result);
+        if let (Err(error), Told::NextFlush) = (answer, told) {
+            self.object.keep_error(store.page(), error);
+        }
         store.settle_store(answer);
     }
 }
 
 impl Drop for StoreRequest {
     fn drop(&mut self) {
-        self.end(Err(PageError::Abandoned));
+        self.end(Err(PageError::Abandoned), Told::NextFlush);
     }
 }
 

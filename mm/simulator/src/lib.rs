@@ -27,7 +27,7 @@ use std::ops::Range;
 use mm::{PAGE_SIZE, PageIndex, VirtAddr};
 
 pub use machine::Machine;
-pub use processor::{Processor, is_checking};
+pub use processor::{Processor, is_checking, is_drawing};
 
 /// Bytes of a page.
 pub const PAGE: u64 = PAGE_SIZE as u64;

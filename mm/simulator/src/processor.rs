@@ -39,11 +39,17 @@ pub struct Processor {
 
 thread_local! {
     static CHECKING: Cell<bool> = const { Cell::new(false) };
+    static DRAWING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is checking an event now: what that takes from the heap, no test limits or counts.
 pub fn is_checking() -> bool {
     CHECKING.get()
+}
+
+/// Whether this thread takes from what the heap keeps for those who write pages out.
+pub fn is_drawing() -> bool {
+    DRAWING.get()
 }
 
 /// What one CPU remembers.
@@ -115,6 +121,12 @@ impl Hardware for Processor {
             tlb.pages.retain(|(of, _), _| *of != root);
             tlb.tables.retain(|(of, _), _| *of != root);
         });
+    }
+
+    fn with_reserve(&self, f: &mut dyn FnMut()) {
+        DRAWING.set(true);
+        f();
+        DRAWING.set(false);
     }
 
     /// # Panics

@@ -183,8 +183,9 @@ impl FrameLists {
         self.link_free(slot, order);
     }
 
-    /// Notes that a frame holds a page of a list, the youngest of all.
+    /// Notes that a frame holds a page of a list, the youngest of all, and of no other list.
     pub(crate) fn list(&mut self, on: PageList, page: ListedPage) {
+        self.unlist(page.frame);
         let slot = self.slot(page.frame);
         let record = &mut self.records[slot as usize];
         debug_assert_eq!(record.state, State::Used);

@@ -363,6 +363,11 @@ impl FramePool {
         }
     }
 
+    /// How many pages are on a list.
+    pub(crate) fn listed(&self, on: PageList) -> usize {
+        self.lists.lock().lists.listed[on as usize]
+    }
+
     /// Wakes the reclaimer when somebody waits for a frame.
     pub(crate) fn look_if_waiting(&self) {
         if self.lists.lock().applicants.unanswered > 0 {

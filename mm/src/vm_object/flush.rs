@@ -158,7 +158,7 @@ impl VmObject {
     }
 
     /// A store has failed: the next flush says so, unless who asked for it is told.
-    pub(super) fn keep_error(&self, page: PageIndex, error: PageError) {
+    pub(crate) fn keep_error(&self, page: PageIndex, error: PageError) {
         if error != PageError::OutOfMemory {
             let error = FlushError::Page(StoreError { page, error });
             self.stored.lock().error.get_or_insert(error);
@@ -181,7 +181,7 @@ impl Inner {
         match entry.state() {
             _ if !entry.is_stored() => {}
             PageState::Loaded { frame } => {
-                self.make_dirty(object.memory, index, frame, PageEvent::NotDurable);
+                self.make_dirty(object, index, frame, PageEvent::NotDurable);
             }
             PageState::Dirty { .. } => self.pages.set(index, PageEvent::NotDurable, entry.written()),
             // One that is being stored is not covered before its end.

@@ -72,7 +72,7 @@ impl VmObject {
     }
 
     /// Marks only what was stored, and not written since.
-    pub(super) async fn mark_stored(&self, pages: Range<PageIndex>) -> usize {
+    pub(crate) async fn mark_stored(&self, pages: Range<PageIndex>) -> usize {
         self.mark_those(pages, Which::Stored).await
     }
 

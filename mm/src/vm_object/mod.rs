@@ -40,6 +40,7 @@ mod shown;
 mod store;
 mod stored;
 mod touch;
+mod written;
 
 pub(crate) use ahead::{Streams, WINDOW};
 pub(crate) use copy::piece;
@@ -358,10 +359,10 @@ impl Inner {
     }
 
     /// A clean page was written to.
-    fn make_dirty(&mut self, memory: &'static Memory, index: u64, frame: u64, event: PageEvent) {
-        memory.frames().unlist(frame);
+    fn make_dirty(&mut self, object: &VmObject, index: u64, frame: u64, event: PageEvent) {
         let clean = self.pages.get(index);
         self.pages.set(index, event, clean.dirtied(frame));
+        object.list_dirty(index, frame);
     }
 
     /// Takes the frame from a page that no page table shows any more, and whose entry the caller changes. Only who

@@ -105,6 +105,9 @@ impl VmObject {
     /// Makes a page of the overlay's own, a copy of the base's. It is shown when no CPU remembers the base's: any may,
     /// also where no page table shows it any more.
     fn make_own(&self, inner: &mut Inner, index: u64, source: u64, spare: &mut Option<Frame>) -> Attempt {
+        if !self.memory.may_dirty() {
+            return Attempt::TooManyDirty;
+        }
         if !self.memory.hardware().heap_has_room() || inner.pages.make_room(index).is_err() {
             return Attempt::heap_is_full(spare);
         }
@@ -119,6 +122,7 @@ impl VmObject {
         let entry = self.entered(index, PageEntry::new(PageState::Loaded { frame }));
         inner.pages.set(index, PageEvent::Write, entry.dirtied(frame).copied(moment));
         inner.resident += 1;
+        self.list_dirty(index, frame);
         Attempt::Forgetting(moment)
     }
 

@@ -154,7 +154,7 @@ impl VmObject {
     pub(super) fn note_written(&self, inner: &mut Inner, index: u64) {
         let entry = inner.pages.get(index);
         match entry.state() {
-            PageState::Loaded { frame } => inner.make_dirty(self.memory, index, frame, PageEvent::Noted),
+            PageState::Loaded { frame } => inner.make_dirty(self, index, frame, PageEvent::Noted),
             PageState::Dirty { .. } | PageState::WritingBack { .. } => {
                 inner.pages.set(index, PageEvent::Noted, entry.written());
             }
@@ -178,7 +178,7 @@ impl VmObject {
             }
         });
         if written {
-            inner.make_dirty(self.memory, index, listed_frame, PageEvent::Noted);
+            inner.make_dirty(self, index, listed_frame, PageEvent::Noted);
             return Eviction::Kept;
         }
         if used && keep == Keep::Used {
@@ -186,7 +186,7 @@ impl VmObject {
             return Eviction::Kept;
         }
         if self.hide(&inner, index) {
-            inner.make_dirty(self.memory, index, listed_frame, PageEvent::Noted);
+            inner.make_dirty(self, index, listed_frame, PageEvent::Noted);
             return Eviction::Kept;
         }
         inner.pages.set(index, PageEvent::Evict, entry.between());

@@ -13,7 +13,7 @@ use crate::fallible::Shared;
 use crate::page_state::{PageEntry, PageState};
 use crate::trace::Asked;
 use crate::transfer::Transfer;
-use crate::{OutOfMemory, PageError, PageEvent, PageIndex, Requests, StoreRequest};
+use crate::{Memory, OutOfMemory, PageError, PageEvent, PageIndex, Pager, Requests, StoreRequest};
 
 /// Pages whose requests are with the pager at a time.
 const BATCH: usize = 32;
@@ -33,12 +33,18 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// Requests that are made and not yet with the pager, in order of their pages. They end as abandoned when they are
-/// dropped.
+/// Requests that are made and not yet with the pager, in order of their pages. When they are dropped, their pages are dirty
+/// as before, and that is nobody's error.
 struct Batch {
     requests: Vec<StoreRequest>,
     /// Page tables have said that pages were written: what CPUs remember of that has to be waited for.
     written: bool,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.requests.drain(..).for_each(StoreRequest::withdraw);
+    }
 }
 
 /// Gathers requests for pages that follow each other, as many as the pager takes at once.
@@ -77,6 +83,23 @@ impl Runs<'_> {
     }
 }
 
+/// Where a store takes memory for its requests.
+#[derive(Clone, Copy)]
+enum From {
+    Heap,
+    /// The same, and where it is full, what is kept for write-back.
+    Reserve,
+}
+
+impl From {
+    fn take<T>(self, memory: &Memory, make: impl FnOnce() -> T) -> T {
+        let From::Reserve = self else { return make() };
+        let (mut make, mut made) = (Some(make), None);
+        memory.hardware().with_reserve(&mut || made = make.take().map(|make| make()));
+        made.expect("what is made with the reserve is made")
+    }
+}
+
 /// What came of the attempt to begin a page's store.
 enum Begun {
     /// The request, and whether all CPUs are to be waited for first: a page table has noted a write, or is no more there
@@ -108,17 +131,30 @@ impl VmObject {
     /// What is with the pager goes on. Other pages are not written. A future that is kept and not polled holds up those
     /// who store the same pages, or load them for a base whose overlay this is.
     pub async fn store(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
-        let result = self.store_quietly(pages).await;
+        let result = self.store_by(pages, From::Heap).await;
         result.inspect_err(|error| self.forget_error(error))
     }
 
     /// As [`store`](Self::store), for who does not tell errors: the next flush does.
     pub(super) async fn store_quietly(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<(), StoreError> {
+        self.store_by(pages, From::Heap).await
+    }
+
+    /// The same for who gives memory back by it: requests are made also where the heap is full.
+    pub(crate) async fn store_by_reserve(
+        self: &Arc<Self>,
+        pages: Range<PageIndex>,
+    ) -> Result<(), StoreError> {
+        self.store_by(pages, From::Reserve).await
+    }
+
+    async fn store_by(self: &Arc<Self>, pages: Range<PageIndex>, from: From) -> Result<(), StoreError> {
         let Some(pager) = &self.pager else { return Ok(()) };
         let mut rest = pages.start.as_u64()..pages.end.as_u64();
         let mut result = Ok(());
         loop {
-            let batch = match self.next_stores(&mut rest) {
+            let next = from.take(self.memory, || self.next_stores(&mut rest));
+            let mut batch = match next {
                 Next::Done => return result,
                 Next::Failed(error) => return result.and(Err(error)),
                 Next::Wait(transfer) => {
@@ -131,26 +167,37 @@ impl VmObject {
             if batch.written {
                 self.memory.settle().await;
             }
-            let mut under_way = Vec::new();
-            let mut runs =
-                Runs { pager: Asked::new(self, &**pager), most: self.pages_at_once() as usize, run: None };
-            for request in batch.requests {
-                if under_way.try_reserve(1).is_err() {
-                    let failed = StoreError { page: request.index(), error: PageError::OutOfMemory };
-                    result = result.and(Err(failed));
-                    request.complete(Err(PageError::OutOfMemory));
-                    continue;
-                }
-                under_way.push(request.transfer().clone());
-                runs.add(request);
-            }
-            runs.hand_over();
+            let (under_way, refused) = from.take(self.memory, || self.hand_over_stores(&**pager, &mut batch));
+            result = result.and(refused);
             for transfer in under_way {
                 let error = |error| StoreError { page: transfer.page(), error };
                 let stored = transfer.wait().await.and_then(|()| transfer.stored());
                 result = result.and(stored.map_err(error));
             }
         }
+    }
+
+    /// Hands requests to the pager. Those for which the heap has no room end with an error.
+    fn hand_over_stores(
+        &self,
+        pager: &dyn Pager,
+        batch: &mut Batch,
+    ) -> (Vec<Shared<Transfer>>, Result<(), StoreError>) {
+        let (mut under_way, mut refused) = (Vec::new(), Ok(()));
+        let mut runs =
+            Runs { pager: Asked::new(self, pager), most: self.pages_at_once() as usize, run: None };
+        for request in core::mem::take(&mut batch.requests) {
+            if under_way.try_reserve(1).is_err() {
+                let failed = StoreError { page: request.index(), error: PageError::OutOfMemory };
+                refused = refused.and(Err(failed));
+                request.complete(Err(PageError::OutOfMemory));
+                continue;
+            }
+            under_way.push(request.transfer().clone());
+            runs.add(request);
+        }
+        runs.hand_over();
+        (under_way, refused)
     }
 
     /// Begins to store the next dirty pages of a range, at most a batch, and takes what was looked at off its front.
@@ -206,6 +253,7 @@ impl VmObject {
         let transfer = Transfer::new(self.memory, index)?;
         let entry = inner.pages.get(index).begin_store(frame);
         inner.pages.begin_transfer(transfer.clone(), PageEvent::Store, entry)?;
+        self.memory.write_back.begin_store();
         if let Some(mut below) = below {
             below.begin_store_above(transfer.clone());
         }
@@ -252,13 +300,11 @@ impl VmObject {
         };
         let event = if result.is_ok() { PageEvent::StoreDone } else { PageEvent::StoreFailed };
         let transfer = inner.pages.end_transfer(index, event, entry);
+        self.memory.write_back.end_store();
         let below = self.base.as_deref();
         let dropped = below.and_then(|base| Some((base, base.end_store_above(index, result.is_ok())?)));
         drop(inner);
         drop(transfer);
-        if let (Err(error), None) = (result, freed) {
-            self.keep_error(PageIndex::new(index), error);
-        }
         if let Some((base, moment)) = dropped {
             self.memory.forget_soon(moment);
             base.settle_dropped(index..index + 1);

@@ -166,10 +166,11 @@ impl VmObject {
                 }
                 done
             }
+            (PageState::Loaded { .. }, Some(_)) if write && !self.memory.may_dirty() => Attempt::TooManyDirty,
             (PageState::Loaded { frame }, _) => {
                 let done = commit(frame, write, spare);
                 if write && matches!(done, Attempt::Done) {
-                    inner.make_dirty(self.memory, index, frame, PageEvent::Write);
+                    inner.make_dirty(self, index, frame, PageEvent::Write);
                 } else if !entry.referenced() {
                     inner.pages.set(index, PageEvent::Read, entry.with_referenced(true));
                 }

@@ -14,13 +14,15 @@ struct Limited;
 
 thread_local! {
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Allocations that are left for those who write pages out.
+    static RESERVE: Cell<usize> = const { Cell::new(0) };
 }
 
 #[allow(unsafe_code, reason = "an allocator is unsafe to write")]
 // SAFETY: the system's allocator does the work.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if mm_simulator::is_checking() {
+        if mm_simulator::is_checking() || takes_reserve() {
             // SAFETY: the caller's promise.
             return unsafe { System.alloc(layout) };
         }
@@ -41,11 +43,23 @@ unsafe impl GlobalAlloc for Limited {
     }
 }
 
+/// Whether an allocation comes from what is kept for write-back.
+fn takes_reserve() -> bool {
+    let taken = mm_simulator::is_drawing() && RESERVE.get() > 0;
+    RESERVE.set(RESERVE.get() - usize::from(taken));
+    taken
+}
+
 #[global_allocator]
 static HEAP: Limited = Limited;
 
 /// Room for nothing, whatever is given back.
 pub const FULL: usize = usize::MAX - 1;
+
+/// From now on so many allocations are kept for those who write pages out.
+pub fn keep_for_write_back(allocations: usize) {
+    RESERVE.set(allocations);
+}
 
 /// Does something with room for so many allocations.
 pub fn with_heap<T>(allocations: usize, f: impl FnOnce() -> T) -> T {

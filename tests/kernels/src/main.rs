@@ -95,6 +95,7 @@ const TESTS: &[Test] = tests![
     storms::thread_storm,
     storms::program_storm,
     stores::store_storm,
+    stores::file_outgrows_memory,
     stores::flush_is_one_command_of_the_device,
     forks::fork_storm,
     forks::one_page_fork_storm,

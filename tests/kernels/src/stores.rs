@@ -114,3 +114,44 @@ pub(crate) async fn flush_is_one_command_of_the_device() -> Outcome {
     disk.object.flush().await.needed("the disk can be flushed")?;
     commands(4, before, "a store, and a flush")
 }
+
+/// Threads that share a file which is larger than memory.
+const SHARERS: u64 = 16;
+/// What each word of the file is changed by.
+const CHANGE: u64 = 0x5a5a_0000_0000_a5a5;
+
+/// Sixteen threads rewrite each word of a disk that is four times as large as memory, mapped by all of them, and it is
+/// flushed: each finds what was there before, and the host finds what they have written.
+pub(crate) async fn file_outgrows_memory() -> Outcome {
+    let disk = pages::disk()?;
+    let pages = disk.object.pages();
+    let free = memory().frames().stats().free as u64;
+    ensure!(pages > 3 * free, "{pages} pages are no match for {free} free frames");
+    let (space, anywhere) = (kernel_space(), Placement::Anywhere);
+    let start = space.map(&disk.object, PageIndex::new(0), pages, Protection::READ_WRITE, anywhere);
+    let start = start.needed("the disk cannot be mapped")?.as_u64();
+    let (done, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut crew = Crew::default();
+    for sharer in 0..SHARERS {
+        let (done, wrong) = (done.clone(), wrong.clone());
+        crew.add("sharer", move || {
+            for page in pages * sharer / SHARERS..pages * (sharer + 1) / SHARERS {
+                let first = page * PAGE_SIZE as u64;
+                for offset in (first..first + PAGE_SIZE as u64).step_by(8) {
+                    let word = wild::read(start + offset);
+                    wrong.fetch_add(usize::from(word != offset), Relaxed);
+                    wild::write(start + offset, word ^ CHANGE);
+                }
+                done.fetch_add(1, Relaxed);
+            }
+        })?;
+    }
+    crew.finish_while_counting(|| done.load(Relaxed)).await?;
+    let wrong = wrong.load(Relaxed);
+    ensure!(wrong == 0, "{wrong} words were not what the disk had");
+    disk.object.flush().await.needed("the disk can be flushed")?;
+    let stats = memory().write_back_stats();
+    ensure!(stats.dirty == 0 && stats.parked == 0, "{stats:?} after a flush");
+    ensure!(stats.cleaned > 0, "nothing was written back before it was flushed");
+    Ok(())
+}

@@ -1,4 +1,6 @@
 //! The test kernels: one line a test. What each does stands in the package `faultline-test-kernels`.
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -53,6 +55,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("memory_goes_through_swap").on(|| swapping(1)).within(300),
         case("memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
         case("errors_of_swap").on(failing_swap).traced(),
+        case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
+        case("file_outgrows_memory_on_4_cpus").on(|| outgrown(4)).within(300).driven(rewritten),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),
@@ -270,6 +274,26 @@ fn disk_keeper(mut session: Session) -> Result<()> {
         session.send(b"a")?;
     }
     passed(session)
+}
+
+/// A file of four times the memory.
+fn outgrown(cpus: u32) -> Setup {
+    Setup { memory_mib: 64, cpus, ..with(TestDisk::offsets(256 * MIB).writable()) }
+}
+
+/// Each word of the disk is what the kernel was to make of it.
+fn rewritten(session: Session) -> Result<()> {
+    /// As in the kernel.
+    const CHANGE: u64 = 0x5a5a_0000_0000_a5a5;
+    let mut image = BufReader::with_capacity(1 << 20, File::open(session.folder().join("disk0.img"))?);
+    passed(session)?;
+    let mut word = [0; 8];
+    for offset in (0..256 * MIB).step_by(8) {
+        image.read_exact(&mut word)?;
+        let word = u64::from_le_bytes(word);
+        ensure!(word == offset ^ CHANGE, "{word:#x} at {offset:#x} of the disk");
+    }
+    Ok(())
 }
 
 /// Interrupts for as long as the machine runs.

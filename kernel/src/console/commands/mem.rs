@@ -46,6 +46,14 @@ fn table_of_memory() -> Table {
     line(stats.free, &"free");
     line(stats.least_free, &"free, when they were fewest");
     line(stats.clean, &"clean pages, which can be given back");
+    let back = memory::memory().write_back_stats();
+    let (writing, limit, parked) = (back.writing, back.limit, back.parked);
+    line(
+        back.dirty,
+        &format_args!(
+            "dirty pages, {writing} of them being stored; above {limit}, writes wait: {parked} now"
+        ),
+    );
     line(stats.quarantined, &"in quarantine: free when all CPUs have forgotten them");
     line(stats.reserve, &"free: kept for writing pages out");
     line(stats.low, &"free: pages wait, and clean ones begin to be given back");
