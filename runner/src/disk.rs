@@ -27,12 +27,28 @@ pub struct DiskSpec {
     pub failing_once: Vec<Range<u64>>,
     /// Writes that touch one of these sectors fail. For tests.
     pub failing_writes: Vec<Range<u64>>,
+    /// So flushes fail. For tests.
+    pub failing_flushes: Option<Failing>,
+    /// Each write and flush is noted in this file, in their order. For tests.
+    pub log: Option<PathBuf>,
+}
+
+/// Which of several requests fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// The first.
+    Once,
+    /// All.
+    Always,
 }
 
 impl DiskSpec {
     /// Whether any request is to fail.
     pub(crate) fn fails(&self) -> bool {
-        ![&self.failing, &self.failing_once, &self.failing_writes].iter().all(|sectors| sectors.is_empty())
+        self.failing_flushes.is_some()
+            || ![&self.failing, &self.failing_once, &self.failing_writes]
+                .iter()
+                .all(|sectors| sectors.is_empty())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Failing};
 use crate::image::BootImage;
 use crate::trace::rings;
 
@@ -220,6 +220,12 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
         "driver": "file", "node-name": node, "filename": path, "read-only": read_only, "locking": "on",
     });
     args.add("-blockdev", file.to_string());
+    if let Some(log) = &disk.spec.log {
+        let below = std::mem::replace(&mut node, format!("logged{index}"));
+        let log = json!({ "driver": "file", "filename": log.to_string_lossy() });
+        let logged = json!({ "driver": "blklogwrites", "node-name": node, "file": below, "log": log, "read-only": read_only });
+        args.add("-blockdev", logged.to_string());
+    }
     if disk.spec.fails() {
         let below = std::mem::replace(&mut node, format!("faults{index}"));
         let spec = &disk.spec;
@@ -230,6 +236,7 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
         let rules: Vec<Value> = rules(&spec.failing, "read", false)
             .chain(rules(&spec.failing_once, "read", true))
             .chain(rules(&spec.failing_writes, "write", false))
+            .chain(spec.failing_flushes.map(failing_flush))
             .collect();
         let faults = json!({
             "driver": "blkdebug", "node-name": node, "image": below, "read-only": read_only, "inject-error": rules,
@@ -258,6 +265,12 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
 /// Each read or write of this sector fails with EIO, every time or once.
 fn failing_sector(sector: u64, iotype: &str, once: bool) -> Value {
     json!({ "event": "none", "iotype": iotype, "sector": sector, "errno": 5, "once": once, "immediately": false })
+}
+
+/// Flushes fail with EIO.
+fn failing_flush(which: Failing) -> Value {
+    let once = which == Failing::Once;
+    json!({ "event": "none", "iotype": "flush", "errno": 5, "once": once, "immediately": false })
 }
 
 /// QEMU ends a value at a comma unless it is doubled.
@@ -364,13 +377,17 @@ mod tests {
             read_only: true,
             iops: Some(10),
             failing: vec![2048..2049, 2049..2050],
+            failing_flushes: Some(Failing::Once),
+            log: Some("/a.log".into()),
             failing_once: vec![7..8, 8..9],
             failing_writes: vec![9..10, 10..11],
         };
         config.disks = vec![disk("disk0", 4096, spec)];
         let line = line(&config);
         for part in [
-            r#""driver":"blkdebug","image":"file0","#,
+            r#""driver":"blklogwrites","file":"file0","log":{"driver":"file","filename":"/a.log"},"#,
+            r#""driver":"blkdebug","image":"logged0","#,
+            r#""iotype":"flush","once":true"#,
             r#""sector":2048"#,
             r#""sector":2049"#,
             r#""errno":5,"event":"none","immediately":false,"iotype":"read","once":false,"sector":2048"#,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use faultline::disk::{Disk, DiskSpec};
+use faultline::disk::{Disk, DiskSpec, Failing};
 
 /// What is on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct TestDisk {
     pub failing_once: Vec<Range<u64>>,
     /// Writes of these sectors fail.
     pub failing_writes: Vec<Range<u64>>,
+    /// So flushes fail.
+    pub failing_flushes: Option<Failing>,
+    /// Its writes and flushes are noted beside it: see [`power`](crate::power).
+    pub logged: bool,
 }
 
 impl TestDisk {
@@ -48,6 +52,8 @@ impl TestDisk {
             failing: Vec::new(),
             failing_once: Vec::new(),
             failing_writes: Vec::new(),
+            failing_flushes: None,
+            logged: false,
         }
     }
 
@@ -82,6 +88,13 @@ impl TestDisk {
         self
     }
 
+    /// Whose writes and flushes are noted.
+    #[must_use]
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
+        self
+    }
+
     /// Writes the disk's file and hands it over under the kernel's name for it.
     ///
     /// # Errors
@@ -89,6 +102,10 @@ impl TestDisk {
     pub fn make(&self, folder: &Path, name: &str) -> Result<Disk> {
         let path = folder.join(format!("{name}.img"));
         self.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let log = self.logged.then(|| path.with_extension("log"));
+        if let Some(log) = &log {
+            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        }
         let spec = DiskSpec {
             path,
             read_only: !self.writable,
@@ -96,6 +113,8 @@ impl TestDisk {
             failing: self.failing.clone(),
             failing_once: self.failing_once.clone(),
             failing_writes: self.failing_writes.clone(),
+            failing_flushes: self.failing_flushes,
+            log,
         };
         Disk::check(name, spec)
     }

@@ -15,6 +15,7 @@
 //! `test NAME ok` or `test NAME failed: WHY` on the control channel and powers off with status 0.
 pub mod case;
 pub mod disks;
+pub mod power;
 pub mod qmp;
 pub mod replay;
 pub mod session;

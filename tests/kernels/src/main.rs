@@ -23,6 +23,7 @@ mod loads;
 mod nmi;
 mod pages;
 mod panics;
+mod power;
 mod quiet;
 mod reclaim;
 mod ring3;
@@ -96,6 +97,7 @@ const TESTS: &[Test] = tests![
     storms::program_storm,
     stores::store_storm,
     stores::file_outgrows_memory,
+    power::flushed_pages_survive_power_cuts,
     stores::flush_is_one_command_of_the_device,
     forks::fork_storm,
     forks::one_page_fork_storm,

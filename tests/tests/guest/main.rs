@@ -8,6 +8,7 @@ use faultline_tests::Suite;
 mod console;
 mod hash;
 mod kernels;
+mod power;
 mod programs;
 mod runner;
 mod trace;
@@ -15,6 +16,7 @@ mod trace;
 fn main() -> ExitCode {
     launcher::become_child_if_asked();
     let mut cases = kernels::cases();
+    cases.extend(power::cases());
     cases.extend(console::cases());
     cases.extend(hash::cases());
     cases.extend(programs::cases());

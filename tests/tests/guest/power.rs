@@ -1,0 +1,69 @@
+//! Power cuts: whatever a flush has acknowledged is on the disk.
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use faultline_tests::power::{Entry, Log};
+use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
+
+use crate::kernels::passed;
+
+const PAGE: usize = 4096;
+/// As in the kernel.
+const PAGES: usize = 48;
+const GENERATIONS: u64 = 120;
+/// How often the power is cut.
+const CUTS: usize = 400;
+
+/// The tests of power cuts.
+pub(crate) fn cases() -> Vec<Case> {
+    let disk = || TestDisk::zeros(((PAGES + 1) * PAGE) as u64).logged();
+    let setup = move || Setup { disks: vec![disk()], ..Setup::default() };
+    let name = "flushed_pages_survive_power_cuts";
+    vec![Case::new(name, Kernel::Test("guest-tests")).on(setup).driven(cuts)]
+}
+
+fn cuts(session: Session) -> Result<()> {
+    let folder = session.folder().to_owned();
+    let log = fs::File::open(folder.join("disk0.log"))?;
+    passed(session)?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut &log, &mut bytes)?;
+    let log = Log::parse(&bytes)?;
+    let flushes = log.entries.iter().filter(|entry| **entry == Entry::Flush).count() as u64;
+    ensure!(flushes >= GENERATIONS, "{flushes} flushes were noted for {GENERATIONS} generations");
+    ensure!(log.entries.len() >= CUTS / 2, "only {} entries were noted", log.entries.len());
+    let acknowledged = check(&log)?;
+    ensure!(acknowledged >= GENERATIONS - 1, "generation {acknowledged} was acknowledged last");
+    // Whoever leaves out the flushes is found out.
+    let blind = check(&log.without_flushes());
+    ensure!(blind.is_err(), "a machine that never flushes would pass");
+    Ok(())
+}
+
+/// Cuts the power at many points, and looks that everything is there that was acknowledged. Returns the last generation
+/// that was.
+fn check(log: &Log) -> Result<u64> {
+    let (mut random, mut last) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    for number in 0..CUTS {
+        let cut = log.entries.len() * (number + 1) / CUTS;
+        let acknowledged = log.highest(cut, 0..PAGE as u64);
+        last = acknowledged;
+        let image = log.cut(cut, vec![0; (PAGES + 1) * PAGE], || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random >> 32 & 1 == 0
+        });
+        for page in 1..=PAGES {
+            let least = acknowledged - acknowledged % (page as u64 % 7 + 1);
+            let words = image[page * PAGE..][..PAGE].chunks_exact(8);
+            let oldest = words.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).min();
+            let oldest = oldest.context("a page has words")?;
+            ensure!(
+                oldest >= least,
+                "power is cut at entry {cut}: page {page} has generation {oldest}, but {least} was acknowledged"
+            );
+        }
+    }
+    Ok(last)
+}
