@@ -14,7 +14,8 @@ use crate::{PAGE_SIZE, PageError};
 #[derive(Debug)]
 enum Held {
     Read(SwapRead),
-    Write(SwapWrite),
+    /// With what the frames held when it came.
+    Write(SwapWrite, Vec<Vec<u8>>),
 }
 
 /// What was asked for.
@@ -28,7 +29,8 @@ pub struct SwapTransfer {
     pub slots: usize,
 }
 
-/// A swap disk in memory. Requests complete at once, or in the order that the test wants; slots fail as it says.
+/// A swap disk in memory. Requests complete at once, or in the order that the test wants; slots fail as it says. What is
+/// written is what the frames held when the write came: so whoever changes them meanwhile is found out.
 pub struct TestStore {
     slots: u64,
     inner: SpinLock<Inner>,
@@ -108,7 +110,7 @@ impl TestStore {
             let mut inner = self.inner.lock();
             let (write, first, slots) = match &held {
                 Held::Read(read) => (false, read.first(), read.len()),
-                Held::Write(write) => (true, write.first(), write.len()),
+                Held::Write(write, _) => (true, write.first(), write.len()),
             };
             inner.asked.push(SwapTransfer { write, first, slots });
             if inner.holding {
@@ -130,9 +132,9 @@ impl TestStore {
                     (0..read.len()).map(|number| self.read_slot(&mut read, number)).collect();
                 read.complete(|number| results[number]);
             }
-            Held::Write(write) => {
-                let results: Vec<_> =
-                    (0..write.len()).map(|number| self.write_slot(&write, number)).collect();
+            Held::Write(write, content) => {
+                let slots = (write.first()..).zip(content);
+                let results: Vec<_> = slots.map(|(slot, content)| self.write_slot(slot, content)).collect();
                 write.complete(|number| results[number]);
             }
         }
@@ -149,10 +151,7 @@ impl TestStore {
         Ok(())
     }
 
-    fn write_slot(&self, write: &SwapWrite, number: usize) -> Result<(), PageError> {
-        let slot = write.first() + number as u64;
-        let mut content = vec![0; PAGE_SIZE];
-        write.read(number, &mut content);
+    fn write_slot(&self, slot: u64, content: Vec<u8>) -> Result<(), PageError> {
         let mut inner = self.inner.lock();
         let fails = inner.fails(slot, true);
         // One that could not be written holds rubbish, too.
@@ -192,6 +191,12 @@ impl SwapStore for TestStore {
     }
 
     fn write(&self, write: SwapWrite) {
-        self.enter(Held::Write(write));
+        let content = (0..write.len()).map(|number| {
+            let mut page = vec![0; PAGE_SIZE];
+            write.read(number, &mut page);
+            page
+        });
+        let content = content.collect();
+        self.enter(Held::Write(write, content));
     }
 }
