@@ -29,10 +29,10 @@ struct Piece<const BYTES: usize> {
 }
 
 /// As many pieces as there is room for.
-struct Pieces<const BYTES: usize>(Option<Box<Piece<BYTES>>>);
+pub(crate) struct Pieces<const BYTES: usize>(Option<Box<Piece<BYTES>>>);
 
 impl<const BYTES: usize> Pieces<BYTES> {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let mut all = Self(None);
         while let Some(mut piece) = heap::try_box(Piece { next: None, _bytes: [0; BYTES] }) {
             piece.next = all.0.take();

@@ -24,6 +24,7 @@ mod nmi;
 mod pages;
 mod panics;
 mod power;
+mod pressed;
 mod quiet;
 mod reclaim;
 mod ring3;
@@ -105,6 +106,7 @@ const TESTS: &[Test] = tests![
     reclaim::readers_outgrow_memory,
     swap::memory_goes_through_swap,
     swap::errors_of_swap,
+    pressed::full_machine_with_a_crawling_disk_goes_on,
     vmscript::scenarios_are_played_as_on_the_host,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,

@@ -21,18 +21,18 @@ use crate::{
 };
 
 const START: usize = 1 << 40;
-const PAGE_WORDS: usize = PAGE_SIZE / 8;
+pub(crate) const PAGE_WORDS: usize = PAGE_SIZE / 8;
 /// 256 MiB.
 const PAGES: usize = 65_536;
 /// Threads of a space.
 const THREADS: usize = 4;
 
-fn stats() -> Result<SwapStats, Failure> {
+pub(crate) fn stats() -> Result<SwapStats, Failure> {
     memory().swap_stats().needed("a disk for swap")
 }
 
 /// A space with so many pages of its own.
-fn space(pages: usize) -> Result<Arc<AddressSpace>, Failure> {
+pub(crate) fn space(pages: usize) -> Result<Arc<AddressSpace>, Failure> {
     let space = memory::new_user_space().needed("a space")?;
     let place = Placement::Fixed(VirtAddr::truncated(START as u64));
     space.map_anonymous(pages as u64, Protection::READ_WRITE, place).needed("memory")?;
@@ -44,16 +44,16 @@ fn word(number: usize) -> *mut u64 {
 }
 
 /// What a word holds after a round: each differs from all others, and none is zero.
-fn value(number: usize, round: u64) -> u64 {
+pub(crate) fn value(number: usize, round: u64) -> u64 {
     (number as u64 + 1) * 16 + round
 }
 
-fn write(number: usize, round: u64) {
+pub(crate) fn write(number: usize, round: u64) {
     // SAFETY: the thread runs in the test's space; a page that cannot be had ends it.
     unsafe { word(number).write_volatile(value(number, round)) };
 }
 
-fn read(number: usize) -> u64 {
+pub(crate) fn read(number: usize) -> u64 {
     // SAFETY: as above.
     unsafe { word(number).read_volatile() }
 }
@@ -66,7 +66,7 @@ struct Tally {
 }
 
 /// Starts a thread in a space, on one of the CPUs.
-async fn start(
+pub(crate) async fn start(
     cpu: usize,
     space: &Arc<AddressSpace>,
     run: impl FnMut() + Send + 'static,

@@ -57,6 +57,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("errors_of_swap").on(failing_swap).traced(),
         case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
         case("file_outgrows_memory_on_4_cpus").on(|| outgrown(4)).within(300).driven(rewritten),
+        case("full_machine_with_a_crawling_disk_goes_on").on(|| crawling_swap(1)).alone().within(180),
+        case("full_machine_with_a_crawling_disk_goes_on_on_4_cpus")
+            .on(|| crawling_swap(4))
+            .alone()
+            .within(180),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),
@@ -231,6 +236,11 @@ fn with(disk: TestDisk) -> Setup {
 /// A machine with little memory, and a disk for swap that is large enough for both sides of a fork.
 fn swapping(cpus: u32) -> Setup {
     Setup { memory_mib: 64, cpus, swap: Some(TestDisk::zeros(1 << 30)), ..Setup::default() }
+}
+
+/// A machine with little memory, and a disk for swap of ten requests a second.
+fn crawling_swap(cpus: u32) -> Setup {
+    Setup { swap: Some(TestDisk::zeros(256 << 20).limited(10)), ..swapping(cpus) }
 }
 
 /// Slot 5 cannot be read, slot 9 not the first time, and slot 7 cannot be written.

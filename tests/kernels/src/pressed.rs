@@ -1,0 +1,115 @@
+//! All memory is changed, the heap is full, and the disk that pages leave for crawls: the machine goes on.
+
+use alloc::{sync::Arc, vec, vec::Vec};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use executor::time;
+use kernel::{memory::memory, thread::EndReason};
+use mm::Denial;
+
+use crate::{
+    check::{Outcome, ensure, eventually, in_time},
+    full::Pieces,
+    swap::{PAGE_WORDS, read, space, start, stats, value, write},
+};
+
+const THREADS: usize = 4;
+/// Pages that are written for each 4 frames of the machine.
+const PAGES_OF_4: usize = 5;
+/// From tick to tick, and how many are counted: the 99th percentile of so many is late 4 times.
+const TICK: Duration = Duration::from_millis(10);
+const TICKS: usize = 400;
+/// Measured so often at most; the best counts, as the host may be busy with something else.
+const TRIES: usize = 8;
+/// Ticks may be so much later than in the same machine when it is idle.
+const TOLERANCE: Duration = Duration::from_millis(5);
+
+/// What the threads do.
+#[derive(Default)]
+struct Tally {
+    pages: AtomicUsize,
+    wrong: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// Goes through a part of the pages again and again: each page holds what it did in the last round.
+fn rewrite(pages: Range<usize>, tally: &Tally) {
+    for round in 0.. {
+        for page in pages.clone() {
+            let first = page * PAGE_WORDS;
+            let is_right = round == 0 || read(first) == value(first, round - 1);
+            tally.wrong.fetch_add(usize::from(!is_right), Relaxed);
+            write(first, round);
+            tally.pages.fetch_add(1, Relaxed);
+            if tally.over.load(Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// How late a 10 ms ticker is, in 99 of 100 cases. Takes nothing from the heap.
+async fn lateness(of_ticks: &mut [Duration]) -> Duration {
+    for late in of_ticks.iter_mut() {
+        let due = time::now() + TICK;
+        time::sleep_until(due).await;
+        *late = time::now() - due;
+    }
+    of_ticks.sort_unstable();
+    of_ticks[of_ticks.len() * 99 / 100]
+}
+
+/// Four threads change more pages than there are frames, which leave for a disk of ten requests a second; then the heap
+/// is filled. Pages come and go, slowly; ticks are as punctual as in the idle machine; and nobody is told anything worse
+/// than that there is no memory.
+pub(crate) async fn full_machine_with_a_crawling_disk_goes_on() -> Outcome {
+    let mut ticks = vec![Duration::ZERO; TICKS];
+    let mut idle = lateness(&mut ticks).await;
+    let pages = memory().frames().stats().total * PAGES_OF_4 / 4;
+    let (space, tally) = (space(pages)?, Arc::new(Tally::default()));
+    let mut threads = Vec::new();
+    for number in 0..THREADS {
+        let part = pages * number / THREADS..pages * (number + 1) / THREADS;
+        let tally = tally.clone();
+        threads.push(start(number, &space, move || rewrite(part.clone(), &tally)).await?);
+    }
+    let out = || stats().map_or(0, |stats| stats.pages_out);
+    eventually("pages leave for swap", || out() > 256).await?;
+    let full = (Pieces::<4000>::take(), Pieces::<400>::take(), Pieces::<40>::take());
+    let before = (tally.pages.load(Relaxed), out());
+    let mut crawling = lateness(&mut ticks).await;
+    for _ in 1..TRIES {
+        if crawling <= idle + TOLERANCE {
+            break;
+        }
+        crawling = crawling.min(lateness(&mut ticks).await);
+    }
+    eventually("pages leave and are written while the heap is full", || {
+        out() >= before.1 + 64 && tally.pages.load(Relaxed) >= before.0 + 16
+    })
+    .await?;
+    drop(full);
+    tally.over.store(true, Relaxed);
+    for thread in threads {
+        let end = in_time("a thread ends", thread).await?;
+        let expected = match end {
+            EndReason::Denied { why, .. } => why == Denial::OutOfMemory,
+            end => end == EndReason::Finished(0),
+        };
+        ensure!(expected, "a thread was {end}");
+    }
+    let wrong = tally.wrong.load(Relaxed);
+    ensure!(wrong == 0, "{wrong} pages are not what was written");
+    kernel::println!("idle: {idle:?}; crawling: {crawling:?}; {:?}", stats()?);
+    drop(space);
+    if crawling > idle + TOLERANCE {
+        // The host may have more to do now than at the beginning.
+        idle = idle.max(lateness(&mut ticks).await);
+    }
+    ensure!(crawling <= idle + TOLERANCE, "ticks are {crawling:?} late, and {idle:?} in the idle machine");
+    Ok(())
+}
