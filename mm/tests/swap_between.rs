@@ -2,11 +2,15 @@
 
 mod common;
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use common::cpus::{Busy, poll_once};
+use common::shown::RW;
 use common::swap::{BASE, Swapping};
-use common::{PAGE, address, range};
-use mm::{AddressSpace, Denial, PageError, PageIndex};
+use common::{Machine, PAGE, address, range};
+use executor::host::block_on_cpus;
+use mm::{AddressSpace, Denial, PageError, PageIndex, Placement, TestStore, swap_out};
 
 const SEVEN: u64 = 0x7777;
 
@@ -281,4 +285,25 @@ fn words_that_are_copied_in_and_out_come_from_swap() {
     assert_eq!(scene.machine.try_read(space.root(), BASE + 2 * PAGE + 8), Some(0x0303_0303_0303_0303));
     drop(space);
     scene.assert_nothing_is_left();
+}
+
+#[test]
+fn what_a_cpu_writes_that_still_remembers_a_page_is_written_out_with_it() {
+    block_on_cpus(2, async {
+        let machine = Machine::with_cpus(100);
+        machine.memory.swap_on(TestStore::new(50)).unwrap();
+        let space = machine.user_space();
+        space.map_anonymous(1, RW, Placement::Fixed(address(BASE))).unwrap();
+        machine.write(&space, BASE, 1).await.unwrap();
+        let busy = Busy::begin(machine).await;
+        assert!(busy.writes(space.root(), BASE, 2));
+        let mut out = pin!(swap_out(machine.memory, 1));
+        assert!(poll_once(out.as_mut()).is_pending());
+        assert_eq!(machine.try_read(space.root(), BASE), None, "it is taken out of the page tables");
+        assert!(busy.writes(space.root(), BASE, 3), "the other CPU uses what it remembers");
+        busy.end().await;
+        assert_eq!(out.await, 1);
+        assert_eq!(machine.memory.swap_stats().map(|stats| stats.pages_out), Some(1));
+        assert_eq!(machine.read(&space, BASE).await, Ok(3));
+    });
 }
