@@ -39,6 +39,7 @@ mod usage;
 mod vmscript;
 mod waits;
 mod wild;
+mod write_errors;
 
 use alloc::boxed::Box;
 use core::pin::Pin;
@@ -98,6 +99,7 @@ const TESTS: &[Test] = tests![
     storms::program_storm,
     stores::store_storm,
     stores::file_outgrows_memory,
+    write_errors::write_errors_reach_the_flush_that_covers_them,
     power::flushed_pages_survive_power_cuts,
     stores::flush_is_one_command_of_the_device,
     forks::fork_storm,

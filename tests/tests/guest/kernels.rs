@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use faultline::Outcome;
+use faultline::disk::Failing;
 use faultline_tests::{Case, Kernel, Report, Session, Setup, TestDisk};
 use serde_json::json;
 
@@ -55,6 +56,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("memory_goes_through_swap").on(|| swapping(1)).within(300),
         case("memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
         case("errors_of_swap").on(failing_swap).traced(),
+        case("write_errors_reach_the_flush_that_covers_them").on(failing_stores).traced(),
         case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
         case("file_outgrows_memory_on_4_cpus").on(|| outgrown(4)).within(300).driven(rewritten),
         case("full_machine_with_a_crawling_disk_goes_on").on(|| crawling_swap(1)).alone().within(180),
@@ -284,6 +286,15 @@ fn disk_keeper(mut session: Session) -> Result<()> {
         session.send(b"a")?;
     }
     passed(session)
+}
+
+/// A disk whose page 5 cannot be written, one whose first flush fails, and one that cannot flush.
+fn failing_stores() -> Setup {
+    let disk = || TestDisk::offsets(16 * PAGE).writable();
+    let broken = TestDisk { failing_writes: std::iter::once(40..48).collect(), ..disk() };
+    let flushes = |which| TestDisk { failing_flushes: Some(which), ..disk() };
+    let disks = vec![broken, flushes(Failing::Once), flushes(Failing::Always)];
+    Setup { disks, ..Setup::default() }
 }
 
 /// A file of four times the memory.
