@@ -20,7 +20,10 @@ use drivers::{
 use executor::Builder;
 use mm::{PAGE_SIZE, PhysAddr, VmObject};
 
-use crate::{arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory, swap, trace};
+use crate::{
+    arch, block_pager::BlockPager, boot::PHYSICAL_MEMORY, interrupt, memory, swap,
+    thread::victims::AllThreads, trace,
+};
 
 /// The PS/2 keyboard.
 pub static KEYBOARD: Keyboard = Keyboard::new();
@@ -137,6 +140,7 @@ pub(crate) fn init() {
     } else {
         log::warn!("no PS/2 keyboard");
     }
+    memory::memory().set_victims(&AllThreads);
     drop(Builder::new().name("reclaim").spawn(mm::reclaimer(memory::memory())));
     drop(Builder::new().name("write-back").spawn(mm::write_back::writer(memory::memory())));
     DISKS.init_once(find_disks);

@@ -19,7 +19,7 @@ use bootloader_api::{BootInfo, info::MemoryRegionKind};
 use conquer_once::spin::OnceCell;
 use mm::{
     AddressSpace, FramePool, Hardware, LargePages, MapError, Marks, Memory, MemoryType, OutOfMemory,
-    PageSize, PageTable, PhysAddr, PhysWindow, Protection, VirtAddr, trace::Event,
+    PageSize, PageTable, PhysAddr, PhysWindow, Protection, SecondUse, VirtAddr, trace::Event,
 };
 
 use crate::{
@@ -113,6 +113,7 @@ pub(crate) fn init(info: &BootInfo) {
     let memory = MEMORY.get_or_init(|| Memory::new(window, &regions[..count], &Machine));
     memory.frames().set_marks(Marks::of(memory.frames().stats().total));
     memory.set_large_pages(LargePages::Always);
+    memory.set_policy(&SecondUse);
     // SAFETY: the loaded root is a level-4 table in memory that is mapped as above; from here on
     // nobody else changes the tables.
     let root = unsafe { window.existing_root(paging::active_root()) };

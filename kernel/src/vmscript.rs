@@ -131,7 +131,9 @@ impl vmscript::Machine for Machine {
             }
             Poll::Ready(EndReason::Denied { why, .. }) => Progress::Done(Err(why)),
             // Nobody does that to a thread that the player asks for.
-            Poll::Ready(EndReason::Raised(_) | EndReason::Killed) => Progress::Done(Err(Denial::OutOfMemory)),
+            Poll::Ready(EndReason::Raised(_) | EndReason::Killed | EndReason::OutOfMemory) => {
+                Progress::Done(Err(Denial::OutOfMemory))
+            }
             Poll::Pending => {
                 let wait = thread.handle.thread().task().and_then(executor::TaskRef::wait);
                 Progress::Parked(wait.map_or(WaitReason::Other, |(reason, _)| reason))

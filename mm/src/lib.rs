@@ -29,7 +29,8 @@
 //! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`, and
 //! `vm_object/flush` makes it durable, by `flush_request`; `frame` gives
 //! and takes memory; `write_back` stores dirty pages before anybody has to wait for that; `reclaim` gives clean pages
-//! back, which it finds shown by `reverse_map`; `swap` writes out what no pager has;
+//! back as `policy` says, which it finds shown by `reverse_map`; `victims` chooses who gives way when there is nothing to
+//! give back; `swap` writes out what no pager has;
 //! `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
@@ -61,6 +62,7 @@ mod page_request;
 mod page_state;
 mod page_table;
 mod pager;
+mod policy;
 mod private;
 mod reclaim;
 mod requests;
@@ -75,9 +77,15 @@ mod table;
 mod test_pager;
 pub mod trace;
 mod transfer;
+mod victims;
 mod vm_object;
 mod window;
 pub mod write_back;
+
+/// The examples in the documentation are compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/memory-pressure.md")]
+struct Documented;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};
 pub use address_space::{
@@ -98,11 +106,13 @@ pub use page_request::PageRequest;
 pub use page_state::PageState;
 pub use page_table::{Found, PageSize, PageTable, Visit, Walk};
 pub use pager::{PageError, Pager};
+pub use policy::{Age, Ages, Observation, PageKind, ReclaimPolicy, SecondChance, SecondUse, Verdict};
 pub use reclaim::{reclaim, reclaimer};
 pub use requests::Requests;
 pub use serving::Serving;
 pub use store_request::StoreRequest;
 pub use swap::{SwapRead, SwapStats, SwapStore, SwapTransfer, SwapWrite, TestStore, swap_out};
 pub use test_pager::{Content, TestPager};
+pub use victims::Victims;
 pub use vm_object::{FlushError, ObjectStats, StoreError, VmObject};
 pub use window::{ExistingRoot, PhysWindow};

@@ -14,7 +14,9 @@ use crate::serving::Circles;
 use crate::swap::Swappable;
 use crate::trace::Event;
 use crate::write_back::WriteBack;
-use crate::{FramePool, PageSize, PhysAddr, PhysWindow, VirtAddr, VmObject};
+use crate::{
+    FramePool, PageSize, PhysAddr, PhysWindow, ReclaimPolicy, SecondChance, Victims, VirtAddr, VmObject,
+};
 
 /// What only the processor can do.
 pub trait Hardware: Sync {
@@ -95,6 +97,10 @@ pub struct Memory {
     pub(crate) swappable: Swappable,
     /// Whether there is swap: most machines have none, and then a first write costs a look at this.
     pub(crate) has_swap: AtomicBool,
+    /// Which pages are given back.
+    policy: SpinLock<&'static dyn ReclaimPolicy>,
+    /// Who may give way when memory is out.
+    victims: SpinLock<Option<&'static dyn Victims>>,
     /// A `ReadAhead`.
     read_ahead: AtomicU8,
     /// A `LargePages`.
@@ -223,6 +229,8 @@ impl Memory {
             mappings: AtomicU64::new(0),
             swappable: Swappable::new(),
             has_swap: AtomicBool::new(false),
+            policy: SpinLock::new("policy", &SecondChance),
+            victims: SpinLock::new("victims", None),
             read_ahead: AtomicU8::new(ReadAhead::WhilePlenty as u8),
             large_pages: AtomicU8::new(LargePages::Advised as u8),
             recorded_as: AtomicU16::new(0),
@@ -246,6 +254,26 @@ impl Memory {
             1 => LargePages::Advised,
             _ => LargePages::Never,
         }
+    }
+
+    /// Says which pages are given back from now on; [`SecondChance`] at first.
+    pub fn set_policy(&self, policy: &'static dyn ReclaimPolicy) {
+        *self.policy.lock() = policy;
+    }
+
+    /// Says who may give way from now on when memory is out; at first nobody: then who has waited longest for a frame
+    /// is refused.
+    pub fn set_victims(&self, victims: &'static dyn Victims) {
+        *self.victims.lock() = Some(victims);
+    }
+
+    pub(crate) fn victims(&self) -> Option<&'static dyn Victims> {
+        *self.victims.lock()
+    }
+
+    /// The policy by which pages are given back.
+    pub fn policy(&self) -> &'static dyn ReclaimPolicy {
+        *self.policy.lock()
     }
 
     /// Whether pages are read ahead at all.

@@ -1,10 +1,9 @@
-//! Giving clean pages back when frames run short: second chance, in the order in which pages were last
-//! looked at.
+//! Giving clean pages back when frames run short: in the order in which they were last looked at, as the memory's
+//! [`ReclaimPolicy`](crate::ReclaimPolicy) says.
 //!
-//! A page that was used since the last look is kept and becomes the youngest; the others go. Where nothing goes, dirty
-//! pages are stored, and then what no pager has is written to swap.
+//! Where nothing goes, dirty pages are stored, and then what no pager has is written to swap.
 //!
-//! A policy of one's own knows which page goes, and calls [`VmObject::evict`].
+//! Who knows which page goes need not look at pages at all, and calls [`VmObject::evict`].
 //!
 //! Pages go in batches: all of a batch are taken out of the page tables, all CPUs are waited for once, and those
 //! that nobody touched meanwhile are taken out. The same task waits for what others have left in quarantine.
@@ -13,24 +12,29 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::frame::{ListedPage, PageList};
-use crate::vm_object::{Eviction, Keep};
+use crate::victims::end_largest;
+use crate::vm_object::{Eviction, Judge};
 use crate::{Memory, PageIndex, VmObject, write_back};
 
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
 const BATCH: usize = 32;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
-/// that was just loaded has to be used. Who begins to wait meanwhile is served from what is left above the reserve.
+/// that was just loaded has to be used. Who begins to wait meanwhile is served from what is free below the low mark.
 const GRACE: Duration = Duration::from_millis(10);
 /// After so many looks at all pages, a grace period after each, one that is in use must go.
 const PATIENCE: u32 = 3;
+/// After so many rounds that gave something back and yet left less than the low mark, it does not count any more: the same
+/// few pages go round, those that everybody needs and nobody gets to use.
+const ROUNDS: u32 = 64;
 
 /// The background task that keeps frames free: spawned once for each [`Memory`]. It sleeps until the free
-/// frames fall below the low mark, gives clean pages back until the high mark is reached, and names a victim
-/// when there is nothing to give back and nothing on its way.
+/// frames fall below the low mark, and gives pages back until the high mark is reached. When there is nothing to give back
+/// and nothing on its way, the largest space gives way (see [`Victims`](crate::Victims)), or one who waits is refused.
 ///
 /// # Cancellation
 /// May be dropped at any time; waits for memory may then never end.
 pub async fn reclaimer(memory: &'static Memory) -> ! {
+    let mut rounds = 0;
     loop {
         memory.frames().wait_until_short().await;
         let mut fruitless = 0;
@@ -43,10 +47,16 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if stats.free >= stats.high {
                 break;
             }
+            if stats.free >= stats.low {
+                rounds = 0;
+            }
+            let counts = rounds < ROUNDS;
             // Each page is looked at once: one that was just loaded stays until its thread had a chance to run.
-            let looks = if fruitless < PATIENCE { stats.clean } else { stats.clean * 2 };
-            if give_back(memory, stats.high - stats.free, looks).await > 0 {
-                fruitless = 0;
+            let looks =
+                if fruitless < PATIENCE { stats.clean } else { stats.clean * memory.policy().looks() };
+            let gone = give_back(memory, stats.high - stats.free, looks).await;
+            if gone > 0 && counts {
+                (fruitless, rounds) = (0, rounds + 1);
                 continue;
             }
             if stats.dirty > 0 && write_back::clean_oldest(memory, stats.high - stats.free).await > 0 {
@@ -55,15 +65,15 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 continue;
             }
             if crate::swap_out(memory, stats.high - stats.free).await > 0 {
-                fruitless = 0;
+                (fruitless, rounds) = (0, 0);
                 continue;
             }
             // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
-            if memory.frames().serve_waiting() > 0 {
+            if counts && memory.frames().serve_waiting() > 0 {
                 executor::yield_now().await;
                 continue;
             }
-            if stats.clean > 0 && fruitless < PATIENCE {
+            if stats.clean > 0 && fruitless < PATIENCE && counts {
                 fruitless += 1;
                 grace(memory).await;
                 continue;
@@ -72,7 +82,18 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 continue;
             }
             // A frame that is being filled will be clean or free soon, and says so.
-            if memory.filling.load(Ordering::Acquire) > 0 || !memory.frames().name_victim() {
+            if memory.filling.load(Ordering::Acquire) > 0 {
+                break;
+            }
+            rounds = 0;
+            if end_largest(memory).await {
+                continue;
+            }
+            if memory.frames().serve_the_rest() > 0 {
+                executor::yield_now().await;
+                continue;
+            }
+            if !memory.frames().name_victim() {
                 break;
             }
             grace(memory).await;
@@ -80,7 +101,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     }
 }
 
-/// Waits for a grace period, and serves those who begin to wait in it from what is left above the reserve.
+/// Waits for a grace period, and serves those who begin to wait in it from what is free below the low mark.
 async fn grace(memory: &'static Memory) {
     let end = executor::time::now() + GRACE;
     while executor::time::timeout_at(end, memory.frames().wait_until_short()).await.is_ok() {
@@ -89,13 +110,13 @@ async fn grace(memory: &'static Memory) {
 }
 
 /// Gives back up to `target` clean pages, those unused for longest first, and returns how many. Looks at
-/// each page at most twice. For tasks: one that reclaims holds up the others.
+/// each page as often as the policy has it at most. For tasks: one that reclaims holds up the others.
 ///
 /// # Cancellation
 /// Dropping the future keeps what was given back; pages that were leaving stay until somebody touches or reclaims
 /// them.
 pub async fn reclaim(memory: &'static Memory, target: usize) -> usize {
-    give_back(memory, target, memory.frames().stats().clean * 2).await
+    give_back(memory, target, memory.frames().stats().clean * memory.policy().looks()).await
 }
 
 async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usize {
@@ -149,11 +170,13 @@ struct Batch {
 impl Batch {
     /// Looks at the oldest clean pages, at most so many, until enough are leaving.
     fn begin(&mut self, memory: &'static Memory, looks: usize, target: usize) {
+        let policy = memory.policy();
         while self.looked < looks && self.count < target {
-            let Some(clean) = memory.frames().oldest(PageList::Clean) else { return };
+            let Some((clean, age)) = memory.frames().next_to_look_at(PageList::Clean, policy) else { return };
             self.looked += 1;
             let Some(object) = memory.object(clean.object) else { continue };
-            if object.begin_eviction(clean.page, clean.frame, Keep::Used) == Eviction::Leaving {
+            if object.begin_eviction(clean.page, clean.frame, Judge::Policy(policy, age)) == Eviction::Leaving
+            {
                 self.leaving[self.count] = clean;
                 self.count += 1;
             }

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::sync::{Arc, OnceLock};
+
 use common::tasks::{Tasks, block_on};
 use common::{Machine, PAGE, content, page};
 use executor::host;
-use mm::{Frame, Marks, Placement, Protection, VmObject, reclaimer};
+use mm::{AddressSpace, Frame, Marks, Placement, Protection, Victims, VmObject, reclaimer};
 
 const MARKS: Marks = Marks { reserve: 10, low: 20, high: 40 };
 
@@ -188,4 +190,40 @@ fn pages_leave_what_is_below_the_low_mark_to_others_while_anything_can_be_given_
     let least = machine.memory.frames().stats().least_free;
     // The first look finds all pages in use, and each of the readers gets one of those below the mark.
     assert!(least >= MARKS.low - 4, "{least} were free");
+}
+
+/// Knows of nobody who could give way, and notes how many frames are free when that is asked for the first time.
+struct Nobody {
+    machine: &'static Machine,
+    free: OnceLock<usize>,
+}
+
+impl Victims for Nobody {
+    fn each_space(&self, _told: &mut dyn FnMut(&Arc<AddressSpace>)) {
+        self.free.get_or_init(|| self.machine.free());
+    }
+
+    fn end(&self, _space: &Arc<AddressSpace>, _pages: u64) {
+        unreachable!("it was told of none");
+    }
+}
+
+#[test]
+fn pages_leave_half_of_what_is_above_the_reserve_unless_nobody_gives_way() {
+    let machine = machine();
+    let frames = machine.memory.frames();
+    let nobody: &'static Nobody = Box::leak(Box::new(Nobody { machine, free: OnceLock::new() }));
+    machine.memory.set_victims(nobody);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let background = executor::spawn(reclaimer(machine.memory));
+        executor::yield_now().await;
+        let mut pages = Vec::new();
+        while let Ok(frame) = frames.alloc().await {
+            pages.push(frame);
+        }
+        assert_eq!((nobody.free.get(), machine.free()), (Some(&15), 10));
+        assert!(frames.try_alloc().is_none(), "the rest is the reserve");
+        background.abort();
+    });
 }

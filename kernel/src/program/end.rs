@@ -58,7 +58,7 @@ impl End {
     fn outcome(&self) -> Result<u8, Signal> {
         Err(match self.0 {
             EndReason::Finished(status) => return Ok(status),
-            EndReason::Killed => Signal::Kill,
+            EndReason::Killed | EndReason::OutOfMemory => Signal::Kill,
             EndReason::Denied { why, .. } => match why {
                 Denial::Io { .. }
                 | Denial::Corrupted { .. }

@@ -24,6 +24,8 @@ pub enum EndReason {
     Raised(Raised),
     /// Somebody ended it.
     Killed,
+    /// Memory was out, and its space had the most.
+    OutOfMemory,
 }
 
 /// An exception that ended a thread. Number 7 does so where there is no memory to keep a program's vector registers in,
@@ -46,6 +48,7 @@ impl fmt::Display for EndReason {
             }
             Self::Raised(raised) => write!(f, "ended by {raised}"),
             Self::Killed => f.write_str("killed"),
+            Self::OutOfMemory => f.write_str("ended because memory was out, and its space had the most"),
         }
     }
 }

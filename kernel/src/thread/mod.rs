@@ -19,6 +19,7 @@ mod exit;
 mod run;
 mod spawn;
 pub(crate) mod stack;
+pub(crate) mod victims;
 
 use alloc::{
     boxed::Box,
@@ -85,6 +86,8 @@ pub struct Thread {
     refused: UnsafeCell<Option<Refusal>>,
     task: OnceCell<TaskRef>,
     kill: AtomicBool,
+    /// Whether that is for want of memory. Set before `kill`.
+    gives_way: AtomicBool,
     counters: Counters,
 }
 
@@ -151,6 +154,17 @@ impl Thread {
         if let Some(task) = self.task() {
             task.wake();
         }
+    }
+
+    /// Ends the thread as [`kill`](Self::kill) does, because its space is to give its memory back.
+    fn end_for_memory(&self) {
+        self.gives_way.store(true, SeqCst);
+        self.kill();
+    }
+
+    /// Why a thread ends that somebody ends.
+    fn kill_reason(&self) -> EndReason {
+        if self.gives_way.load(SeqCst) { EndReason::OutOfMemory } else { EndReason::Killed }
     }
 
     /// The address space of its lower half; few kernel threads have one.

@@ -53,7 +53,7 @@ pub(super) fn run(thread: Arc<Thread>, stack: Option<Stack>) -> impl Future<Outp
         let reason = loop {
             let may_end = || thread.with_context(|context| context.is_user()) || !thread.begun.load(Relaxed);
             if thread.kill_requested() && may_end() {
-                break EndReason::Killed;
+                break thread.kill_reason();
             }
             thread.begun.store(true, Relaxed);
             let poll = thread.task().map(TaskRef::polls);
@@ -193,7 +193,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
                 None
             }
             Some(FaultOutcome::Denied(why)) => refuse(thread, fault, why),
-            None => end_or_fail_copy(thread, EndReason::Killed),
+            None => end_or_fail_copy(thread, thread.kill_reason()),
         }
     }
 }

@@ -166,6 +166,7 @@ fn start(
         refused: UnsafeCell::new(None),
         task: OnceCell::uninit(),
         kill: AtomicBool::new(false),
+        gives_way: AtomicBool::new(false),
         counters: Counters::default(),
     });
     THREADS.lock().insert(thread.id(), Arc::downgrade(&thread));

@@ -10,12 +10,16 @@
 //! | `Free(k)` (first frame of a free block) | `free` | `allocate`, merging |
 //! | `Inside` (another frame of a free block) | `free` | `allocate` |
 //! | `Used` (somebody owns it, or a CPU keeps it at hand) | `allocate`, `unlist` | `free`, `list`, `quarantine` |
-//! | `Listed` (used by a page of an object, on one of the lists of pages) | `list` | `unlist`, `free`, `quarantine` |
+//! | `Listed` (used by a page of an object, on one of the lists of pages, with an age) | `list` | `unlist`, `free`, `quarantine` |
 //! | `Quarantined` (nobody owns it, but CPUs may still see it) | `quarantine` | `free_quarantined` |
+
+use crate::policy::{Age, Ages};
 
 /// Largest block: 2^18 frames, 1 GiB.
 pub(crate) const MAX_ORDER: usize = 18;
 const ORDERS: usize = MAX_ORDER + 1;
+/// Values of [`Age`].
+const AGES: usize = 3;
 /// No record: the end of a list.
 const NONE: u32 = u32::MAX;
 
@@ -25,7 +29,7 @@ enum State {
     Free(u8),
     Inside,
     Used,
-    Listed(PageList),
+    Listed(PageList, Age),
     Quarantined,
 }
 
@@ -86,11 +90,14 @@ pub(crate) struct FrameLists {
     /// The frame that the first record is about.
     base: u64,
     free: [List; ORDERS],
-    pages: [List; PageList::COUNT],
+    /// For each kind those of each age.
+    pages: [[List; AGES]; PageList::COUNT],
     /// By the time until which frames stay, which only grows.
     quarantine: List,
     pub(crate) free_frames: usize,
     pub(crate) listed: [usize; PageList::COUNT],
+    /// The same by age.
+    ages: [[usize; AGES]; PageList::COUNT],
     pub(crate) quarantined: usize,
 }
 
@@ -101,10 +108,11 @@ impl FrameLists {
             records,
             base,
             free: [List::EMPTY; ORDERS],
-            pages: [List::EMPTY; PageList::COUNT],
+            pages: [[List::EMPTY; AGES]; PageList::COUNT],
             quarantine: List::EMPTY,
             free_frames: 0,
             listed: [0; PageList::COUNT],
+            ages: [[0; AGES]; PageList::COUNT],
             quarantined: 0,
         }
     }
@@ -151,7 +159,7 @@ impl FrameLists {
         // A frame of another pool has no record there.
         let slot = first.wrapping_sub(self.base) as usize;
         for (number, frame) in (first..first + frames).enumerate() {
-            if matches!(self.records[slot + number].state, State::Listed(_)) {
+            if matches!(self.records[slot + number].state, State::Listed(..)) {
                 self.unlist(frame);
             }
             let state = &mut self.records[slot + number].state;
@@ -189,38 +197,66 @@ impl FrameLists {
         let slot = self.slot(page.frame);
         let record = &mut self.records[slot as usize];
         debug_assert_eq!(record.state, State::Used);
-        (record.state, record.object, record.page) = (State::Listed(on), page.object, page.page);
-        let mut list = self.pages[on as usize];
-        self.push(&mut list, slot);
-        self.pages[on as usize] = list;
+        (record.object, record.page) = (page.object, page.page);
         self.listed[on as usize] += 1;
+        self.put(on, Age::New, slot);
     }
 
     /// Notes that a frame no longer holds a listed page; nothing happens when it does not.
     pub(crate) fn unlist(&mut self, frame: u64) {
         let slot = self.slot(frame);
-        if let State::Listed(on) = self.records[slot as usize].state {
-            let mut list = self.pages[on as usize];
-            self.remove(&mut list, slot);
-            self.pages[on as usize] = list;
+        if let State::Listed(on, age) = self.records[slot as usize].state {
+            self.pick(on, age, slot);
             self.records[slot as usize].state = State::Used;
             self.listed[on as usize] -= 1;
         }
     }
 
-    /// The page of a list that was seen longest ago. It becomes the youngest: whoever decides to keep it need
-    /// not do anything.
-    pub(crate) fn oldest(&mut self, on: PageList) -> Option<ListedPage> {
-        let mut list = self.pages[on as usize];
-        let slot = list.first;
-        if slot == NONE {
-            return None;
+    /// Gives a listed page another age, and makes it the last of those; nothing happens when it is not listed.
+    pub(crate) fn set_age(&mut self, frame: u64, age: Age) {
+        let slot = self.slot(frame);
+        if let State::Listed(on, before) = self.records[slot as usize].state {
+            self.pick(on, before, slot);
+            self.put(on, age, slot);
         }
-        self.remove(&mut list, slot);
+    }
+
+    /// How many pages there are of a list, by age.
+    pub(crate) fn ages(&self, on: PageList) -> Ages {
+        let [new, old, young] = self.ages[on as usize];
+        Ages { new, old, young }
+    }
+
+    /// Puts a page behind those of its age.
+    fn put(&mut self, on: PageList, age: Age, slot: u32) {
+        self.records[slot as usize].state = State::Listed(on, age);
+        let mut list = self.pages[on as usize][age as usize];
         self.push(&mut list, slot);
-        self.pages[on as usize] = list;
+        self.pages[on as usize][age as usize] = list;
+        self.ages[on as usize][age as usize] += 1;
+    }
+
+    /// Takes a page from among those of its age.
+    fn pick(&mut self, on: PageList, age: Age, slot: u32) {
+        let mut list = self.pages[on as usize][age as usize];
+        self.remove(&mut list, slot);
+        self.pages[on as usize][age as usize] = list;
+        self.ages[on as usize][age as usize] -= 1;
+    }
+
+    /// The page of a list that was seen longest ago, of those of an age or of the first age that there is; and its age. It
+    /// becomes the last of those: whoever decides to keep it as it is need not do anything.
+    pub(crate) fn oldest(&mut self, on: PageList, of: Age) -> Option<(ListedPage, Age)> {
+        let ages = [of, Age::New, Age::Old, Age::Young];
+        let first = |age: Age| self.pages[on as usize][age as usize].first;
+        let age = ages.into_iter().find(|&age| first(age) != NONE)?;
+        let slot = first(age);
+        self.pick(on, age, slot);
+        self.put(on, age, slot);
         let record = &self.records[slot as usize];
-        Some(ListedPage { frame: self.base + u64::from(slot), object: record.object, page: record.page })
+        let page =
+            ListedPage { frame: self.base + u64::from(slot), object: record.object, page: record.page };
+        Some((page, age))
     }
 
     /// Puts frames that somebody owned where nobody gets them until `free_quarantined` is told of a time not

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `high` and more | takes one | takes one | takes one |
 //! | `low` to `high` | takes one | takes one | takes one; reclaim, once begun, goes on |
-//! | `reserve` to `low` | waits in order of arrival, and reclaim begins; served from here when nothing can be given back at once | takes one | takes one |
+//! | `reserve` to `low` | waits in order of arrival, and reclaim begins; served down to half way when nothing can be given back at once, and to the end when nobody gives way | takes one | takes one |
 //! | less than `reserve` | waits; what comes back fills the reserve first | none | takes one |
 //!
 //! So between `reserve` and `low` are the frames of page tables, of the heap and of the kernel's own stacks, whose users hold locks
@@ -114,7 +114,11 @@ impl SharedMarks {
 impl Guarded {
     /// Promises up to `frames` free frames to those who wait, but none of the reserve. Returns how many.
     pub(super) fn promise(&mut self, frames: usize, marks: &SharedMarks) -> usize {
-        let kept = self.applicants.promised + marks.reserve();
+        self.promise_down_to(marks.reserve(), frames)
+    }
+
+    fn promise_down_to(&mut self, left: usize, frames: usize) -> usize {
+        let kept = self.applicants.promised + left;
         self.applicants.promise(frames.min(self.lists.free_frames.saturating_sub(kept)))
     }
 }
@@ -132,17 +136,17 @@ impl FramePool {
     /// When one of the marks is above the next.
     pub fn set_marks(&self, marks: Marks) {
         assert!(marks.reserve <= marks.low && marks.low <= marks.high, "marks in order");
-        let closed = {
-            let guarded = self.lists.lock();
+        let (closed, promised) = {
+            let mut guarded = self.lists.lock();
             self.marks.reserve.store(marks.reserve, Relaxed);
             self.marks.low.store(marks.low, Relaxed);
             self.marks.high.store(marks.high, Relaxed);
-            self.decide(&guarded)
+            (self.decide(&guarded), guarded.promise(usize::MAX, &self.marks))
         };
         if closed {
             self.drain();
         }
-        self.serve_waiting();
+        self.answer_promised(promised);
         self.short.notify_one();
     }
 
@@ -158,10 +162,20 @@ impl FramePool {
         self.take_frame(Claim::Page).map(|number| self.hand_out(number))
     }
 
-    /// Gives those who wait what is free above the reserve: nothing is given back soon that they could wait for. Returns
-    /// how many got one.
+    /// Gives those who wait what is free down to half way between the low mark and the reserve: nothing is given back soon
+    /// that they could wait for. The other half stays for what cannot wait: pages need tables, and the heap. Returns how
+    /// many got one.
     pub(crate) fn serve_waiting(&self) -> usize {
-        let promised = self.lists.lock().promise(usize::MAX, &self.marks);
+        self.serve_down_to(usize::midpoint(self.marks.reserve(), self.marks.low()))
+    }
+
+    /// The same down to the reserve: nobody gives way for those who wait.
+    pub(crate) fn serve_the_rest(&self) -> usize {
+        self.serve_down_to(self.marks.reserve())
+    }
+
+    fn serve_down_to(&self, left: usize) -> usize {
+        let promised = self.lists.lock().promise_down_to(left, usize::MAX);
         self.answer_promised(promised);
         promised
     }

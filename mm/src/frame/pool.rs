@@ -24,6 +24,7 @@ use super::quarantine::Waits;
 use super::regions::merged;
 use super::waiting::Applicants;
 use super::{Frame, FrameRun, Marks, address_of};
+use crate::policy::{Age, Ages, PageKind, ReclaimPolicy};
 use crate::{PAGE_SIZE, PhysAddr, PhysWindow};
 
 /// All frames of the machine, or a part of them.
@@ -380,9 +381,35 @@ impl FramePool {
         self.lists.lock().lists.unlist(frame);
     }
 
-    /// The page of a list that was looked at longest ago, which counts as looked at from now on.
+    /// The page of a list that is to be looked at next, and its age; it counts as looked at from now on.
+    pub(crate) fn next_to_look_at(
+        &self,
+        on: PageList,
+        policy: &dyn ReclaimPolicy,
+    ) -> Option<(ListedPage, Age)> {
+        let mut guarded = self.lists.lock();
+        let of = policy.look_next(guarded.lists.ages(on));
+        guarded.lists.oldest(on, of)
+    }
+
+    /// The page of a list that was looked at longest ago, which counts as looked at from now on: where no policy is asked.
     pub(crate) fn oldest(&self, on: PageList) -> Option<ListedPage> {
-        self.lists.lock().lists.oldest(on)
+        self.lists.lock().lists.oldest(on, Age::New).map(|(page, _)| page)
+    }
+
+    /// How many pages of a kind are on the lists that reclaim looks through, by age.
+    pub fn ages(&self, kind: PageKind) -> Ages {
+        let on = match kind {
+            PageKind::Clean => PageList::Clean,
+            PageKind::Dirty => PageList::Dirty,
+            PageKind::Anonymous => PageList::Anonymous,
+        };
+        self.lists.lock().lists.ages(on)
+    }
+
+    /// Gives a listed page another age.
+    pub(crate) fn set_age(&self, frame: u64, age: Age) {
+        self.lists.lock().lists.set_age(frame, age);
     }
 
     /// Waits until frames are short.

@@ -159,6 +159,13 @@ impl FramePool {
         Ok(answer.map(|number| self.hand_out(number)))
     }
 
+    /// Whether somebody waits for a frame who was not promised one.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        // While somebody waits, nothing comes into them.
+        self.drain();
+        self.lists.lock().applicants.unanswered > 0
+    }
+
     /// Tells the one who has waited longest that there is no memory; false when nobody waits.
     pub(crate) fn name_victim(&self) -> bool {
         let named = loop {

@@ -206,10 +206,24 @@ impl PageTable {
         true
     }
 
-    /// Looks whether the processor has used a page, and forgets that it has.
-    pub(crate) fn take_accessed(&mut self, page: VirtAddr) -> Option<Leaf> {
+    /// Looks whether the processor has used a page that shows this frame, and forgets that it has.
+    pub(crate) fn take_accessed(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
         let (_, leaf) = self.leaf(page)?;
+        if leaf_of(leaf.load(Ordering::Relaxed)).frame != frame {
+            return None;
+        }
         Some(leaf_of(leaf.fetch_and(!ACCESSED, Ordering::AcqRel)))
+    }
+
+    /// Takes a page out if it shows this frame, as [`unmap`](Self::unmap) does.
+    pub(crate) fn unmap_shown(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
+        let (above, leaf) = self.leaf(page)?;
+        if leaf_of(leaf.load(Ordering::Relaxed)).frame != frame {
+            return None;
+        }
+        let old = leaf.swap(0, Ordering::AcqRel);
+        self.uncount(above, 1);
+        Some(leaf_of(old))
     }
 
     /// Whether a page shows this frame.

@@ -29,7 +29,7 @@ use crate::settle::Attempt;
 use crate::swap::{ReadPage, ReadRoom, Reading, SwapArea};
 use crate::transfer::Transfer;
 use crate::vm_object::WINDOW;
-use crate::{Advice, Frame, PAGE_SIZE, PageEvent};
+use crate::{Advice, Age, Frame, Observation, PAGE_SIZE, PageEvent, PageKind, Verdict};
 
 /// What comes of a page when all CPUs know that no page table shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,9 +54,9 @@ impl PrivateObject {
         }
     }
 
-    /// Takes a page out of all page tables, unless it was used since the last look, or is not what the frame's record
+    /// Takes a page out of all page tables, unless the policy wants to keep it, or it is not what the frame's record
     /// said: that was read without this object's lock. True if it leaves.
-    pub(crate) fn begin_swap_out(&self, area: &SwapArea, index: u64, frame: u64) -> bool {
+    pub(crate) fn begin_swap_out(&self, area: &SwapArea, index: u64, frame: u64, age: Age) -> bool {
         let inner = &mut *self.inner.lock();
         let is_it = |entry: PageEntry| entry.frame() == Some(frame);
         let Some((place, entry)) = inner.versions.find_entry(index, is_it) else { return false };
@@ -72,21 +72,23 @@ impl PrivateObject {
         let mut used = entry.referenced();
         inner.mappings.for_each(index, |mapping, page| {
             let mut tables = mapping.table.tables.lock();
-            if tables.shows(page, frame) {
-                used |= tables.take_accessed(page).is_some_and(|leaf| leaf.accessed);
-            }
+            used |= tables.take_accessed(page, frame).is_some_and(|leaf| leaf.accessed);
         });
         if entry.referenced() {
             inner.versions.set(place, index, PageEvent::Evict, entry.with_referenced(false));
         }
         let is_settled = |low| self.memory.frames().is_over(self.memory.frames().recent(low));
-        if used || !entry.copied_at().is_none_or(is_settled) {
+        if !entry.copied_at().is_none_or(is_settled) {
+            return false;
+        }
+        let seen = Observation { kind: PageKind::Anonymous, age, used };
+        if let Verdict::Keep(from_now_on) = self.memory.policy().judge(seen) {
+            self.memory.frames().set_age(frame, from_now_on);
             return false;
         }
         inner.mappings.for_each(index, |mapping, page| {
             let mut tables = mapping.table.tables.lock();
-            if tables.shows(page, frame) {
-                tables.unmap(page);
+            if tables.unmap_shown(page, frame).is_some() {
                 self.memory.hardware().invalidate(tables.root(), page);
             }
         });

@@ -21,7 +21,7 @@ struct Batch {
 /// Frees up to `target` frames of private memory by writing their pages to swap, or a few more, those unused for longest
 /// first. Pages that are zeros, or that their slots still hold, are not written. Returns how many frames were freed since
 /// the call began, by whomever; 0 when nothing can be freed: then there is no swap, or it is full, or fails, or all pages
-/// are in use. Waits for the disk only where nothing is free yet. Looks at each page at most twice.
+/// are in use. Waits for the disk only where nothing is free yet. Looks at each page as often as the policy has it at most.
 ///
 /// # Cancellation
 /// Pages that are being written leave all the same; those that were about to stay until they are touched or this is
@@ -30,7 +30,7 @@ pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
     let Some(area) = memory.swap() else { return 0 };
     let before = area.freed.load(Ordering::Acquire);
     let freed = || area.freed.load(Ordering::Acquire).wrapping_sub(before);
-    let mut looks = memory.frames().stats().anonymous * 2;
+    let mut looks = memory.frames().stats().anonymous * memory.policy().looks();
     loop {
         while looks > 0 && area.writing.load(Ordering::Acquire) + freed() < target {
             if !area.has_clusters() {
@@ -67,7 +67,8 @@ impl SwapArea {
         let mut looked = 0;
         while looked < most && batch.count < BATCH {
             looked += 1;
-            let Some(listed) = memory.frames().oldest(PageList::Anonymous) else {
+            let next = memory.frames().next_to_look_at(PageList::Anonymous, memory.policy());
+            let Some((listed, age)) = next else {
                 *looks = 0;
                 break;
             };
@@ -75,7 +76,7 @@ impl SwapArea {
                 continue;
             }
             let object = memory.private_object(listed.object);
-            if object.is_some_and(|object| object.begin_swap_out(self, listed.page, listed.frame)) {
+            if object.is_some_and(|object| object.begin_swap_out(self, listed.page, listed.frame, age)) {
                 batch.pages[batch.count] = listed;
                 batch.count += 1;
             }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use super::{Eviction, Keep, VmObject};
+use super::{Eviction, Judge, VmObject};
 use crate::PageIndex;
 use crate::page_state::PageState;
 
@@ -33,6 +33,6 @@ impl VmObject {
     /// it out, if nobody has touched it meanwhile.
     pub(crate) fn begin_to_drop(&self, index: u64) -> Option<u64> {
         let PageState::Loaded { frame } = self.state(PageIndex::new(index)) else { return None };
-        (self.begin_eviction(index, frame, Keep::Nothing) == Eviction::Leaving).then_some(frame)
+        (self.begin_eviction(index, frame, Judge::Evict) == Eviction::Leaving).then_some(frame)
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use ahead::{Streams, WINDOW};
 pub(crate) use copy::piece;
 pub use flush::FlushError;
 pub(crate) use neighbours::Around;
-pub(crate) use shown::{Eviction, Keep, ObjectRoom};
+pub(crate) use shown::{Eviction, Judge, ObjectRoom};
 pub use store::StoreError;
 
 use alloc::sync::Arc;

@@ -13,7 +13,10 @@ use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
 use crate::trace::{Event, ObjectName};
-use crate::{MapError, OutOfMemory, PageEvent, PageIndex, PageTable, VirtAddr};
+use crate::{
+    Age, MapError, Observation, OutOfMemory, PageEvent, PageIndex, PageKind, PageTable, ReclaimPolicy,
+    Verdict, VirtAddr,
+};
 
 /// What came of the attempt to give a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,13 +27,13 @@ pub(crate) enum Eviction {
     Kept,
 }
 
-/// Which clean pages are not given back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Keep {
-    /// Those that were used since the last look.
-    Used,
-    /// None: the caller knows best which page goes.
-    Nothing,
+/// Who says whether a clean page is given back.
+#[derive(Clone, Copy)]
+pub(crate) enum Judge {
+    /// A policy, which is told what the frame's record says of the page's age.
+    Policy(&'static dyn ReclaimPolicy, Age),
+    /// The caller, who knows best which page goes.
+    Evict,
 }
 
 /// Memory to note one mapping with an object, and with its base if it is an overlay.
@@ -124,8 +127,8 @@ impl VmObject {
     /// was written.
     pub(super) fn hide(&self, inner: &Inner, index: u64) -> bool {
         let mut written = false;
-        self.for_each_shown(inner, index, |tables, page| {
-            if let Some(leaf) = tables.unmap(page) {
+        self.for_each_place(inner, index, |tables, page, frame| {
+            if let Some(leaf) = tables.unmap_shown(page, frame) {
                 written |= leaf.dirty;
                 self.memory.hardware().invalidate(tables.root(), page);
             }
@@ -141,12 +144,18 @@ impl VmObject {
         index: u64,
         mut told: impl FnMut(&mut PageTable, VirtAddr),
     ) {
+        self.for_each_place(inner, index, |tables, page, frame| {
+            if tables.shows(page, frame) {
+                told(tables, page);
+            }
+        });
+    }
+
+    /// Tells each page that would show a page of the object if it showed its frame.
+    fn for_each_place(&self, inner: &Inner, index: u64, mut told: impl FnMut(&mut PageTable, VirtAddr, u64)) {
         let Some(frame) = inner.pages.get(index).frame() else { return };
         inner.mappings.for_each(index, |mapping, page| {
-            let mut tables = mapping.table.tables.lock();
-            if tables.shows(page, frame) {
-                told(&mut tables, page);
-            }
+            told(&mut mapping.table.tables.lock(), page, frame);
         });
     }
 
@@ -162,17 +171,17 @@ impl VmObject {
         }
     }
 
-    /// Begins to give a clean page back, unless it was used since the last look and is to be kept then, or is not what the frame's record
+    /// Begins to give a clean page back, unless the judge wants to keep it, or it is not what the frame's record
     /// said: the record was read without this object's lock.
-    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64, keep: Keep) -> Eviction {
+    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64, judge: Judge) -> Eviction {
         let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
         if entry.state() != (PageState::Loaded { frame: listed_frame }) {
             return Eviction::Kept;
         }
         let (mut used, mut written) = (entry.referenced(), false);
-        self.for_each_shown(&inner, index, |tables, page| {
-            if let Some(leaf) = tables.take_accessed(page) {
+        self.for_each_place(&inner, index, |tables, page, frame| {
+            if let Some(leaf) = tables.take_accessed(page, frame) {
                 used |= leaf.accessed;
                 written |= leaf.dirty;
             }
@@ -181,7 +190,12 @@ impl VmObject {
             inner.make_dirty(self, index, listed_frame, PageEvent::Noted);
             return Eviction::Kept;
         }
-        if used && keep == Keep::Used {
+        if let Judge::Policy(policy, age) = judge
+            && let Verdict::Keep(from_now_on) = policy.judge(Observation { kind: PageKind::Clean, age, used })
+        {
+            if from_now_on != age {
+                self.memory.frames().set_age(listed_frame, from_now_on);
+            }
             inner.pages.set(index, PageEvent::Evict, entry.with_referenced(false));
             return Eviction::Kept;
         }

@@ -36,6 +36,7 @@ mod swap;
 mod tasks;
 mod unmap;
 mod usage;
+mod victims;
 mod vmscript;
 mod waits;
 mod wild;
@@ -109,6 +110,7 @@ const TESTS: &[Test] = tests![
     swap::memory_goes_through_swap,
     swap::errors_of_swap,
     pressed::full_machine_with_a_crawling_disk_goes_on,
+    victims::a_hog_is_the_one_victim,
     vmscript::scenarios_are_played_as_on_the_host,
     cpus::all_cpus_are_up,
     cpus::clock_never_goes_back,

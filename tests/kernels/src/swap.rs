@@ -11,8 +11,8 @@ use kernel::{
     thread::{self, EndReason, ThreadHandle},
 };
 use mm::{
-    AddressSpace, Denial, PAGE_SIZE, PageError, PageIndex, Placement, Protection, SwapStats, VirtAddr,
-    swap_out,
+    AddressSpace, Denial, PAGE_SIZE, PageError, PageIndex, Placement, Protection, SecondChance, SwapStats,
+    VirtAddr, swap_out,
 };
 
 use crate::{
@@ -176,6 +176,8 @@ async fn read_page(space: &Arc<AddressSpace>, page: usize) -> Result<EndReason, 
 /// The disk fails to read one slot for ever and one once, and to write one for ever: a page that cannot be written stays, one
 /// that cannot be read ends the thread that needs it, and no other is harmed.
 pub(crate) async fn errors_of_swap() -> Outcome {
+    // Slots are given in the order in which pages leave: one that is known.
+    memory().set_policy(&SecondChance);
     let space = space(FEW)?;
     let write_all = || (0..FEW).for_each(|page| write(page * PAGE_WORDS, 0));
     let end = start(0, &space, write_all).await?.await;

@@ -163,6 +163,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("readers_outgrow_memory_on_4_cpus")
             .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
+        case("a_hog_is_the_one_victim")
+            .on(|| Setup { memory_mib: 64, ..Setup::default() })
+            .driven(one_victim_each),
+        case("a_hog_is_the_one_victim_on_4_cpus")
+            .on(|| Setup { cpus: 4, memory_mib: 64, ..Setup::default() })
+            .driven(one_victim_each)
+            .within(120),
         case("million_wakes").within(120),
         case("million_wakes_on_2_cpus").on(cpus::<2>).within(120),
         case("million_wakes_on_4_cpus").on(cpus::<4>).within(120),
@@ -275,6 +282,16 @@ pub(crate) fn passed(session: Session) -> Result<()> {
     let report = session.finish()?;
     let name = report.results.first().map(|(name, _)| name.clone()).unwrap_or_default();
     report.test_passed(&name)
+}
+
+/// The test has passed, and each of its two rounds has named one victim.
+fn one_victim_each(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    let name = report.results.first().map(|(name, _)| name.clone()).unwrap_or_default();
+    report.test_passed(&name)?;
+    let named = report.console.lines().filter(|line| line.contains("out of memory: counter")).count();
+    ensure!(named == 2, "{named} victims of 2 rounds: {}", report.ending());
+    Ok(())
 }
 
 /// Lets a stalled disk go when the kernel asks for it.

@@ -82,7 +82,7 @@ fn whole(built: &Built, cpus: &str) -> Result<()> {
     for cpu in 0..cpus.parse::<u32>()? {
         ensure!(trace.has_track(1, &format!("CPU {cpu}")), "CPU {cpu} has no track");
     }
-    for (pid, name) in [(3, "virtio-blk"), (3, "block-pager"), (4, "disk0"), (6, "disk0 object")] {
+    for (pid, name) in [(3, "virtio-blk"), (3, "block-loads"), (4, "disk0"), (6, "disk0 object")] {
         ensure!(trace.has_track(pid, name), "{name} has no track");
     }
     ensure!(

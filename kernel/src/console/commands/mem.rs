@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use mm::{PAGE_SIZE, SwapStats};
+use mm::{Ages, PAGE_SIZE, PageKind, SwapStats};
 
 use super::super::{
     Command,
@@ -21,6 +21,9 @@ pub(super) const MEM: Command = Command {
         Box::pin(async move {
             arguments.end()?;
             output().table(&table_of_memory()).await;
+            say!("");
+            output().table(&table_of_lists()).await;
+            say!("the policy of reclaim is {}", memory::memory().policy().name());
             if let Some(stats) = memory::memory().swap_stats() {
                 say!("");
                 output().table(&table_of_swap(&stats)).await;
@@ -65,6 +68,21 @@ fn table_of_memory() -> Table {
     let resident = space.resident_pages as usize;
     line(resident, &format_args!("shown in the window and as stacks ({pages} in {mappings} mappings)"));
     line(stats.waiting, &"wanted by somebody who waits for one");
+    table
+}
+
+/// The lists that reclaim looks through, by kind and age.
+fn table_of_lists() -> Table {
+    let mut table = Table::new(&[">new", ">old", ">young", "pages, by age"]);
+    let kinds = [
+        (PageKind::Clean, "clean: their pagers can load them again"),
+        (PageKind::Dirty, "dirty: to be stored before they go"),
+        (PageKind::Anonymous, "without a pager: for swap, where there is some"),
+    ];
+    for (kind, what) in kinds {
+        let Ages { new, old, young } = memory::memory().frames().ages(kind);
+        table.row(&[&new, &old, &young, &what]);
+    }
     table
 }
 

@@ -5,6 +5,7 @@ mod faults;
 mod hash;
 mod machine;
 mod mem;
+mod pressure;
 mod ps;
 mod run;
 mod sync;
@@ -24,6 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
     touch::TOUCH,
     sync::SYNC,
     ticks::TICKS,
+    pressure::PRESSURE,
     threads::THREADS,
     run::RUN,
     bench::BENCH,

@@ -26,7 +26,12 @@ enum Step {
     Free(usize, u64),
     List(usize),
     Unlist(usize),
-    Oldest,
+    Oldest(Age),
+    Age(usize, Age),
+}
+
+fn age() -> impl Strategy<Value = Age> {
+    prop_oneof![Just(Age::New), Just(Age::Old), Just(Age::Young)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,7 +40,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..20usize, 1..40u64).prop_map(|(which, frames)| Step::Free(which, frames)),
         2 => (0..20usize).prop_map(Step::List),
         1 => (0..20usize).prop_map(Step::Unlist),
-        2 => Just(Step::Oldest),
+        2 => age().prop_map(Step::Oldest),
+        2 => (0..20usize, age()).prop_map(|(which, age)| Step::Age(which, age)),
     ]
 }
 
@@ -49,7 +55,8 @@ proptest! {
         let mut free: BTreeSet<u64> =
             usable.iter().flat_map(|&(first, frames)| first..first + frames).collect();
         let mut owned: Vec<(u64, u64)> = Vec::new();
-        let mut clean: Vec<u64> = Vec::new();
+        // Frames and their ages, in the order in which they are looked at.
+        let mut clean: Vec<(u64, Age)> = Vec::new();
         for step in program {
             match step {
                 Step::Allocate(order) => match lists.allocate(order) {
@@ -73,32 +80,47 @@ proptest! {
                     let frames = frames.min(all);
                     lists.free(first, frames);
                     free.extend(first..first + frames);
-                    clean.retain(|frame| !(first..first + frames).contains(frame));
+                    clean.retain(|(frame, _)| !(first..first + frames).contains(frame));
                     owned[which] = (first + frames, all - frames);
                     owned.retain(|&(_, frames)| frames > 0);
                 }
                 Step::List(which) if !owned.is_empty() => {
                     let frame = owned[which % owned.len()].0;
-                    if !clean.contains(&frame) {
+                    if clean.iter().all(|&(other, _)| other != frame) {
                         lists.list(PageList::Clean, ListedPage { frame, object: 5, page: frame * 3 });
-                        clean.push(frame);
+                        clean.push((frame, Age::New));
                     }
                 }
                 Step::Unlist(which) if !owned.is_empty() => {
                     let frame = owned[which % owned.len()].0;
                     lists.unlist(frame);
-                    clean.retain(|&other| other != frame);
+                    clean.retain(|&(other, _)| other != frame);
                 }
-                Step::Oldest => {
-                    let oldest = lists.oldest(PageList::Clean);
-                    prop_assert_eq!(oldest.map(|page| page.frame), clean.first().copied());
-                    if let Some(page) = oldest {
+                Step::Age(which, age) if !owned.is_empty() => {
+                    let frame = owned[which % owned.len()].0;
+                    lists.set_age(frame, age);
+                    if let Some(at) = clean.iter().position(|&(other, _)| other == frame) {
+                        clean.remove(at);
+                        clean.push((frame, age));
+                    }
+                }
+                Step::Oldest(age) => {
+                    let ages = [age, Age::New, Age::Old, Age::Young];
+                    let first = |age| clean.iter().position(|&(_, other)| age == other);
+                    let at = ages.into_iter().find_map(first);
+                    let oldest = lists.oldest(PageList::Clean, age);
+                    prop_assert_eq!(oldest.map(|(page, age)| (page.frame, age)), at.map(|at| clean[at]));
+                    if let (Some((page, _)), Some(at)) = (oldest, at) {
                         prop_assert_eq!((page.object, page.page), (5, page.frame * 3));
-                        clean.rotate_left(1);
+                        let looked_at = clean.remove(at);
+                        clean.push(looked_at);
                     }
                 }
                 _ => {}
             }
+            let count = |age| clean.iter().filter(|(_, other)| *other == age).count();
+            let ages = Ages { new: count(Age::New), old: count(Age::Old), young: count(Age::Young) };
+            prop_assert_eq!(lists.ages(PageList::Clean), ages);
             prop_assert_eq!((lists.free_frames, lists.listed[PageList::Clean as usize]), (free.len(), clean.len()));
         }
     }

@@ -117,11 +117,13 @@ fn pages_below_a_protected_entry_are_looked_at_restricted_and_taken_out_as_ever(
     leaf.fetch_or(0x60, Ordering::Relaxed);
     assert_eq!(table.write_protect(ALL), Ok(true));
     let used = Leaf { frame: 0x4_0000, accessed: true, dirty: true };
-    assert_eq!(table.take_accessed(at(BASE)), Some(used));
-    assert_eq!(table.take_accessed(at(BASE)), Some(Leaf { accessed: false, ..used }));
+    assert_eq!(table.take_accessed(at(BASE), used.frame + 1), None, "it shows another frame");
+    assert_eq!(table.take_accessed(at(BASE), used.frame), Some(used));
+    assert_eq!(table.take_accessed(at(BASE), used.frame), Some(Leaf { accessed: false, ..used }));
     assert!(table.restrict(at(BASE), READ), "its own entry allows more");
     assert!(!table.restrict(at(BASE), READ));
-    assert_eq!(table.unmap(at(BASE)), Some(Leaf { accessed: false, ..used }));
+    assert_eq!(table.unmap_shown(at(BASE), used.frame + 1), None, "it shows another frame");
+    assert_eq!(table.unmap_shown(at(BASE), used.frame), Some(Leaf { accessed: false, ..used }));
     // Another frame, with the right to write: nothing else gets it.
     table.map(at(BASE), 5, RW, &mut None).expect("room");
     let writable: Vec<_> = (0..512).filter(|page| is_writable(&table, BASE + page * PAGE_BYTES)).collect();

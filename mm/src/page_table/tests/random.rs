@@ -245,9 +245,12 @@ impl Scene {
                 }
             }
             Step::TakeAccessed { cell } => {
-                let (_, page) = self.page(cell);
-                assert_eq!(self.table.take_accessed(page).is_some(), self.is_own_page(page));
-                assert!(!self.is_own_page(page) || !self.table.walk(page).is_some_and(|walk| walk.accessed));
+                let (cell, page) = self.page(cell);
+                let own = self.is_own_page(page);
+                let distance = self.cells[cell].map_or(0, |shown| shown.distance);
+                let frame = (page.as_u64() + distance) / PAGE_BYTES;
+                assert_eq!(self.table.take_accessed(page, frame).is_some(), own);
+                assert!(!own || !self.table.walk(page).is_some_and(|walk| walk.accessed));
             }
             Step::Write { cell } => {
                 let cell = cell % self.cells.len();

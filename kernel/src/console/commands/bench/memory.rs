@@ -10,7 +10,7 @@ use mm::{Access, PAGE_SIZE, VmObject};
 
 use super::super::super::{CommandError, output::say, room::make_room};
 use super::scene::{AtOnce, Scene, after, failed};
-use crate::memory;
+use crate::{arch::registers::time_stamp, memory};
 
 /// Pages that are touched for one figure.
 const PAGES: u64 = 2000;
@@ -185,6 +185,12 @@ async fn loads() -> Result<(), CommandError> {
         scene.touch(start, PAGES, Access::Read).await?,
     )
     .await;
+    settled().await;
+    // All looks at them, until nobody has used them lately, and the wait for all CPUs.
+    let before = time_stamp();
+    let gone = mm::reclaim(memory::memory(), PAGES as usize).await;
+    let ticks = time_stamp() - before;
+    report("reclaim of a clean page", 700, vec![ticks / gone.max(1) as u64]).await;
     drop((scene, object));
     settled().await;
     Ok(())

@@ -2,6 +2,7 @@
 
 mod executor;
 mod memory;
+mod pressure;
 mod read;
 mod scene;
 mod swap;
@@ -10,6 +11,8 @@ mod touches;
 use alloc::{boxed::Box, string::ToString};
 
 use super::super::{Command, CommandError};
+
+pub(super) use pressure::run as pressure;
 
 pub(super) const BENCH: Command = Command {
     name: "bench",

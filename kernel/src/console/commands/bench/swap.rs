@@ -116,7 +116,7 @@ async fn read_by_requests(device: &Arc<VirtioBlk>, round: u64) -> Result<u64, Co
 }
 
 /// Runs so many threads in a space, and waits for their ends.
-async fn on_threads(
+pub(super) async fn on_threads(
     threads: usize,
     space: &Arc<AddressSpace>,
     run: impl Fn(u64) + Clone + Send + 'static,
@@ -139,25 +139,25 @@ fn word(start: u64, page: u64) -> *mut u64 {
     (start as usize + page as usize * PAGE_SIZE) as *mut u64
 }
 
-fn write(start: u64, page: u64) {
-    // SAFETY: only the benchmark's threads run in the space; a page that cannot be had ends the thread.
+pub(super) fn write(start: u64, page: u64) {
+    // SAFETY: only the threads of `on_threads` run in the space, which maps nothing else; a page that cannot be had ends the thread.
     unsafe { word(start, page).write_volatile(page + 1) };
 }
 
-fn read(start: u64, page: u64) -> u64 {
+pub(super) fn read(start: u64, page: u64) -> u64 {
     // SAFETY: as above.
     unsafe { word(start, page).read_volatile() }
 }
 
 /// xorshift: never twice the same page in a row for long.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

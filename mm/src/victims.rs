@@ -1,0 +1,56 @@
+//! Who gives way when memory is out: one space at a time, the largest, and never the kernel's own.
+//!
+//! Which spaces there are, and how what runs in one is ended, is for whoever knows of threads ([`Victims`]). Here is the
+//! choice, and that all of a victim's frames are back before there is another.
+//!
+//! | meets | what resolves it |
+//! | --- | --- |
+//! | the victim's threads fault, its space is emptied | they are told first, so they end; one that comes later finds no mapping |
+//! | somebody keeps the space, its end is waited for | it is emptied, not dropped: nobody has to give it up |
+//! | frames of the victim are in quarantine, the next choice | the emptying waits for all CPUs, and the reclaimer for the quarantine before it looks again |
+//! | the victim is forked, or shares objects | what others see stays; if that was all, the next largest is chosen |
+
+use alloc::sync::Arc;
+
+use crate::{AddressSpace, Memory};
+
+/// The spaces that something runs in, and a way to end that. Given to [`Memory::set_victims`].
+pub trait Victims: Sync {
+    /// Tells each space that may be chosen, once or more often: none of the kernel's own, and none that was chosen
+    /// before.
+    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>));
+
+    /// Ends all that runs in a space whose tables show so many pages, and tells whoever has to know why. Those who wait
+    /// are woken, and let nobody else wait. Called by the background task, which is held up by it; with no lock held.
+    fn end(&self, space: &Arc<AddressSpace>, pages: u64);
+}
+
+/// The space that shows the most pages, if it shows at least so many: one with fewer would end for nothing.
+fn largest(victims: &dyn Victims, least: u64) -> Option<(Arc<AddressSpace>, u64)> {
+    let mut largest = None;
+    let mut most = least.saturating_sub(1);
+    victims.each_space(&mut |space| {
+        let pages = space.stats().resident_pages;
+        if pages > most {
+            most = pages;
+            largest = Some(space.clone());
+        }
+    });
+    largest.map(|space| (space, most))
+}
+
+/// Ends the largest space if somebody waits for a frame, and takes all of its memory. False if nobody waits, or no
+/// space shows enough to bring the free frames above the low mark.
+pub(crate) async fn end_largest(memory: &'static Memory) -> bool {
+    let Some(victims) = memory.victims() else { return false };
+    if !memory.frames().is_waited_for() {
+        return false;
+    }
+    let least = memory.frames().marks().low.max(1);
+    let Some((space, pages)) = largest(victims, least as u64) else { return false };
+    victims.end(&space, pages);
+    // A whole range is not split, so this needs no memory and cannot fail.
+    let emptied = space.unmap(space.range()).await;
+    debug_assert!(emptied.is_ok(), "a space could not be emptied: {emptied:?}");
+    true
+}
