@@ -39,6 +39,8 @@ fn an_unmapping_ends_when_no_cpu_reaches_the_pages() {
         busy.end().await;
         unmap.await.unwrap();
         assert!(object.upgrade().is_none());
+        // The object ended after the unmapping: the other CPU may not have begun anything since.
+        machine.memory.settle().await;
         assert_eq!((scene.mappings(), machine.free()), (0, scene.free));
         let busy = Busy::begin(machine).await;
         assert_eq!(busy.reads(root, BASE), None);

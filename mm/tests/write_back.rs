@@ -167,6 +167,8 @@ fn a_pager_that_cannot_store_parks_nobody_for_ever_and_the_writer_tries_again_la
     let _clock = host::simulate_time();
     host::block_on(async {
         let background = executor::spawn(writer(memory));
+        // There is a limit from the writer's first turn on.
+        executor::yield_now().await;
         let object = scene.object.clone();
         for index in 64..80 {
             time::timeout(Duration::from_millis(100), object.write(index * PAGE, &[1]))
