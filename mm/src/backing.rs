@@ -167,6 +167,18 @@ impl Backing {
         Some((object.below(index).cloned().unwrap_or(object), index))
     }
 
+    /// Makes a page that is in memory the first that reclaim looks at, as not used lately.
+    pub(crate) fn cool(&self, index: u64) {
+        if let Backing::Private(object, version) = self
+            && object.cool(*version, index)
+        {
+            return;
+        }
+        if let Some((object, index)) = self.object_page(index) {
+            object.cool(index);
+        }
+    }
+
     /// The object whose pages are shown along with their neighbours, if it is one whose pager takes several at once.
     pub(crate) fn shares_with_neighbours(&self) -> Option<&Arc<VmObject>> {
         match self {

@@ -87,6 +87,8 @@ pub enum Advice {
     WillNeed,
     /// Pages are not touched soon.
     DoNotNeed,
+    /// Pages are not touched soon, and what is in them is wanted later: they are the first to go when frames are short.
+    Cold,
     /// Most of the range will be written: large pages are worth their memory.
     Huge,
 }

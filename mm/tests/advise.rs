@@ -7,10 +7,14 @@ use std::sync::Arc;
 use common::cpus::{Busy, poll_once};
 use common::overlay::{self, BELOW};
 use common::shown::{BASE, RW, Scene};
+use common::swap::{self, Swapping};
 use common::tasks::block_on;
 use common::{Machine, PAGE, USER_RANGE, address, content, page, range};
 use executor::host::block_on_cpus;
-use mm::{AddressSpace, Advice, MapError, PageState, Placement, TestPager, VirtAddr, VmObject};
+use mm::{
+    AddressSpace, Advice, MapError, PageState, Placement, ReclaimPolicy, SecondChance, SecondUse, TestPager,
+    VirtAddr, VmObject,
+};
 
 fn at(index: u64) -> VirtAddr {
     address(BASE + index * PAGE)
@@ -238,4 +242,61 @@ fn a_page_that_is_touched_on_its_way_out_stays() {
         assert!(matches!(scene.object.state(page(0)), PageState::Dirty { .. }));
         assert_eq!(scene.machine.read(&scene.space, BASE).await, Ok(5));
     });
+}
+
+#[test]
+fn cold_pages_go_before_others_though_they_were_used_last_and_keep_what_is_in_them() {
+    for policy in [&SecondChance as &'static dyn ReclaimPolicy, &SecondUse] {
+        let file = file();
+        file.machine.memory.set_policy(policy);
+        let reclaim = |pages| {
+            let memory = file.machine.memory;
+            block_on(async move { mm::reclaim(memory, pages).await })
+        };
+        (0..8).for_each(|index| assert_eq!(file.read(index), content(index)));
+        // All of them have had their first look.
+        assert_eq!(reclaim(0), 0);
+        [5, 6].into_iter().for_each(|index| assert_eq!(file.read(index), content(index)));
+        let loads = file.loads();
+        assert_eq!(file.advise(5, 2, Advice::Cold), Ok(()));
+        assert_eq!((0..8).filter(|&index| file.object.state(page(index)) == PageState::Absent).count(), 0);
+        file.machine.forget_translations();
+        assert_eq!(reclaim(2), 2, "{}", policy.name());
+        let gone = |&index: &u64| file.object.state(page(index)) == PageState::Absent;
+        assert_eq!((0..8).filter(gone).collect::<Vec<_>>(), [5, 6], "{}", policy.name());
+        assert_eq!((file.read(5), file.loads()), (content(5), loads + 1));
+    }
+}
+
+#[test]
+fn a_cold_page_that_is_used_again_stays() {
+    let file = file();
+    (0..8).for_each(|index| assert_eq!(file.read(index), content(index)));
+    assert_eq!(file.advise(0, 8, Advice::Cold), Ok(()));
+    file.machine.forget_translations();
+    [1, 2].into_iter().for_each(|index| assert_eq!(file.read(index), content(index)));
+    let memory = file.machine.memory;
+    assert_eq!(block_on(async move { mm::reclaim(memory, 6).await }), 6);
+    let stays = |&index: &u64| file.object.state(page(index)) != PageState::Absent;
+    assert_eq!((0..8).filter(stays).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn cold_private_pages_are_the_first_that_leave_for_swap() {
+    // As many as leave together.
+    const COLD: std::ops::Range<u64> = 20..52;
+    let mut scene = Swapping::without_reclaim(200, 100);
+    let space = scene.space(80);
+    (0..80).for_each(|page| assert_eq!(scene.write(&space, page, page + 1), Ok(())));
+    let cold = space.clone();
+    block_on(async move {
+        let pages = range(address(swap::BASE + COLD.start * PAGE), COLD.end - COLD.start);
+        cold.advise(pages, Advice::Cold).await.unwrap();
+    });
+    assert_eq!(scene.swap_out(32), 32);
+    for page in 0..80 {
+        let is_shown = space.walk(address(swap::BASE + page * PAGE)).is_some();
+        assert_eq!(is_shown, !COLD.contains(&page), "{page}");
+    }
+    (0..80).for_each(|page| assert_eq!(scene.read(&space, page), Ok(page + 1)));
 }

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::AddressSpace;
 use super::mappings::distance;
+use crate::address::PAGE_BYTES;
 use crate::{Advice, MapError, VirtAddr, VmObject};
 
 /// Pages that leave together, and that are looked at before others get a turn.
@@ -22,6 +23,8 @@ impl AddressSpace {
     ///   those with `Random` have none.
     /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them: as reading ahead does, only while
     ///   there are frames to spare, and at most 256 pages of an object at a time. What is left is left.
+    /// - `Cold` makes the pages that are in memory the first that reclaim looks at, as not used lately. Nothing is stored or
+    ///   given back now.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
     ///
     /// # Errors
@@ -43,10 +46,10 @@ impl AddressSpace {
         }
         let mut rest = range;
         loop {
-            if advice == Advice::WillNeed {
-                self.begin_loads(&mut rest);
-            } else {
-                self.drop_clean(&mut rest).await;
+            match advice {
+                Advice::WillNeed => self.begin_loads(&mut rest),
+                Advice::Cold => self.cool(&mut rest),
+                _ => self.drop_clean(&mut rest).await,
             }
             if rest.is_empty() {
                 return Ok(());
@@ -71,6 +74,25 @@ impl AddressSpace {
         }
         if let Some((of, pages)) = run {
             of.begin_to_load(pages);
+        }
+    }
+
+    /// Makes the next pages the first that go, the last of the range first.
+    fn cool(&self, rest: &mut Range<VirtAddr>) {
+        for _ in 0..BATCH {
+            if rest.is_empty() {
+                return;
+            }
+            let page = VirtAddr::truncated(rest.end.as_u64() - PAGE_BYTES);
+            rest.end = page;
+            let shown = {
+                let mappings = self.mappings.lock();
+                let mapping = mappings.at(page).filter(|mapping| mapping.going.is_none());
+                mapping.map(|mapping| (mapping.shows.clone(), mapping.first + distance(mapping.start, page)))
+            };
+            if let Some((shows, index)) = shown {
+                shows.cool(index);
+            }
         }
     }
 

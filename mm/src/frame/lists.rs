@@ -221,6 +221,20 @@ impl FrameLists {
         }
     }
 
+    /// Makes a listed page the first that is looked at of those of an age; nothing happens when it is not listed.
+    pub(crate) fn make_first(&mut self, frame: u64, of: impl FnOnce(Ages) -> Age) {
+        let slot = self.slot(frame);
+        if let State::Listed(on, before) = self.records[slot as usize].state {
+            self.pick(on, before, slot);
+            let age = of(self.ages(on));
+            self.records[slot as usize].state = State::Listed(on, age);
+            let mut list = self.pages[on as usize][age as usize];
+            self.push_front(&mut list, slot);
+            self.pages[on as usize][age as usize] = list;
+            self.ages[on as usize][age as usize] += 1;
+        }
+    }
+
     /// How many pages there are of a list, by age.
     pub(crate) fn ages(&self, on: PageList) -> Ages {
         let [new, old, young] = self.ages[on as usize];

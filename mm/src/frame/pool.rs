@@ -407,6 +407,11 @@ impl FramePool {
         self.lists.lock().lists.ages(on)
     }
 
+    /// Makes a listed page the first that reclaim looks at.
+    pub(crate) fn look_first_at(&self, frame: u64, policy: &dyn ReclaimPolicy) {
+        self.lists.lock().lists.make_first(frame, |ages| policy.look_next(ages));
+    }
+
     /// Gives a listed page another age.
     pub(crate) fn set_age(&self, frame: u64, age: Age) {
         self.lists.lock().lists.set_age(frame, age);

@@ -54,6 +54,22 @@ impl PrivateObject {
         }
     }
 
+    /// Makes a page that a version sees and that was changed there or before a fork the first that reclaim looks at, as not
+    /// used lately. False if there is no such page.
+    pub(crate) fn cool(&self, version: VersionId, index: u64) -> bool {
+        let inner = &mut *self.inner.lock();
+        let Some((place, entry)) = inner.versions.find_place(version, index) else { return false };
+        let Some(frame) = entry.frame() else { return true };
+        inner.mappings.for_each(index, |mapping, page| {
+            mapping.table.tables.lock().take_accessed(page, frame);
+        });
+        if entry.referenced() {
+            inner.versions.set(place, index, PageEvent::Evict, entry.with_referenced(false));
+        }
+        self.memory.frames().look_first_at(frame, self.memory.policy());
+        true
+    }
+
     /// Takes a page out of all page tables, unless the policy wants to keep it, or it is not what the frame's record
     /// said: that was read without this object's lock. True if it leaves.
     pub(crate) fn begin_swap_out(&self, area: &SwapArea, index: u64, frame: u64, age: Age) -> bool {

@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::{Eviction, Judge, VmObject};
-use crate::PageIndex;
 use crate::page_state::PageState;
+use crate::{PageEvent, PageIndex};
 
 impl VmObject {
     /// Begins to load those of the pages that are not there, if there is a pager, as reading ahead does: nobody waits for
@@ -27,6 +27,20 @@ impl VmObject {
     /// Of an overlay: its base, if that is whose page it shows.
     pub(crate) fn below(&self, index: u64) -> Option<&Arc<Self>> {
         self.base.as_ref().filter(|_| self.state(PageIndex::new(index)) == PageState::Absent)
+    }
+
+    /// Makes a page that has a frame the first that reclaim looks at, as not used lately.
+    pub(crate) fn cool(&self, index: u64) {
+        let mut inner = self.inner.lock();
+        let entry = inner.pages.get(index);
+        let Some(frame) = entry.frame() else { return };
+        self.for_each_place(&inner, index, |tables, page, frame| {
+            tables.take_accessed(page, frame);
+        });
+        if entry.referenced() {
+            inner.pages.set(index, PageEvent::Evict, entry.with_referenced(false));
+        }
+        self.memory.frames().look_first_at(frame, self.memory.policy());
     }
 
     /// Begins to drop a clean page, used lately or not. Answers its frame: after a wait for all CPUs, `end_eviction` takes

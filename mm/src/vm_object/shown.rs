@@ -152,7 +152,12 @@ impl VmObject {
     }
 
     /// Tells each page that would show a page of the object if it showed its frame.
-    fn for_each_place(&self, inner: &Inner, index: u64, mut told: impl FnMut(&mut PageTable, VirtAddr, u64)) {
+    pub(super) fn for_each_place(
+        &self,
+        inner: &Inner,
+        index: u64,
+        mut told: impl FnMut(&mut PageTable, VirtAddr, u64),
+    ) {
         let Some(frame) = inner.pages.get(index).frame() else { return };
         inner.mappings.for_each(index, |mapping, page| {
             told(&mut mapping.table.tables.lock(), page, frame);

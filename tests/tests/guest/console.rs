@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         console("console_survives_lines_of_64_kib", long_lines),
         console("console_survives_unknown_commands", unknown_commands),
         Case::new("sync_flushes_all_disks", Kernel::Main).on(with_sync).driven(sync),
+        Case::new("pressure_uses_more_memory_than_there_is", Kernel::Main).on(with_swap).driven(pressure),
         exec("panic_report_is_symbolised", "panic").driven(panic_report),
         Case::new("interrupt_to_woken_task_is_short", Kernel::Main).on(counted).driven(wake_by_interrupt),
     ]
@@ -32,6 +33,34 @@ fn sync(session: Session) -> Result<()> {
     let report = session.finish()?;
     report.ended_with(2)?;
     ensure!(report.exec.contains("there is no disk of that name"), "{}", report.exec);
+    Ok(())
+}
+
+/// Half as much memory as is wanted, and a disk for the rest.
+fn with_swap() -> Setup {
+    Setup {
+        memory_mib: 64,
+        exec: Some("pressure 100; mem".into()),
+        disks: vec![TestDisk::offsets(8 << 20)],
+        swap: Some(TestDisk::zeros(256 << 20)),
+        ..Setup::default()
+    }
+}
+
+/// What it has cost is said, and `mem` shows where everything is.
+fn pressure(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let line = |first: &str| {
+        let found = report.exec.lines().find(|line| line.starts_with(first));
+        found.with_context(|| format!("no line {first:?} in {}", report.exec))
+    };
+    let out: u64 = line("swap ")?.split_whitespace().nth(1).context("a number")?.parse()?;
+    ensure!(out > 1000, "{out} pages have left for swap");
+    ensure!(line("ticks")?.contains("99th percentile"), "{}", report.exec);
+    for what in ["kept for writing pages out", "without a pager", "dirty pages", "free slots", "second use"] {
+        ensure!(report.exec.contains(what), "mem does not show {what:?}: {}", report.exec);
+    }
     Ok(())
 }
 
