@@ -109,6 +109,7 @@ const TESTS: &[Test] = tests![
     reclaim::readers_outgrow_memory,
     swap::memory_goes_through_swap,
     swap::errors_of_swap,
+    pressed::memory_and_a_file_outgrow_memory_at_once,
     pressed::full_machine_with_a_crawling_disk_goes_on,
     victims::a_hog_is_the_one_victim,
     vmscript::scenarios_are_played_as_on_the_host,

@@ -12,9 +12,10 @@ use kernel::{memory::memory, thread::EndReason};
 use mm::Denial;
 
 use crate::{
-    check::{Outcome, ensure, eventually, in_time},
+    check::{Needed, Outcome, ensure, eventually, in_time},
     full::Pieces,
-    swap::{PAGE_WORDS, read, space, start, stats, value, write},
+    stores,
+    swap::{self, PAGE_WORDS, read, space, start, stats, value, write},
 };
 
 const THREADS: usize = 4;
@@ -61,6 +62,14 @@ async fn lateness(of_ticks: &mut [Duration]) -> Duration {
     }
     of_ticks.sort_unstable();
     of_ticks[of_ticks.len() * 99 / 100]
+}
+
+/// Private memory and a file are each four times as large as memory, and are rewritten at once: each word is right in the
+/// end, of the one here, of the other on the host.
+pub(crate) async fn memory_and_a_file_outgrow_memory_at_once() -> Outcome {
+    let file = executor::spawn(stores::file_outgrows_memory());
+    swap::memory_goes_through_swap().await?;
+    file.await.needed("the task of the file")?
 }
 
 /// Four threads change more pages than there are frames, which leave for a disk of ten requests a second; then the heap

@@ -59,6 +59,14 @@ pub(crate) fn cases() -> Vec<Case> {
         case("write_errors_reach_the_flush_that_covers_them").on(failing_stores).traced(),
         case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
         case("file_outgrows_memory_on_4_cpus").on(|| outgrown(4)).within(300).driven(rewritten),
+        case("memory_and_a_file_outgrow_memory_at_once")
+            .on(|| outgrown_twice(1))
+            .within(400)
+            .driven(rewritten),
+        case("memory_and_a_file_outgrow_memory_at_once_on_4_cpus")
+            .on(|| outgrown_twice(4))
+            .within(400)
+            .driven(rewritten),
         case("full_machine_with_a_crawling_disk_goes_on").on(|| crawling_swap(1)).alone().within(180),
         case("full_machine_with_a_crawling_disk_goes_on_on_4_cpus")
             .on(|| crawling_swap(4))
@@ -317,6 +325,10 @@ fn failing_stores() -> Setup {
 /// A file of four times the memory.
 fn outgrown(cpus: u32) -> Setup {
     Setup { memory_mib: 64, cpus, ..with(TestDisk::offsets(256 * MIB).writable()) }
+}
+
+fn outgrown_twice(cpus: u32) -> Setup {
+    Setup { swap: swapping(cpus).swap, ..outgrown(cpus) }
 }
 
 /// Each word of the disk is what the kernel was to make of it.
