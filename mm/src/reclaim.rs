@@ -21,6 +21,8 @@ const BATCH: usize = 32;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
 /// that was just loaded has to be used. Who begins to wait meanwhile is served from what is free below the low mark.
 const GRACE: Duration = Duration::from_millis(10);
+/// How long one turn waits for a disk that pages leave for. What it writes goes on.
+const TURN: Duration = Duration::from_millis(200);
 /// After so many looks at all pages, a grace period after each, one that is in use must go.
 const PATIENCE: u32 = 3;
 /// After so many rounds that gave something back and yet left less than the low mark, it does not count any more: the same
@@ -37,7 +39,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     let mut rounds = 0;
     loop {
         memory.frames().wait_until_short().await;
-        let mut fruitless = 0;
+        let (mut fruitless, mut idle) = (0, 0);
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -59,12 +61,18 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 (fruitless, rounds) = (0, rounds + 1);
                 continue;
             }
+            let cleaned = memory.cleaned();
             if stats.dirty > 0 && write_back::clean_oldest(memory, stats.high - stats.free).await > 0 {
                 // It goes when it was looked at; where all of it is in use, some goes even so.
                 fruitless = PATIENCE.min(fruitless + 1);
-                continue;
+                idle = if memory.cleaned() == cleaned { idle + 1 } else { 0 };
+                // A device that does not answer holds up nobody who can be helped otherwise.
+                if idle < PATIENCE {
+                    continue;
+                }
             }
-            if crate::swap_out(memory, stats.high - stats.free).await > 0 {
+            let leaving = crate::swap_out(memory, stats.high - stats.free);
+            if executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0) {
                 (fruitless, rounds) = (0, 0);
                 continue;
             }
@@ -79,6 +87,11 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 continue;
             }
             if stats.quarantined > 0 {
+                continue;
+            }
+            // What is being stored will be clean, however long that takes.
+            if memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any()) {
+                grace(memory).await;
                 continue;
             }
             // A frame that is being filled will be clean or free soon, and says so.

@@ -355,3 +355,13 @@ fn an_overlay_and_its_base_are_told_their_own_errors() {
     assert_eq!(scene.dirty(&base), [1, 2]);
     assert_eq!((scene.begin(&base).take(), scene.durable(2), scene.durable(1)), (Some(Ok(())), 9, 8));
 }
+
+#[test]
+fn a_flush_of_a_base_makes_durable_what_an_overlay_has_stored_that_is_gone() {
+    let mut scene = Several::new();
+    let overlay = VmObject::overlay(scene.object.clone());
+    scene.write(&overlay, 0, 7);
+    block_on(async move { overlay.store_and_mark(page(0)..page(PAGES)).await.unwrap() });
+    assert_eq!(scene.durable(0), content(0));
+    assert_eq!((scene.flush(), scene.durable(0)), (Ok(()), 7));
+}

@@ -295,6 +295,30 @@ fn a_copy_is_shown_when_no_cpu_sees_the_old_page_any_more() {
 }
 
 #[test]
+fn a_page_is_taken_when_no_cpu_remembers_it_that_runs_the_other_side() {
+    on_two_cpus(|machine| async move {
+        let space = anonymous(machine);
+        machine.write(&space, at(0), 1).await.unwrap();
+        let other = fork(machine, &space).await;
+        assert_eq!(machine.read(&space, at(0)).await, Ok(1));
+        let busy = Busy::begin(machine).await;
+        assert_eq!(busy.reads(space.root(), at(0)), Some(1));
+        let mut copying = Box::pin(machine.write(&space, at(0), 9));
+        assert!(poll_once(copying.as_mut()).is_pending());
+        let mut taking = Box::pin(machine.write(&other, at(0), 5));
+        assert!(
+            poll_once(taking.as_mut()).is_pending(),
+            "the page is the other side's alone, but not all CPUs know"
+        );
+        assert_eq!(busy.reads(space.root(), at(0)), Some(1), "it sees what it had");
+        busy.end().await;
+        copying.await.unwrap();
+        taking.await.unwrap();
+        assert_eq!((machine.read(&space, at(0)).await, machine.read(&other, at(0)).await), (Ok(9), Ok(5)));
+    });
+}
+
+#[test]
 fn a_copy_of_a_page_that_just_leaves_waits_for_the_cpus_that_remember_it() {
     on_two_cpus(|machine| async move {
         for over_an_overlay in [false, true] {

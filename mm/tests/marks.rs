@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use common::tasks::{Tasks, block_on};
 use common::{Machine, PAGE, content, page};
@@ -190,6 +191,31 @@ fn pages_leave_what_is_below_the_low_mark_to_others_while_anything_can_be_given_
     let least = machine.memory.frames().stats().least_free;
     // The first look finds all pages in use, and each of the readers gets one of those below the mark.
     assert!(least >= MARKS.low - 4, "{least} were free");
+}
+
+#[test]
+fn all_who_wait_are_served_where_one_round_of_reclaim_is_not_enough() {
+    let machine = machine();
+    let frames = machine.memory.frames();
+    let object = VmObject::new(machine.memory, machine.pager(), 100);
+    let _clock = host::simulate_time();
+    host::block_on(async move {
+        for index in 0..100 {
+            object.read(index * PAGE, &mut [0; 8]).await.unwrap();
+        }
+        let background = executor::spawn(reclaimer(machine.memory));
+        executor::yield_now().await;
+        let mut pages = Vec::new();
+        while machine.free() > MARKS.low {
+            pages.push(frames.alloc().await.unwrap());
+        }
+        let waiting: Vec<_> = (0..50).map(|_| executor::spawn(frames.alloc())).collect();
+        for frame in waiting {
+            let frame = executor::time::timeout(Duration::from_secs(10), frame).await;
+            pages.push(frame.expect("nobody is left behind").unwrap().unwrap());
+        }
+        background.abort();
+    });
 }
 
 /// Knows of nobody who could give way, and notes how many frames are free when that is asked for the first time.

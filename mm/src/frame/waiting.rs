@@ -149,7 +149,7 @@ impl FramePool {
             }
             Applicants { .. } => return Err(applicant),
         };
-        let is_short = guarded.lists.free_frames < self.marks.low();
+        let is_short = guarded.lists.free_frames < self.marks.low() || guarded.applicants.unanswered > 0;
         drop(guarded);
         core::mem::forget(applicant);
         if is_short {

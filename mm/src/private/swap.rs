@@ -266,12 +266,16 @@ impl PrivateObject {
             Advice::Random => 1,
             advice => inner.streams.missing(index, WINDOW, advice) - index,
         };
+        let window = window.min(area.slots_at_once());
         // Only slots in a row are one read.
         let is_next = |inner: &Inner, ahead: u64| {
             let found = inner.versions.find_place(version, index + ahead);
             found.filter(|(_, entry)| entry.state() == PageState::Swapped { slot: slot + ahead })
         };
         let most = 1 + (1..window).take_while(|&ahead| is_next(&inner, ahead).is_some()).count();
+        if !self.memory.hardware().heap_has_room() {
+            return Err(Attempt::heap_is_full(spare));
+        }
         let Ok(mut read) = Reading::try_new(object, index, slot, most) else {
             return Err(Attempt::heap_is_full(spare));
         };

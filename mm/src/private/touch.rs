@@ -106,6 +106,11 @@ impl PrivateObject {
                     let source = entry.frame().map(Source::whole);
                     return self.copy(&mut inner, version, index, source, spare, commit);
                 }
+                // Another version may have copied the page, whose CPUs still remember this frame.
+                let left = Moment::from_number(self.left.load(Ordering::Acquire));
+                if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
+                    return Attempt::Forgetting(left);
+                }
                 if inner.make_room(version, index).is_err() {
                     return Attempt::heap_is_full(spare);
                 }
@@ -239,6 +244,9 @@ impl PrivateObject {
             let shown = old.take().is_some_and(|old| self.hide(inner, version, index, old));
             if shown || self.may_be_remembered() {
                 let moment = self.memory.frames().moment();
+                if shown {
+                    self.left.store(moment.number(), Ordering::Release);
+                }
                 inner.set(version, index, PageEvent::Write, entry.copied(moment));
                 self.list(index, frame);
                 return Attempt::Forgetting(moment);

@@ -52,6 +52,16 @@ pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
 }
 
 impl SwapArea {
+    /// Whether pages are being written.
+    pub(crate) fn is_writing_any(&self) -> bool {
+        self.writing.load(Ordering::Acquire) > 0
+    }
+
+    /// The most slots of one request.
+    pub(crate) fn slots_at_once(&self) -> u64 {
+        self.store.slots_at_once().max(1) as u64
+    }
+
     fn has_clusters(&self) -> bool {
         self.clusters.lock().len() >= BATCH.div_ceil(Cluster::PAGES)
     }

@@ -96,12 +96,12 @@ impl VmObject {
                 Err(OutOfMemory) => break Err(PageError::OutOfMemory),
             }
         };
-        let kept = self.stored.lock().error.take();
-        let result = stored.and(kept.map_or(Ok(()), Err)).and(flushed.map_err(FlushError::Pager));
         if flushed.is_ok() {
             self.mark_stored(all).await;
         }
-        result
+        // The last step, after which nothing is waited for: who is told an error is told it now.
+        let kept = self.stored.lock().error.take();
+        stored.and(kept.map_or(Ok(()), Err)).and(flushed.map_err(FlushError::Pager))
     }
 
     fn ask_to_flush(&self, base: &Self) -> Result<Asked, OutOfMemory> {
@@ -122,6 +122,8 @@ impl VmObject {
     pub(crate) fn finish_flush(&self, result: Result<(), PageError>) {
         match result {
             Ok(()) => self.each_of_family(|object| object.stored.lock().end_flush()),
+            // The device was not asked: nothing is lost, and the next flush covers it.
+            Err(PageError::OutOfMemory) => {}
             Err(error) => self.each_of_pager(|object| object.lose_stores(FlushError::Pager(error))),
         }
         let request = self.stored.lock().flush.take();

@@ -66,8 +66,11 @@ impl VmObject {
     /// # Cancellation
     /// As for both.
     pub async fn store_and_mark(self: &Arc<Self>, pages: Range<PageIndex>) -> Result<usize, StoreError> {
-        let stored = self.store(pages.clone()).await;
+        let stored = self.store_quietly(pages.clone()).await;
         let marked = self.mark_stored(pages).await;
+        if let Err(told) = &stored {
+            self.forget_error(told);
+        }
         stored.map(|()| marked)
     }
 

@@ -283,11 +283,12 @@ impl VmObject {
     /// Enters that a store has ended; the answer is for those who wait.
     pub(crate) fn finish_store(&self, index: u64, result: Result<(), PageError>) -> Result<(), PageError> {
         self.tell_overlays(index);
+        let mut inner = self.inner.lock();
         if result.is_ok() {
+            // In one step with the end of the page's store: a flush that fails finds both or neither.
             self.family().stored.lock().note(index);
             self.stored.lock().note_store();
         }
-        let mut inner = self.inner.lock();
         let entry = inner.pages.get(index);
         let (entry, freed) = match entry.state() {
             PageState::WritingBack { frame } => (entry.end_store(frame, result.is_ok()), None),

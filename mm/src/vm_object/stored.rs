@@ -70,9 +70,21 @@ impl StoredPages {
         self.bits.get(&(index / PAGES)).is_some_and(|bits| bits.ever >> (index % PAGES) & 1 != 0)
     }
 
-    /// Whether this object has stored something that no flush covers.
+    /// Whether this object has stored something that no flush covers; of a base, also what an overlay has stored that may be
+    /// gone by now.
     pub(super) fn need_flush(&self) -> bool {
-        self.since || self.flushing
+        self.since || self.flushing || self.has_uncovered()
+    }
+
+    fn has_uncovered(&self) -> bool {
+        let mut next = 0;
+        while let Some((chunk, bits)) = self.bits.at_or_after(&next) {
+            if bits.since | bits.flushing != 0 {
+                return true;
+            }
+            next = chunk + 1;
+        }
+        false
     }
 
     /// A flush request is made.

@@ -120,6 +120,16 @@ impl Memory {
         self.resume_writes();
     }
 
+    /// Pages that write-back has made clean so far.
+    pub(crate) fn cleaned(&self) -> u64 {
+        self.write_back.cleaned.load(Relaxed)
+    }
+
+    /// Whether pages are being stored.
+    pub(crate) fn is_storing(&self) -> bool {
+        self.write_back.writing.load(Acquire) > 0
+    }
+
     fn dirty(&self) -> usize {
         self.pool().listed(PageList::Dirty)
     }
@@ -144,10 +154,14 @@ impl Memory {
     /// Leaves the queue; a turn that was given goes to the next.
     pub(crate) async fn wait_to_dirty(&self) {
         self.write_back.parked.wait_for(|| self.may_dirty().then_some(())).await;
+        // What this one does not use, because the page is dirty by now, is for the next.
+        if self.dirty() < self.write_back.limit.load(Relaxed) {
+            self.write_back.parked.wake_one();
+        }
     }
 
-    /// Resumes as many parked writes as there is room for.
-    fn resume_writes(&self) {
+    /// Resumes as many parked writes as there is room for. For whoever made pages clean, or dropped them.
+    pub(crate) fn resume_writes(&self) {
         let room = self.write_back.limit.load(Relaxed).saturating_sub(self.dirty());
         for _ in 0..room {
             if !self.write_back.parked.wake_one() {
@@ -160,7 +174,7 @@ impl Memory {
 /// The background task that stores dirty pages when there are more than half the limit: spawned once for each [`Memory`].
 ///
 /// # Cancellation
-/// May be dropped at any time; writes above the limit may then wait until somebody flushes.
+/// May be dropped at any time; writes above the limit may then wait until somebody marks, flushes or drops pages.
 pub async fn writer(memory: &'static Memory) -> ! {
     let write_back = &memory.write_back;
     write_back.is_written.store(true, Relaxed);
