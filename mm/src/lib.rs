@@ -54,6 +54,7 @@ mod manual;
 mod mapping;
 mod memory;
 mod memory_pager;
+mod numbered;
 mod ordered_map;
 mod page_entry;
 mod page_event;

@@ -8,7 +8,7 @@ use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
 use crate::frame::Moment;
-use crate::ordered_map::{OrderedMap, Room};
+use crate::numbered::{Numbered, NumberedRoom};
 use crate::page_index_map::Nodes;
 use crate::serving::Circles;
 use crate::swap::Swappable;
@@ -76,7 +76,7 @@ pub struct Memory {
     /// Where the nodes of the objects' indexes are.
     pub(crate) nodes: Nodes,
     /// The objects, by the numbers that frame records name them with.
-    objects: SpinLock<Objects>,
+    objects: SpinLock<Numbered<VmObject>>,
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
     /// What waits for what, among those who make pages.
@@ -132,14 +132,6 @@ pub enum LargePages {
     /// None.
     Never,
 }
-
-struct Objects {
-    next: u32,
-    by_number: OrderedMap<u32, Weak<VmObject>>,
-}
-
-/// Memory to note one object.
-pub(crate) type ObjectRoom = Room<u32, Weak<VmObject>>;
 
 /// What has happened so far. Each is a count since the start.
 #[derive(Default)]
@@ -218,7 +210,7 @@ impl Memory {
             table_frames,
             hardware,
             nodes: Nodes::new(),
-            objects: SpinLock::new("objects", Objects { next: 0, by_number: OrderedMap::default() }),
+            objects: SpinLock::new("objects", Numbered::default()),
             filling: AtomicUsize::new(0),
             circles: Circles::new(),
             counters: Counters::default(),
@@ -388,20 +380,12 @@ impl Memory {
     }
 
     /// Gives a new object its number.
-    pub(crate) fn register(&self, room: ObjectRoom, object: &Weak<VmObject>) -> u32 {
-        let mut objects = self.objects.lock();
-        loop {
-            let number = objects.next;
-            objects.next = number.wrapping_add(1);
-            if objects.by_number.get(&number).is_none() {
-                objects.by_number.insert(room, number, object.clone());
-                return number;
-            }
-        }
+    pub(crate) fn register(&self, room: NumberedRoom<VmObject>, object: &Weak<VmObject>) -> u32 {
+        self.objects.lock().insert(room, object)
     }
 
     pub(crate) fn unregister(&self, number: u32) {
-        let object = self.objects.lock().by_number.remove(&number);
+        let object = self.objects.lock().remove(number);
         drop(object);
     }
 
@@ -416,19 +400,12 @@ impl Memory {
     }
 
     /// The first object from this number on that still lives.
-    pub(crate) fn object_from(&self, mut number: u32) -> Option<(u32, Arc<VmObject>)> {
-        let objects = self.objects.lock();
-        loop {
-            let (found, object) = objects.by_number.at_or_after(&number)?;
-            if let Some(object) = object.upgrade() {
-                return Some((found, object));
-            }
-            number = found.checked_add(1)?;
-        }
+    pub(crate) fn object_from(&self, number: u32) -> Option<(u32, Arc<VmObject>)> {
+        self.objects.lock().first_from(number)
     }
 
     /// The object with this number, if it still lives.
     pub(crate) fn object(&self, number: u32) -> Option<Arc<VmObject>> {
-        self.objects.lock().by_number.get(&number)?.upgrade()
+        self.objects.lock().get(number)
     }
 }

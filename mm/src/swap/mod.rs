@@ -33,6 +33,7 @@ use executor::lock::SpinLock;
 use executor::{WaitQueue, WaitReason};
 
 use crate::fallible::{Shared, try_box};
+use crate::numbered::{Numbered, NumberedRoom};
 use crate::ordered_map::{OrderedMap, Room};
 use crate::page_state::PageEntry;
 use crate::private::PrivateObject;
@@ -263,23 +264,17 @@ impl SwapArea {
 /// Private memory by the numbers that frame records name it with, and its swap.
 pub(crate) struct Swappable {
     area: SpinLock<Option<&'static SwapArea>>,
-    objects: SpinLock<Objects>,
-}
-
-#[derive(Default)]
-struct Objects {
-    next: u32,
-    by_number: OrderedMap<u32, Weak<PrivateObject>>,
+    objects: SpinLock<Numbered<PrivateObject>>,
 }
 
 /// Memory to note one private object.
-pub(crate) type PrivateRoom = Room<u32, Weak<PrivateObject>>;
+pub(crate) type PrivateRoom = NumberedRoom<PrivateObject>;
 
 impl Swappable {
     pub(crate) fn new() -> Self {
         Self {
             area: SpinLock::new("swap area", None),
-            objects: SpinLock::new("private objects", Objects::default()),
+            objects: SpinLock::new("private objects", Numbered::default()),
         }
     }
 }
@@ -313,24 +308,16 @@ impl Memory {
     }
 
     pub(crate) fn register_private(&self, room: PrivateRoom, object: &Weak<PrivateObject>) -> u32 {
-        let mut objects = self.swappable.objects.lock();
-        loop {
-            let number = objects.next;
-            objects.next = number.wrapping_add(1);
-            if objects.by_number.get(&number).is_none() {
-                objects.by_number.insert(room, number, object.clone());
-                return number;
-            }
-        }
+        self.swappable.objects.lock().insert(room, object)
     }
 
     pub(crate) fn unregister_private(&self, number: u32) {
-        let object = self.swappable.objects.lock().by_number.remove(&number);
+        let object = self.swappable.objects.lock().remove(number);
         drop(object);
     }
 
     /// The private memory with this number, if it still lives.
     pub(crate) fn private_object(&self, number: u32) -> Option<Arc<PrivateObject>> {
-        self.swappable.objects.lock().by_number.get(&number)?.upgrade()
+        self.swappable.objects.lock().get(number)
     }
 }
