@@ -88,6 +88,9 @@ pub struct Cli {
     /// The kernel's own options
     #[arg(long, value_name = "STRING", default_value = "")]
     pub cmdline: String,
+    /// Run a prototype kernel of the folder examples/
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel_package", "kernel_bin", "exec", "vmscript"])]
+    pub example: Option<String>,
     /// Run a kernel of this package
     #[arg(long, value_name = "PACKAGE", default_value = "kernel")]
     pub kernel_package: String,
@@ -264,6 +267,9 @@ mod tests {
             "--vmscript",
             "--vmscript a --exec help",
             "--vmscript a --console",
+            "--example",
+            "--example a --exec help",
+            "--example a --kernel-bin b",
             "doctor --uefi",
             "--uefi doctor",
             "surprise",

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod control;
 pub mod disk;
 pub mod doctor;
+pub mod example;
 pub mod host;
 pub mod image;
 pub mod launcher;

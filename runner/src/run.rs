@@ -1,4 +1,5 @@
 //! From the options of the command line to the machine's outcome.
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::Cli;
 use crate::disk::{self, Disk};
+use crate::example::{self, Example};
 use crate::host::{self, Kvm};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
@@ -40,15 +42,21 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
 
     let workspace = Workspace::find()?;
+    let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
     // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
     let tool = ToolBuild::begin(&workspace)?;
-    let kernels = workspace.build_kernels(&cli.kernel_package, Some(&cli.kernel_bin), profile)?;
+    let (package, bin) = match &example {
+        Some(example) => (example::PACKAGE, &example.name),
+        None => (&*cli.kernel_package, &cli.kernel_bin),
+    };
+    let kernels = workspace.build_kernels(package, Some(bin), profile)?;
     let mut disks = all_disks(cli, &workspace, disks)?;
     disks.extend(swap);
     let tool = tool.finish()?;
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
+    let extra = example.iter().flat_map(|example| &example.qemu_args).map(OsString::from);
     let console = cli.console || (!cli.has_one_task() && io::stdin().is_terminal());
     let config = MachineConfig {
         ovmf,
@@ -64,7 +72,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         tour: !cli.has_one_task() && !cli.no_tour,
         console,
         trace: trace.is_some(),
-        extra: cli.qemu_args.clone(),
+        extra: extra.chain(cli.qemu_args.iter().cloned()).collect(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
     boot(&config, trace, cli.timeout.map(Duration::from_secs))

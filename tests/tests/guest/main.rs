@@ -6,6 +6,7 @@ use faultline::launcher;
 use faultline_tests::Suite;
 
 mod console;
+mod examples;
 mod hash;
 mod kernels;
 mod power;
@@ -22,5 +23,6 @@ fn main() -> ExitCode {
     cases.extend(programs::cases());
     let mut runner_tests = runner::tests();
     runner_tests.extend(trace::tests());
+    runner_tests.extend(examples::tests());
     Suite::new(cases, runner_tests).run()
 }
