@@ -76,6 +76,9 @@ pub struct Cli {
     /// Show the machine's screen in a window
     #[arg(long)]
     pub display: bool,
+    /// Save the machine's screen as PNG when the run ends: when the commands are done, after a panic, at the time limit
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
     /// Build the kernel without optimisation
     #[arg(long)]
     pub debug: bool,
@@ -208,90 +211,4 @@ fn sectors(text: &str) -> Result<Range<u64>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(line: &str) -> Result<Cli> {
-        let args = std::iter::once("faultline").chain(line.split_whitespace());
-        Cli::from_matches(&Cli::command().try_get_matches_from(args)?)
-    }
-
-    #[test]
-    fn the_declaration_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn options_about_disks_belong_to_the_disk_named_last() {
-        let cli =
-            read("--disk a --disk-iops 10 --disk-ro b --disk-fail 7 --disk-fail 20,8 --disk c").unwrap();
-        let a = DiskSpec { path: "a".into(), iops: Some(10), ..DiskSpec::default() };
-        let b = DiskSpec { failing: vec![7..8, 20..28], ..DiskSpec::read_only("b") };
-        let c = DiskSpec { path: "c".into(), ..DiskSpec::default() };
-        assert_eq!(cli.disks, [a, b, c]);
-    }
-
-    #[test]
-    fn options_about_no_disk_are_refused() {
-        for (line, part) in [
-            ("--disk-iops 10", "--disk-iops needs a --disk"),
-            ("--disk-iops 10 --disk a", "--disk-iops needs a --disk"),
-            ("--disk-fail 1", "--disk-fail needs a --disk"),
-            ("--disk a --disk-iops 10 --disk-iops 20", "twice for a"),
-            ("--disk a --disk-fail 0,1000 --disk-fail 2000,25", "at most 1024"),
-        ] {
-            let why = read(line).expect_err(line).to_string();
-            assert!(why.contains(part), "{line}: {why}");
-        }
-    }
-
-    #[test]
-    fn nonsense_is_a_usage_error() {
-        for line in [
-            "--memory 0",
-            "--memory many",
-            "--memory 1T",
-            "--memory 64G",
-            "--smp 0",
-            "--smp 65",
-            "--timeout 0",
-            "--accel fast",
-            "--bios --uefi",
-            "--headless --display",
-            "--disk",
-            "--disk a --disk-iops 0",
-            "--disk a --disk-fail x",
-            "--disk a --disk-fail 1,0",
-            "--disk a --disk-fail 18446744073709551615,9",
-            "--exec help --console",
-            "--vmscript",
-            "--vmscript a --exec help",
-            "--vmscript a --console",
-            "--example",
-            "--example a --exec help",
-            "--example a --kernel-bin b",
-            "doctor --uefi",
-            "--uefi doctor",
-            "surprise",
-        ] {
-            assert!(read(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_in_mebibytes() {
-        assert_eq!(memory("64M"), Ok(64));
-        assert_eq!(memory("64"), Ok(64));
-        assert_eq!(memory("2g"), Ok(2048));
-        assert!(memory("31M").is_err());
-        assert!(memory("M").is_err());
-        assert!(memory("").is_err());
-    }
-
-    #[test]
-    fn what_follows_two_dashes_is_for_qemu() {
-        let cli = read("--smp 2 -- -d int").unwrap();
-        assert_eq!(cli.qemu_args, ["-d", "int"]);
-        assert_eq!(read("doctor").unwrap().task, Some(Task::Doctor));
-    }
-}
+mod tests;

@@ -147,6 +147,61 @@ pub fn ovmf() -> Result<PathBuf> {
     found.context("UEFI needs the firmware OVMF, which is not installed (./setup.sh installs it)")
 }
 
+/// A kind of window that QEMU can open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// By GTK.
+    Gtk,
+    /// By SDL.
+    Sdl,
+    /// By macOS.
+    Cocoa,
+}
+
+impl Window {
+    /// QEMU's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gtk => "gtk",
+            Self::Sdl => "sdl",
+            Self::Cocoa => "cocoa",
+        }
+    }
+
+    /// Asks QEMU which windows it can open, and looks whether there is a screen to open them on.
+    ///
+    /// # Errors
+    /// When there is no window or no screen.
+    pub fn find() -> Result<Self> {
+        let program = qemu_program();
+        let output = Command::new(&program).args(["-display", "help"]).output();
+        let output = output.with_context(|| format!("{} does not start", program.display()))?;
+        let has_screen = cfg!(target_os = "macos")
+            || ["DISPLAY", "WAYLAND_DISPLAY"]
+                .iter()
+                .any(|name| env::var_os(name).is_some_and(|it| !it.is_empty()));
+        Self::choose(&String::from_utf8_lossy(&output.stdout), has_screen)
+    }
+
+    fn choose(offered: &str, has_screen: bool) -> Result<Self> {
+        let words: Vec<&str> = offered.lines().map(str::trim).collect();
+        let found = [Self::Gtk, Self::Sdl, Self::Cocoa].into_iter().find(|kind| words.contains(&kind.name()));
+        let Some(window) = found else {
+            bail!(
+                "--display: this QEMU can open no window; install its windows (on Debian the package \
+                 qemu-system-gui), or see the screen by --screenshot"
+            );
+        };
+        if !has_screen {
+            bail!(
+                "--display: there is no screen to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set); \
+                 --screenshot needs none"
+            );
+        }
+        Ok(window)
+    }
+}
+
 /// The full path of a program that PATH leads to.
 pub fn in_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
@@ -167,6 +222,17 @@ mod tests {
         assert!(old.contains("5.2.0") && old.contains("6.2"), "{old}");
         assert!(checked_version("").is_err());
         assert!(checked_version("QEMU emulator version next").is_err());
+    }
+
+    #[test]
+    fn a_window_needs_a_qemu_that_can_and_a_screen() {
+        let help = |kinds: &str| format!("Available display backend types:\nnone\n{kinds}\ncurses\n");
+        assert_eq!(Window::choose(&help("sdl\ngtk"), true).unwrap(), Window::Gtk);
+        assert_eq!(Window::choose(&help("sdl"), true).unwrap(), Window::Sdl);
+        let none = Window::choose(&help("egl-headless"), true).unwrap_err().to_string();
+        assert!(none.contains("qemu-system-gui"), "{none}");
+        let blind = Window::choose(&help("gtk"), false).unwrap_err().to_string();
+        assert!(blind.contains("DISPLAY"), "{blind}");
     }
 
     #[test]

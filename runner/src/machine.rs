@@ -1,10 +1,12 @@
 //! A running QEMU, from its start to its end.
+mod refusal;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use crate::control::Control;
 use crate::outcome::Outcome;
 use crate::pumps::{self, Event};
 use crate::qemu::{self, MachineConfig};
+use crate::qmp::Qmp;
+use crate::screenshot::Picture;
 use crate::symbols::{Symboliser, Symbols};
 use crate::{host, launcher, trace};
 
@@ -34,6 +38,8 @@ pub struct Sinks {
     pub messages: Box<dyn Write + Send>,
     /// What the kernel records, if [`MachineConfig::trace`] says that it does.
     pub trace: Option<Box<dyn trace::Sink>>,
+    /// The screen at the end, if [`MachineConfig::stays`] says that it can be seen then.
+    pub screenshot: Option<Picture>,
 }
 
 /// A running machine. Dropping it ends QEMU.
@@ -43,6 +49,7 @@ pub struct Machine {
     sender: Sender<Event>,
     pumps: Vec<JoinHandle<()>>,
     trace: Option<trace::Pump>,
+    screenshot: Option<(Picture, Qmp)>,
     input: Option<ChildStdin>,
     folder: TempDir,
     deadline: Option<Instant>,
@@ -125,12 +132,14 @@ impl Machine {
             ),
             pumps::lines(move || Ok(stderr), sender.clone(), Event::Message),
         ];
-        Ok(Self {
+        let screenshot = sinks.screenshot.filter(|_| config.stays);
+        let mut machine = Self {
             child,
             events,
             sender,
             pumps,
             trace,
+            screenshot: None,
             input,
             folder,
             deadline: limit.map(|limit| Instant::now() + limit),
@@ -139,7 +148,28 @@ impl Machine {
             ended: false,
             messages: sinks.messages,
             held: Some(Vec::new()),
-        })
+        };
+        if let Some(picture) = screenshot {
+            machine.screenshot = machine.watch()?.map(|qmp| (picture, qmp));
+        }
+        Ok(machine)
+    }
+
+    /// Connects to QEMU's control, which tells when the machine is powered off. None if QEMU has ended already: why, it
+    /// has printed.
+    fn watch(&mut self) -> Result<Option<Qmp>> {
+        let sender = self.sender.clone();
+        let stopped = move |event: &str| {
+            if event == "SHUTDOWN" {
+                let _ = sender.send(Event::Stopped);
+            }
+        };
+        let socket = self.qmp_socket();
+        match Qmp::connect_while(|| matches!(self.child.try_wait(), Ok(None)), &socket, stopped) {
+            Ok(qmp) => Ok(Some(qmp)),
+            Err(_) if self.child.try_wait().is_ok_and(|status| status.is_some()) => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     /// What is written here the kernel reads from COM1. The first call only.
@@ -224,11 +254,13 @@ impl Machine {
         if let Some(outcome) = last_word {
             self.outcome.get_or_insert(outcome);
             self.deadline = Some(Instant::now() + POWER_OFF_TIME);
+            // All of it is on the screen by now, and the machine stays where it is.
+            self.ended |= self.screenshot.is_some() && matches!(outcome, Outcome::Status(_));
         }
         match event {
             Event::Alive => self.release_messages(),
             Event::Message(line) => self.message(line),
-            Event::Ended => self.ended = true,
+            Event::Ended | Event::Stopped => self.ended = true,
             Event::Interrupted(signal) => {
                 self.outcome = Some(Outcome::Interrupted(*signal));
                 self.ended = true;
@@ -258,7 +290,10 @@ impl Machine {
     }
 
     fn finish(&mut self, mut heard: impl FnMut(&Control)) -> Result<Outcome> {
-        if self.outcome.is_some() {
+        let stays = self.screenshot.is_some();
+        let taken =
+            self.screenshot.take().map(|(picture, mut qmp)| picture.take(&mut qmp, self.folder.path()));
+        if self.outcome.is_some() || stays {
             self.end_qemu();
         }
         let status = self.child.wait().context("cannot wait for QEMU")?;
@@ -277,12 +312,13 @@ impl Machine {
             }
         }
         match (self.outcome, self.held.take()) {
-            (None, Some(held)) if !status.success() => bail!(refusal(&held, status)),
+            (None, Some(held)) if !status.success() => bail!(refusal::sentence(&held, status)),
             (None, _) if status.code().is_none() => bail!("QEMU died: {status}"),
             (outcome, held) => {
                 self.held = held;
                 self.release_messages();
                 traced.context("the trace is not whole")?;
+                taken.unwrap_or(Ok(())).context("there is no screenshot")?;
                 Ok(outcome.unwrap_or(Outcome::Reset))
             }
         }
@@ -309,49 +345,5 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Why QEMU did not start the machine, from what it printed.
-fn refusal(messages: &[String], status: ExitStatus) -> String {
-    let Some(message) = messages.iter().rev().find(|line| !line.trim().is_empty()) else {
-        return format!("QEMU did not start the machine ({status})");
-    };
-    // QEMU names the file of a lock that it could not get in brackets.
-    let locked = messages.iter().find(|line| line.contains("Is another process using"));
-    if let Some(file) = locked.and_then(|line| Some(line.split_once('[')?.1.split_once(']')?.0)) {
-        return format!("the disk file {file} is in use by another process");
-    }
-    if messages.iter().any(|line| line.contains("\" lock")) {
-        return "a disk file is in use by another process".into();
-    }
-    let text = message.split_once(": ").map_or(message.as_str(), |(_, text)| text);
-    format!("QEMU did not start the machine: {text}")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-
-    use super::*;
-
-    fn refused(lines: &[&str]) -> String {
-        refusal(&lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>(), ExitStatus::from_raw(0x100))
-    }
-
-    #[test]
-    fn a_locked_disk_is_named() {
-        let why = refused(&[
-            r#"qemu-system-x86_64: -blockdev {"driver":"file"}: Failed to get "write" lock"#,
-            "Is another process using the image [/tmp/a disk.img]?",
-        ]);
-        assert_eq!(why, "the disk file /tmp/a disk.img is in use by another process");
-    }
-
-    #[test]
-    fn other_refusals_quote_the_last_line() {
-        let why = refused(&["qemu-system-x86_64: warning: old", "qemu-system-x86_64: -smp 0: nonsense"]);
-        assert_eq!(why, "QEMU did not start the machine: -smp 0: nonsense");
-        assert!(refused(&[]).contains("exit status: 1"));
     }
 }

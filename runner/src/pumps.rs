@@ -15,6 +15,8 @@ pub(crate) enum Event {
     Alive,
     /// QEMU has closed its standard output: it is ending.
     Ended,
+    /// The machine has been powered off, and stays.
+    Stopped,
     /// A line of QEMU's own.
     Message(String),
     /// Nobody can read our output any more.

@@ -1,11 +1,11 @@
 //! QEMU's command line, and the files that the kernel reads by fw_cfg.
+mod drives;
+
 use std::ffi::{OsStr, OsString};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
-use crate::disk::{Disk, Failing};
+use crate::disk::Disk;
+use crate::host::Window;
 use crate::image::BootImage;
 use crate::trace::rings;
 
@@ -13,7 +13,6 @@ use crate::trace::rings;
 pub const MAX_VMSCRIPT: usize = 1 << 20;
 /// The disks' places on the PCI bus end at 0x1f.
 pub const MAX_DISKS: usize = 16;
-const FIRST_DISK_SLOT: usize = 0x10;
 /// Before the disks, whose numbers follow their places.
 const TRACE_SLOT: usize = 0xf;
 pub(crate) const COM2_SOCKET: &str = "com2.socket";
@@ -46,8 +45,10 @@ pub struct MachineConfig {
     pub accelerator: Accelerator,
     /// Its virtio disks in the order of their places on the PCI bus; at most [`MAX_DISKS`].
     pub disks: Vec<Disk>,
-    /// Show its screen in a window.
-    pub display: bool,
+    /// Show its screen in a window of this kind.
+    pub display: Option<Window>,
+    /// It stays when the kernel powers it off, until the runner has seen its screen.
+    pub stays: bool,
     /// A nanosecond of the machine's time is one instruction.
     pub icount: bool,
     /// Offer QMP, for [`Machine::qmp_socket`](crate::Machine::qmp_socket).
@@ -78,7 +79,8 @@ impl MachineConfig {
             cpus: 1,
             accelerator: Accelerator::Tcg,
             disks: Vec::new(),
-            display: false,
+            display: None,
+            stays: false,
             icount: false,
             qmp: false,
             cmdline: String::new(),
@@ -116,9 +118,7 @@ impl MachineConfig {
         args.add("-machine", "pc").add("-accel", self.accelerator.name()).add("-cpu", self.cpu());
         args.add("-m", format!("{}M", self.memory_mib)).add("-smp", self.cpus.to_string());
         args.flag("-no-reboot").flag("-nodefaults").flag("-no-user-config").add("-vga", "std");
-        if !self.display {
-            args.add("-display", "none");
-        }
+        args.add("-display", self.display.map_or("none", Window::name));
         if self.icount {
             args.add("-icount", "shift=0,sleep=off");
         }
@@ -138,7 +138,7 @@ impl MachineConfig {
         // AHCI: by the older interface the BIOS reads word by word, and a busy host makes that take minutes.
         args.add("-device", "ahci,id=ahci").add("-device", "ide-hd,bus=ahci.0,drive=boot,bootindex=0");
         for (index, disk) in self.disks.iter().enumerate() {
-            add_disk(&mut args, index, disk);
+            drives::add(&mut args, index, disk);
         }
         args.0.extend(self.extra.iter().cloned());
         args.0
@@ -160,13 +160,18 @@ impl MachineConfig {
         args.add("-serial", "chardev:com2");
         args.add("-chardev", with_path("socket,id=control,path=", &folder.join(CONTROL_SOCKET)));
         args.add("-device", "isa-debugcon,iobase=0xe9,chardev=control");
-        args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        if self.stays {
+            args.flag("-no-shutdown");
+        } else {
+            // It ends QEMU at once, screen and all.
+            args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        }
         if self.trace {
             let memory = format!("memory-backend-file,id=trace,share=on,size={},mem-path=", rings::BYTES);
             args.add("-object", with_path(&memory, &folder.join(TRACE_MEMORY)));
             args.add("-device", format!("ivshmem-plain,memdev=trace,addr={TRACE_SLOT:#x}"));
         }
-        if self.qmp {
+        if self.qmp || self.stays {
             args.add(
                 "-chardev",
                 with_path("socket,id=qmp,server=on,wait=off,path=", &folder.join(QMP_SOCKET)),
@@ -211,209 +216,10 @@ fn hide_serial_lines(args: &mut Arguments) {
     }
 }
 
-/// Adds a disk: the file, faults above it, a limit above those, and the device.
-fn add_disk(args: &mut Arguments, index: usize, disk: &Disk) {
-    let read_only = disk.spec.read_only;
-    let mut node = format!("file{index}");
-    let path = disk.spec.path.to_string_lossy();
-    let file = json!({
-        "driver": "file", "node-name": node, "filename": path, "read-only": read_only, "locking": "on",
-    });
-    args.add("-blockdev", file.to_string());
-    if let Some(log) = &disk.spec.log {
-        let below = std::mem::replace(&mut node, format!("logged{index}"));
-        let log = json!({ "driver": "file", "filename": log.to_string_lossy() });
-        let logged = json!({ "driver": "blklogwrites", "node-name": node, "file": below, "log": log, "read-only": read_only });
-        args.add("-blockdev", logged.to_string());
-    }
-    if disk.spec.fails() {
-        let below = std::mem::replace(&mut node, format!("faults{index}"));
-        let spec = &disk.spec;
-        let rules = |sectors: &[Range<u64>], iotype: &'static str, once: bool| {
-            let sectors: Vec<u64> = sectors.iter().cloned().flatten().collect();
-            sectors.into_iter().map(move |sector| failing_sector(sector, iotype, once))
-        };
-        let rules: Vec<Value> = rules(&spec.failing, "read", false)
-            .chain(rules(&spec.failing_once, "read", true))
-            .chain(rules(&spec.failing_writes, "write", false))
-            .chain(spec.failing_flushes.map(failing_flush))
-            .collect();
-        let faults = json!({
-            "driver": "blkdebug", "node-name": node, "image": below, "read-only": read_only, "inject-error": rules,
-        });
-        args.add("-blockdev", faults.to_string());
-    }
-    if let Some(iops) = disk.spec.iops {
-        let below = std::mem::replace(&mut node, format!("limit{index}"));
-        let group = format!("group{index}");
-        let limit = json!({ "qom-type": "throttle-group", "id": group, "limits": { "iops-total": iops } });
-        args.add("-object", limit.to_string());
-        let throttle = json!({
-            "driver": "throttle", "node-name": node, "throttle-group": group, "file": below, "read-only": read_only,
-        });
-        args.add("-blockdev", throttle.to_string());
-    }
-    let slot = FIRST_DISK_SLOT + index;
-    // Requests that QEMU has merged all fail when one of them does: a page would have its neighbour's error.
-    let merging = if disk.spec.fails() { ",request-merging=off" } else { "" };
-    args.add(
-        "-device",
-        format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}{merging}", index + 1),
-    );
-}
-
-/// Each read or write of this sector fails with EIO, every time or once.
-fn failing_sector(sector: u64, iotype: &str, once: bool) -> Value {
-    json!({ "event": "none", "iotype": iotype, "sector": sector, "errno": 5, "once": once, "immediately": false })
-}
-
-/// Flushes fail with EIO.
-fn failing_flush(which: Failing) -> Value {
-    let once = which == Failing::Once;
-    json!({ "event": "none", "iotype": "flush", "errno": 5, "once": once, "immediately": false })
-}
-
 /// QEMU ends a value at a comma unless it is doubled.
 fn with_path(prefix: &str, path: &Path) -> String {
     format!("{prefix}{}", path.to_string_lossy().replace(',', ",,"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::DiskSpec;
-
-    fn config() -> MachineConfig {
-        MachineConfig::new(BootImage { image: "/boot,1.img".into(), symbols: "/kernel.elf".into() })
-    }
-
-    fn disk(name: &str, bytes: u64, spec: DiskSpec) -> Disk {
-        Disk { name: name.into(), bytes, spec }
-    }
-
-    fn line(config: &MachineConfig) -> String {
-        let args = config.arguments(Path::new("/run"));
-        args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn the_machine_is_the_same_everywhere() {
-        let line = line(&config());
-        for part in [
-            "-machine pc",
-            "-accel tcg",
-            "-cpu max,phys-bits=36",
-            "-m 256M",
-            "-smp 1",
-            "-no-reboot",
-            "-display none",
-            "-serial chardev:com1 ",
-            "path=/run/com2.socket -serial chardev:com2",
-            "iobase=0xe9,chardev=control",
-            "isa-debug-exit,iobase=0xf4",
-            "name=opt/faultline/cmdline,file=/run/cmdline",
-            "file=/boot,,1.img",
-        ] {
-            assert!(line.contains(part), "{part} in {line}");
-        }
-        for part in ["-icount", "-bios", "qmp", "exec", "virtio", "ivshmem"] {
-            assert!(!line.contains(part), "{part} in {line}");
-        }
-    }
-
-    #[test]
-    fn options_reach_qemu() {
-        let mut config = config();
-        config.cpus = 4;
-        config.memory_mib = 64;
-        config.icount = true;
-        config.display = true;
-        config.qmp = true;
-        config.trace = true;
-        config.ovmf = Some("/ovmf.fd".into());
-        config.extra = vec!["-d".into(), "int".into()];
-        let line = line(&config);
-        for part in [
-            "-smp 4",
-            "-m 64M",
-            "-icount shift=0,sleep=off",
-            "-erms,-fsrm",
-            "-bios /ovmf.fd",
-            "iobase=0x2ff",
-            "qmp.socket",
-            "share=on,size=33554432,mem-path=/run/trace-memory",
-            "ivshmem-plain,memdev=trace,addr=0xf",
-        ] {
-            assert!(line.contains(part), "{part} in {line}");
-        }
-        assert!(!line.contains("-display"), "{line}");
-        assert!(line.ends_with("-d int"), "{line}");
-        config.accelerator = Accelerator::Kvm;
-        assert!(config.arguments(Path::new("/run")).contains(&"kvm".into()));
-    }
-
-    #[test]
-    fn disks_stand_in_order_and_are_locked() {
-        let mut config = config();
-        config.disks = vec![
-            disk("disk0", 1, DiskSpec { path: "/a,b.img".into(), ..DiskSpec::default() }),
-            disk("programs", 10240, DiskSpec::read_only("/p.tar")),
-        ];
-        let line = line(&config);
-        let first =
-            r#"{"driver":"file","filename":"/a,b.img","locking":"on","node-name":"file0","read-only":false}"#;
-        assert!(line.contains(first), "{line}");
-        assert!(line.contains("virtio-blk-pci,drive=file0,addr=0x10"), "{line}");
-        assert!(line.contains("virtio-blk-pci,drive=file1,addr=0x11"), "{line}");
-        assert!(line.contains(r#""read-only":true"#), "{line}");
-        assert!(config.kernel_files().contains(&("disks", "disk0 1\nprograms 10240\n".into())));
-    }
-
-    #[test]
-    fn faults_stand_below_the_limit() {
-        let mut config = config();
-        let spec = DiskSpec {
-            path: "/a".into(),
-            read_only: true,
-            iops: Some(10),
-            failing: vec![2048..2049, 2049..2050],
-            failing_flushes: Some(Failing::Once),
-            log: Some("/a.log".into()),
-            failing_once: vec![7..8, 8..9],
-            failing_writes: vec![9..10, 10..11],
-        };
-        config.disks = vec![disk("disk0", 4096, spec)];
-        let line = line(&config);
-        for part in [
-            r#""driver":"blklogwrites","file":"file0","log":{"driver":"file","filename":"/a.log"},"#,
-            r#""driver":"blkdebug","image":"logged0","#,
-            r#""iotype":"flush","once":true"#,
-            r#""sector":2048"#,
-            r#""sector":2049"#,
-            r#""errno":5,"event":"none","immediately":false,"iotype":"read","once":false,"sector":2048"#,
-            r#""iotype":"read","once":true,"sector":8"#,
-            r#""iotype":"write","once":false,"sector":10"#,
-            r#""limits":{"iops-total":10}"#,
-            r#""driver":"throttle","file":"faults0""#,
-            "drive=limit0",
-            "request-merging=off",
-        ] {
-            assert!(line.contains(part), "{part} in {line}");
-        }
-        assert!(!line.contains("2050"), "{line}");
-    }
-
-    #[test]
-    fn the_kernel_is_told_what_to_do() {
-        let mut config = config();
-        config.tour = true;
-        config.console = true;
-        let files = config.kernel_files();
-        assert!(files.contains(&("tour", "1".into())) && files.contains(&("console", "1".into())));
-        assert!(!files.iter().any(|(name, _)| *name == "exec"));
-        config.vmscript = Some(b"ram 1 # \xff".into());
-        assert!(config.kernel_files().contains(&("vmscript", b"ram 1 # \xff".into())));
-        config.exec = Some("hash --threads 8".into());
-        assert!(config.kernel_files().contains(&("exec", "hash --threads 8".into())));
-    }
-}
+mod tests;

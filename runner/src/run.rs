@@ -13,11 +13,12 @@ use signal_hook::iterator::Signals;
 use crate::cli::Cli;
 use crate::disk::{self, Disk};
 use crate::example::{self, Example};
-use crate::host::{self, Kvm};
+use crate::host::{self, Kvm, Window};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
 use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig};
+use crate::screenshot::Picture;
 use crate::terminal::{RawTerminal, forward_input};
 use crate::trace::Sink;
 use crate::trace::file::TraceFile;
@@ -30,6 +31,7 @@ use crate::workspace::{Profile, Workspace};
 pub fn run(cli: &Cli) -> Result<Outcome> {
     host::qemu_version()?;
     let accelerator = cli.accel.decide(cli.icount, &Kvm::probe())?;
+    let display = cli.display.then(Window::find).transpose()?;
     let ovmf = if cli.uefi { Some(host::ovmf()?) } else { None };
     // One place is for the disk of user programs, and one for swap.
     let most = MAX_DISKS - 1 - usize::from(cli.swap.is_some());
@@ -40,6 +42,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
     let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
+    let screenshot = cli.screenshot.as_deref().map(|path| screenshot(path, cli)).transpose()?;
 
     let workspace = Workspace::find()?;
     let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
@@ -64,7 +67,8 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         cpus: cli.smp,
         accelerator,
         disks,
-        display: cli.display,
+        display,
+        stays: screenshot.is_some(),
         icount: cli.icount,
         cmdline: cli.cmdline.clone(),
         exec: cli.exec.clone(),
@@ -75,18 +79,29 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         extra: extra.chain(cli.qemu_args.iter().cloned()).collect(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
-    boot(&config, trace, cli.timeout.map(Duration::from_secs))
+    boot(&config, trace, screenshot, cli.timeout.map(Duration::from_secs))
 }
 
 /// The file that a trace goes to, which is none of those that the machine has.
 fn trace_file(path: &Path, cli: &Cli) -> Result<Box<dyn Sink>> {
+    refuse_files_of_the_machine(path, cli, "the trace")?;
+    let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Box::new(file))
+}
+
+/// Room for a picture, in none of the files that the machine has.
+fn screenshot(path: &Path, cli: &Cli) -> Result<Picture> {
+    refuse_files_of_the_machine(path, cli, "the screenshot")?;
+    Picture::begin(path)
+}
+
+fn refuse_files_of_the_machine(path: &Path, cli: &Cli, what: &str) -> Result<()> {
     let others = cli.disks.iter().map(|disk| &disk.path).chain(&cli.vmscript).chain(&cli.swap);
     let is_same = |other: &PathBuf| fs::canonicalize(other).ok() == fs::canonicalize(path).ok();
     if path.exists() && others.into_iter().any(is_same) {
-        bail!("{} is a file of the machine: the trace would overwrite it", path.display());
+        bail!("{} is a file of the machine: {what} would overwrite it", path.display());
     }
-    let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Box::new(file))
+    Ok(())
 }
 
 /// A scenario that the kernel can take over.
@@ -109,7 +124,12 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
     Ok(disks)
 }
 
-fn boot(config: &MachineConfig, trace: Option<Box<dyn Sink>>, limit: Option<Duration>) -> Result<Outcome> {
+fn boot(
+    config: &MachineConfig,
+    trace: Option<Box<dyn Sink>>,
+    screenshot: Option<Picture>,
+    limit: Option<Duration>,
+) -> Result<Outcome> {
     let has_one_task = config.exec.is_some() || config.vmscript.is_some();
     let sinks = match has_one_task {
         true => Sinks {
@@ -117,12 +137,14 @@ fn boot(config: &MachineConfig, trace: Option<Box<dyn Sink>>, limit: Option<Dura
             exec: Box::new(io::stdout()),
             messages: Box::new(io::stderr()),
             trace,
+            screenshot,
         },
         false => Sinks {
             console: Box::new(io::stdout()),
             exec: Box::new(io::sink()),
             messages: Box::new(io::stderr()),
             trace,
+            screenshot,
         },
     };
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;

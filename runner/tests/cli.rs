@@ -57,6 +57,31 @@ fn a_disk_that_is_no_file_is_named() {
 }
 
 #[test]
+fn a_screenshot_that_cannot_be_written_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(&run(&[&"--screenshot", &folder.path()]), "is a folder");
+    refused(&run(&[&"--screenshot", &folder.path().join("none/a.png")]), "cannot write");
+    let disk = folder.path().join("disk");
+    fs::write(&disk, [7; 512]).unwrap();
+    refused(&run(&[&"--disk", &disk, &"--screenshot", &disk]), "the screenshot would overwrite it");
+    assert_eq!(fs::read(&disk).unwrap(), [7; 512]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_window_where_none_can_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = |kinds: &str| format!("QEMU emulator version 7.2.0\nnone\n{kinds}");
+    let without = fake(folder.path(), "without", &help("curses"));
+    let mut display = faultline();
+    display.arg("--display").env("DISPLAY", ":0");
+    refused(&display.env("FAULTLINE_QEMU", &without).output().unwrap(), "qemu-system-gui");
+    let with = fake(folder.path(), "with", &help("gtk"));
+    display.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    refused(&display.env("FAULTLINE_QEMU", &with).output().unwrap(), "no screen to open a window on");
+}
+
+#[test]
 fn options_for_no_disk_are_refused() {
     refused(
         &run(&[&"--disk-iops", &"10", &"--disk-iops", &"20"]),
@@ -159,7 +184,7 @@ fn help_tells_the_options_and_the_statuses() {
     let output = run(&[&"--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0));
-    for word in ["--disk-fail", "--exec", "--uefi", "doctor", "101", "104"] {
+    for word in ["--disk-fail", "--exec", "--screenshot", "--uefi", "doctor", "101", "104"] {
         assert!(text.contains(word), "{word} in {text}");
     }
 }

@@ -84,6 +84,7 @@ impl Session {
             exec: Box::new(output.exec.clone()),
             messages: Box::new(output.console.clone()),
             trace: config.trace.then(|| replay.sink()),
+            screenshot: None,
         };
         let mut machine = Machine::start(config, sinks, Some(limit))?;
         let input = machine.console_input().context("the machine has no console input")?;

@@ -1,9 +1,11 @@
 //! The runner's own program where it takes a machine: statuses, channels, locks.
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use faultline::screenshot::Pixels;
 use faultline_tests::suite::{Built, RunnerTest};
 
 /// The tests of the runner's program.
@@ -17,6 +19,10 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("runner_plays_a_scenario_and_prints_its_answers_only", vmscript),
         ("runner_gives_the_tour_without_a_terminal", tour),
         ("runner_refuses_a_disk_in_use", locked_disk),
+        ("runner_saves_the_screen_when_the_commands_are_done", screenshot),
+        ("runner_saves_the_screen_with_uefi", screenshot_uefi),
+        ("runner_saves_the_screen_of_a_panic", screenshot_of_a_panic),
+        ("runner_says_why_there_is_no_screenshot", no_screenshot),
         ("runner_is_outlived_by_no_machine", orphan),
         ("runner_ends_its_machine_when_interrupted", interrupt),
     ]
@@ -111,6 +117,59 @@ fn tour(built: &Built) -> Result<()> {
     ends_with(&output, 0)?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(text.contains("sha256 "), "the tour shows no hash:\n{text}");
+    Ok(())
+}
+
+/// A screen of the size that the boot loader chose, with something on it.
+fn has_a_screen(folder: &Path, output: &Output, status: i32) -> Result<()> {
+    ends_with(output, status)?;
+    let pixels = Pixels::open(&folder.join("a.png"))?;
+    ensure!(pixels.width >= 640 && pixels.height >= 400, "{} by {}", pixels.width, pixels.height);
+    ensure!(pixels.bytes.iter().any(|byte| *byte != pixels.bytes[0]), "the screen is empty");
+    ensure!(std::fs::read_dir(folder)?.count() == 1, "more than the picture is left");
+    Ok(())
+}
+
+fn screenshot(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.png");
+    let output =
+        run(built, &["--screenshot", file.to_str().context("a path of text")?, "--exec", "help; exit 7"])?;
+    ensure!(String::from_utf8_lossy(&output.stdout).contains("hash"), "this is no help");
+    has_a_screen(folder.path(), &output, 7)
+}
+
+fn screenshot_uefi(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.png");
+    let output =
+        run(built, &["--uefi", "--screenshot", file.to_str().context("a path of text")?, "--exec", "help"])?;
+    has_a_screen(folder.path(), &output, 0)
+}
+
+fn screenshot_of_a_panic(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.png");
+    let output = run(built, &["--screenshot", file.to_str().context("a path of text")?, "--exec", "panic"])?;
+    has_a_screen(folder.path(), &output, 101)
+}
+
+/// The machine has no display device: QEMU says so, and an older picture stays.
+fn no_screenshot(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.png");
+    std::fs::write(&file, "an older one")?;
+    let path = file.to_str().context("a path of text")?;
+    let output = run(built, &["--screenshot", path, "--exec", "exit 0", "--", "-vga", "none"])?;
+    ends_with(&output, 104)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(errors.contains("faultline: there is no screenshot: "), "{errors}");
+    ensure!(std::fs::read(&file)? == b"an older one", "the older picture is gone");
+    // A QEMU that does not start is told at once, not after a wait for its control.
+    let output = run(built, &["--screenshot", path, "--exec", "exit 0", "--", "-bogus"])?;
+    ends_with(&output, 104)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(errors.contains("QEMU did not start the machine: "), "{errors}");
     Ok(())
 }
 
