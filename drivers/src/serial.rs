@@ -19,6 +19,7 @@ use uart_16550::spec::FIFO_SIZE;
 use uart_16550::spec::registers::{FCR, FifoTriggerLevel, ISR, LCR, LSR, MCR, WordLength, offsets};
 
 use crate::byte_ring::ByteRing;
+use crate::mirror::Mirror;
 pub use crate::port::Com;
 use crate::quiet::without_interrupts;
 
@@ -61,6 +62,8 @@ pub struct Serial<R = Com> {
     /// The sources that were turned on last.
     enabled: AtomicU8,
     has_reader: AtomicBool,
+    /// Has a copy of all that is sent.
+    mirror: Option<&'static Mirror>,
     counters: Counters,
 }
 
@@ -94,12 +97,17 @@ pub struct SerialStats {
 impl Serial<Com> {
     /// A port that nothing has been done to yet. Call [`init`](Self::init) before anything else.
     pub const fn new(port: Com) -> Self {
-        Self::with_registers(port)
+        Self::with_registers(port, None)
+    }
+
+    /// The same, with a copy of all that is sent.
+    pub const fn mirrored(port: Com, mirror: &'static Mirror) -> Self {
+        Self::with_registers(port, Some(mirror))
     }
 }
 
 impl<R> Serial<R> {
-    const fn with_registers(registers: R) -> Self {
+    const fn with_registers(registers: R, mirror: Option<&'static Mirror>) -> Self {
         Self {
             registers,
             input: ByteRing::new(),
@@ -111,6 +119,7 @@ impl<R> Serial<R> {
             driven: AtomicBool::new(false),
             enabled: AtomicU8::new(0),
             has_reader: AtomicBool::new(false),
+            mirror,
             counters: Counters {
                 interrupts: AtomicU64::new(0),
                 received: AtomicU64::new(0),
@@ -197,6 +206,7 @@ impl<R: Registers> Serial<R> {
             }
             self.nudge();
             self.output_room.signal();
+            self.signal_mirror();
         });
     }
 
@@ -217,9 +227,23 @@ impl<R: Registers> Serial<R> {
                 return true;
             }
             for byte in bytes.take(FIFO_SIZE) {
-                self.registers.write(offsets::DATA, byte);
+                self.transmit_byte(byte);
                 self.counters.sent.fetch_add(1, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// The port is ready for it, and nobody else transmits.
+    fn transmit_byte(&self, byte: u8) {
+        self.registers.write(offsets::DATA, byte);
+        if let Some(mirror) = self.mirror {
+            mirror.push(byte);
+        }
+    }
+
+    fn signal_mirror(&self) {
+        if let Some(mirror) = self.mirror {
+            mirror.signal();
         }
     }
 

@@ -102,6 +102,7 @@ where
     crate::serial::enable_interrupts();
     crate::thread::init();
     crate::machine::init();
+    crate::screen::init(info);
     x86_64::instructions::interrupts::enable();
     let first = async move {
         crate::cpus::start_all().await;

@@ -34,6 +34,7 @@ mod panic;
 mod platform;
 pub mod power;
 pub mod program;
+mod screen;
 pub mod serial;
 pub mod swap;
 mod syscall;

@@ -24,7 +24,7 @@ use crate::{
         paging, registers,
         trap::{self, FaultUnderWay},
     },
-    clock, println,
+    clock, println, screen,
     serial::{self, Lines},
     thread,
 };
@@ -188,6 +188,7 @@ fn stop_others(own: &Cpu) {
 }
 
 fn leave() -> ! {
+    screen::show_now();
     drivers::power::control("panic");
     drivers::power::off()
 }

@@ -4,10 +4,10 @@ use core::fmt::{self, Write};
 
 use drivers::serial::{Com, Serial};
 
-use crate::interrupt;
+use crate::{interrupt, screen};
 
 /// COM1: the console and the log.
-pub static CONSOLE: Serial = Serial::new(Com::One);
+pub static CONSOLE: Serial = Serial::mirrored(Com::One, &screen::MIRROR);
 /// COM2: what a command of `--exec` prints, and nothing else.
 pub static OUTPUT: Serial = Serial::new(Com::Two);
 

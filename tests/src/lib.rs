@@ -18,10 +18,12 @@ pub mod disks;
 pub mod power;
 pub mod qmp;
 pub mod replay;
+pub mod screen;
 pub mod session;
 pub mod suite;
 
 pub use case::{Case, Kernel, Setup, Verdict};
 pub use disks::{Content, TestDisk};
+pub use qmp::Qmp;
 pub use session::{Report, Session};
 pub use suite::Suite;

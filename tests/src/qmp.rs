@@ -43,6 +43,19 @@ impl Qmp {
         Ok(())
     }
 
+    /// Presses a key that QEMU knows by this name.
+    ///
+    /// # Errors
+    /// When there is none, or QEMU is gone.
+    pub fn press(&mut self, key: &str) -> Result<()> {
+        const HOLD_MS: u64 = 40;
+        let key = json!({ "type": "qcode", "data": key });
+        self.call("send-key", json!({ "keys": [key], "hold-time": HOLD_MS }))?;
+        // QEMU drops what is sent while the last key is down.
+        std::thread::sleep(Duration::from_millis(2 * HOLD_MS));
+        Ok(())
+    }
+
     /// Sends a non-maskable interrupt to all processors.
     ///
     /// # Errors

@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail};
 use faultline::control::Control;
 use faultline::machine::Heard;
 use faultline::{Machine, MachineConfig, Outcome, Sinks};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::qmp::Qmp;
 use crate::replay::Replay;
+use crate::screen::Picture;
 
 /// Bytes that one thread collects and others look at.
 #[derive(Clone, Default)]
@@ -180,6 +182,21 @@ impl Session {
     /// When QEMU is gone.
     pub fn qmp(&self) -> Result<Qmp> {
         Qmp::connect(&self.machine.qmp_socket())
+    }
+
+    /// All that the console has printed so far.
+    pub fn console(&self) -> String {
+        self.output.console.text()
+    }
+
+    /// Takes a picture of the screen.
+    ///
+    /// # Errors
+    /// When QEMU is gone, or writes none.
+    pub fn picture(&self, qmp: &mut Qmp) -> Result<Picture> {
+        let file = self.folder().join("screen.ppm");
+        qmp.call("screendump", json!({ "filename": file }))?;
+        Picture::from_ppm(&std::fs::read(&file).context("QEMU has written no picture")?)
     }
 
     /// Waits for the machine's end.

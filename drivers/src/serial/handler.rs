@@ -60,13 +60,16 @@ impl<R: Registers> Serial<R> {
         let mut sent = 0;
         if self.status().contains(LSR::THR_EMPTY) {
             for byte in core::iter::from_fn(|| self.output.pop()).take(FIFO_SIZE) {
-                self.registers.write(offsets::DATA, byte);
+                self.transmit_byte(byte);
                 sent += 1;
             }
         }
         self.sending.store(false, Ordering::SeqCst);
         self.counters.sent.fetch_add(sent, Ordering::Relaxed);
         // Waking the writer for each FIFO would cost more than the bytes do.
+        if sent > 0 {
+            self.signal_mirror();
+        }
         if sent > 0 && self.output.len() <= OUTPUT_BYTES / 2 {
             self.output_room.signal();
         }

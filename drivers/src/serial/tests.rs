@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use core::cell::{Cell, RefCell};
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
@@ -11,6 +11,7 @@ use core::task::{Context, Poll, Waker};
 use uart_16550::spec::registers::IER;
 
 use super::*;
+use crate::mirror::MirrorPlace;
 
 type Event = Box<dyn FnOnce()>;
 
@@ -122,7 +123,7 @@ impl Registers for &Model {
 }
 
 fn started(model: &Model) -> Serial<&Model> {
-    let serial = Serial::with_registers(model);
+    let serial = Serial::with_registers(model, None);
     assert!(serial.init());
     serial.start();
     serial
@@ -324,7 +325,7 @@ fn output_goes_on_after_write_now_held_the_handler_off() {
 /// A model and its driver that something else may reach too.
 fn shared() -> (&'static Model, &'static Serial<&'static Model>) {
     let model = Box::leak(Box::new(Model::default()));
-    let serial = Box::leak(Box::new(Serial::with_registers(&*model)));
+    let serial = Box::leak(Box::new(Serial::with_registers(&*model, None)));
     assert!(serial.init());
     serial.start();
     (model, serial)
@@ -364,5 +365,29 @@ fn there_is_no_port_where_nothing_answers() {
         }
         fn write(&self, _offset: usize, _value: u8) {}
     }
-    assert!(!Serial::with_registers(Nothing).init());
+    assert!(!Serial::with_registers(Nothing, None).init());
+}
+
+#[test]
+fn the_mirror_has_all_that_is_sent_in_the_line_s_order() {
+    static MIRROR: Mirror = Mirror::new();
+    let model = Model::default();
+    let serial = Serial::with_registers(&model, Some(&MIRROR));
+    assert!(serial.init());
+    serial.start();
+    let message = pattern(40_000);
+    let mut writing = pin!(serial.write_all(&message));
+    assert!(poll(writing.as_mut()).is_pending());
+    model.moves_by_itself.set(true);
+    serial.write_now(b"urgent");
+    model.moves_by_itself.set(false);
+    while poll(writing.as_mut()).is_pending() {
+        run(&serial);
+    }
+    run(&serial);
+    let (mut place, mut bytes) = (MirrorPlace::default(), vec![0; 50_000]);
+    let (count, missed) = place.read(&MIRROR, &mut bytes);
+    assert_eq!((count, missed), (40_006, 0));
+    assert!(bytes[..count] == model.sent.borrow()[..], "the line and the mirror differ");
+    assert!(poll(pin!(MIRROR.more())).is_ready());
 }

@@ -4,10 +4,10 @@ use alloc::string::String;
 
 use drivers::{keyboard::Keys, serial::SerialReader};
 use futures_util::{FutureExt, select_biased};
-use pc_keyboard::DecodedKey;
+use pc_keyboard::{DecodedKey, KeyCode};
 
 use super::output;
-use crate::{machine::KEYBOARD, serial::CONSOLE};
+use crate::{machine::KEYBOARD, screen, serial::CONSOLE};
 
 /// The longest line in bytes. What follows is read and thrown away up to the line's end.
 pub(super) const MAX_LINE: usize = 1024;
@@ -73,8 +73,14 @@ impl Input {
                     }
                 }
                 key = self.keys.next().fuse() => {
-                    if let DecodedKey::Unicode(character) = key {
-                        return character;
+                    match key {
+                        DecodedKey::RawKey(KeyCode::PageUp) => screen::look_back(1),
+                        DecodedKey::RawKey(KeyCode::PageDown) => screen::look_back(-1),
+                        DecodedKey::RawKey(_) => {}
+                        DecodedKey::Unicode(character) => {
+                            screen::look_at_end();
+                            return character;
+                        }
                     }
                 }
             }

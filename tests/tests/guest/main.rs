@@ -12,6 +12,7 @@ mod kernels;
 mod power;
 mod programs;
 mod runner;
+mod screen;
 mod trace;
 
 fn main() -> ExitCode {
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let mut cases = kernels::cases();
     cases.extend(power::cases());
     cases.extend(console::cases());
+    cases.extend(screen::cases());
     cases.extend(hash::cases());
     cases.extend(programs::cases());
     let mut runner_tests = runner::tests();
