@@ -11,13 +11,13 @@
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use crate::frame::{ListedPage, PageList};
+use crate::frame::{Candidate, Outcome, PageList};
 use crate::victims::end_largest;
-use crate::vm_object::{Eviction, Judge};
+use crate::vm_object::Judge;
 use crate::{Memory, PageIndex, VmObject, write_back};
 
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
 /// that was just loaded has to be used. Who begins to wait meanwhile is served from what is free below the low mark.
 const GRACE: Duration = Duration::from_millis(10);
@@ -139,13 +139,12 @@ async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usiz
             executor::yield_now().await;
         }
         let _turn = memory.two_steps.lock().await;
-        let mut batch = Batch::default();
-        batch.begin(memory, (looks - looked).min(BATCH), target - freed);
+        let batch = Batch::begin(memory, (looks - looked).min(BATCH), target - freed);
         if batch.looked == 0 {
             break;
         }
         looked += batch.looked;
-        if batch.count > 0 {
+        if batch.leaving > 0 {
             memory.forgotten(memory.frames().moment()).await;
             freed += batch.end(memory);
         }
@@ -166,41 +165,56 @@ impl VmObject {
         let memory = self.memory();
         let _turn = memory.two_steps.lock().await;
         let object = self.below(page.as_u64()).map_or(self, |base| base);
-        let Some(frame) = object.begin_to_drop(page.as_u64()) else { return false };
+        let Some(leaving) = object.begin_to_drop(page.as_u64()) else { return false };
         memory.forgotten(memory.frames().moment()).await;
-        object.end_eviction(page.as_u64(), frame)
+        object.end_evictions(&[leaving]) > 0
     }
 }
 
-/// Pages that leave together.
-#[derive(Default)]
+/// Pages that are looked at together, those that leave in front.
 struct Batch {
-    leaving: [ListedPage; BATCH],
-    count: usize,
+    candidates: [Candidate; BATCH],
+    leaving: usize,
     looked: usize,
 }
 
 impl Batch {
     /// Looks at the oldest clean pages, at most so many, until enough are leaving.
-    fn begin(&mut self, memory: &'static Memory, looks: usize, target: usize) {
+    fn begin(memory: &'static Memory, looks: usize, target: usize) -> Self {
+        let mut batch = Self { candidates: [Candidate::default(); BATCH], leaving: 0, looked: 0 };
         let policy = memory.policy();
-        while self.looked < looks && self.count < target {
-            let Some((clean, age)) = memory.frames().next_to_look_at(PageList::Clean, policy) else { return };
-            self.looked += 1;
-            let Some(object) = memory.object(clean.object) else { continue };
-            if object.begin_eviction(clean.page, clean.frame, Judge::Policy(policy, age)) == Eviction::Leaving
-            {
-                self.leaving[self.count] = clean;
-                self.count += 1;
+        while batch.looked < looks && batch.leaving < target {
+            let most = (looks - batch.looked).min(target - batch.leaving);
+            let places = &mut batch.candidates[batch.leaving..][..most];
+            let found = memory.frames().next_to_look_at(PageList::Clean, policy, places);
+            if found == 0 {
+                break;
+            }
+            batch.looked += found;
+            let candidates = &mut places[..found];
+            candidates.sort_unstable_by_key(|candidate| candidate.page.object);
+            for of_object in candidates.chunk_by_mut(|one, next| one.page.object == next.page.object) {
+                if let Some(object) = memory.object(of_object[0].page.object) {
+                    object.begin_evictions(of_object, Judge::Policy(policy));
+                }
+            }
+            for at in batch.leaving..batch.leaving + found {
+                if batch.candidates[at].outcome == Outcome::Leaving {
+                    batch.candidates.swap(at, batch.leaving);
+                    batch.leaving += 1;
+                }
             }
         }
+        batch
     }
 
     /// Takes out those that are still leaving. Returns how many.
     fn end(&self, memory: &'static Memory) -> usize {
-        let gone = |clean: &&ListedPage| {
-            memory.object(clean.object).is_some_and(|object| object.end_eviction(clean.page, clean.frame))
+        let gone = |of_object: &[Candidate]| {
+            let object = memory.object(of_object[0].page.object);
+            object.map_or(0, |object| object.end_evictions(of_object))
         };
-        self.leaving[..self.count].iter().filter(gone).count()
+        let leaving = &self.candidates[..self.leaving];
+        leaving.chunk_by(|one, next| one.page.object == next.page.object).map(gone).sum()
     }
 }

@@ -101,7 +101,7 @@ impl<T: Copy> ReverseMap<T> {
     }
 
     /// Tells each place where `page` may be shown.
-    pub(crate) fn for_each(&self, page: u64, mut told: impl FnMut(&Shown<T>, VirtAddr)) {
+    pub(crate) fn for_each<'a>(&'a self, page: u64, mut told: impl FnMut(&'a Shown<T>, VirtAddr)) {
         // Most objects are mapped once, and this is part of each copy of a page.
         if let Some((key, shown)) = self.by_class.only() {
             if let Some(offset) = page.checked_sub(key.first).filter(|&offset| offset < shown.pages) {

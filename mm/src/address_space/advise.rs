@@ -6,13 +6,14 @@ use core::ops::Range;
 use super::AddressSpace;
 use super::mappings::distance;
 use crate::address::PAGE_BYTES;
+use crate::frame::Candidate;
 use crate::{Advice, MapError, VirtAddr, VmObject};
 
 /// Pages that leave together, and that are looked at before others get a turn.
 const BATCH: usize = 32;
 
-/// A page of an object that is about to leave, and its frame.
-type Leaving = (Arc<VmObject>, u64, u64);
+/// A page of an object that is about to leave.
+type Leaving = (Arc<VmObject>, Candidate);
 
 impl AddressSpace {
     /// Takes advice for a range, all of which is mapped. It changes no byte that anybody sees.
@@ -102,12 +103,12 @@ impl AddressSpace {
         let mut leaving: [Option<Leaving>; BATCH] = [const { None }; BATCH];
         for place in &mut leaving {
             let Some((object, index)) = self.next_of_object(rest) else { break };
-            *place = object.begin_to_drop(index).map(|frame| (object, index, frame));
+            *place = object.begin_to_drop(index).map(|leaving| (object, leaving));
         }
         if leaving.iter().any(Option::is_some) {
             self.memory.settle().await;
-            for (object, index, frame) in leaving.into_iter().flatten() {
-                object.end_eviction(index, frame);
+            for (object, leaving) in leaving.into_iter().flatten() {
+                object.end_evictions(&[leaving]);
             }
         }
     }

@@ -13,6 +13,10 @@
 //! | `Listed` (used by a page of an object, on one of the lists of pages, with an age) | `list` | `unlist`, `free`, `quarantine` |
 //! | `Quarantined` (nobody owns it, but CPUs may still see it) | `quarantine` | `free_quarantined` |
 
+mod batches;
+
+pub(crate) use batches::{Candidate, Outcome};
+
 use crate::policy::{Age, Ages};
 
 /// Largest block: 2^18 frames, 1 GiB.
@@ -258,21 +262,6 @@ impl FrameLists {
         self.ages[on as usize][age as usize] -= 1;
     }
 
-    /// The page of a list that was seen longest ago, of those of an age or of the first age that there is; and its age. It
-    /// becomes the last of those: whoever decides to keep it as it is need not do anything.
-    pub(crate) fn oldest(&mut self, on: PageList, of: Age) -> Option<(ListedPage, Age)> {
-        let ages = [of, Age::New, Age::Old, Age::Young];
-        let first = |age: Age| self.pages[on as usize][age as usize].first;
-        let age = ages.into_iter().find(|&age| first(age) != NONE)?;
-        let slot = first(age);
-        self.pick(on, age, slot);
-        self.put(on, age, slot);
-        let record = &self.records[slot as usize];
-        let page =
-            ListedPage { frame: self.base + u64::from(slot), object: record.object, page: record.page };
-        Some((page, age))
-    }
-
     /// Puts frames that somebody owned where nobody gets them until `free_quarantined` is told of a time not
     /// before `until`. Times never go back.
     ///
@@ -292,38 +281,6 @@ impl FrameLists {
         }
         self.quarantine = list;
         self.quarantined += frames.len();
-    }
-
-    /// Frees up to `most` frames that stay in quarantine until `now` or less, after `each` has seen it. Returns how many.
-    pub(crate) fn free_quarantined(&mut self, now: u64, most: usize, mut each: impl FnMut(u64)) -> usize {
-        // Frames that lie beside each other are freed together, so that they need not be merged one by one.
-        let (mut first, mut frames, mut freed) = (0, 0, 0);
-        while freed < most {
-            let slot = self.quarantine.first;
-            let Some(record) = self.records.get_mut(slot as usize).filter(|record| record.page <= now) else {
-                break;
-            };
-            record.state = State::Used;
-            // The next becomes the first; what its record says of the one before is not asked.
-            self.quarantine.first = record.next;
-            if self.quarantine.first == NONE {
-                self.quarantine.last = NONE;
-            }
-            let frame = self.base + u64::from(slot);
-            each(frame);
-            freed += 1;
-            if frame == first + frames {
-                frames += 1;
-            } else if frame + 1 == first {
-                (first, frames) = (frame, frames + 1);
-            } else {
-                self.free(first, frames);
-                (first, frames) = (frame, 1);
-            }
-        }
-        self.free(first, frames);
-        self.quarantined -= freed;
-        freed
     }
 
     fn link_free(&mut self, slot: u32, order: usize) {

@@ -16,7 +16,7 @@ use core::mem::ManuallyDrop;
 
 use crate::{PAGE_SIZE, PhysAddr};
 
-pub(crate) use lists::{ListedPage, PageList};
+pub(crate) use lists::{Candidate, ListedPage, Outcome, PageList};
 pub use marks::Marks;
 pub use pool::{FramePool, FrameStats};
 pub(crate) use quarantine::{Moment, QuarantineBatch};

@@ -18,7 +18,7 @@ use executor::sync::{Notify, Semaphore};
 
 use super::caches::Caches;
 use super::checks::{self, Checks};
-use super::lists::{FrameLists, ListedPage, MAX_ORDER, PageList, Record};
+use super::lists::{Candidate, FrameLists, ListedPage, MAX_ORDER, Outcome, PageList, Record};
 use super::marks::{Claim, SharedMarks};
 use super::quarantine::Waits;
 use super::regions::merged;
@@ -381,20 +381,23 @@ impl FramePool {
         self.lists.lock().lists.unlist(frame);
     }
 
-    /// The page of a list that is to be looked at next, and its age; it counts as looked at from now on.
+    /// The pages of a list that are to be looked at next, as many as there are places at most, all of one age; they count
+    /// as looked at from now on. Returns how many.
     pub(crate) fn next_to_look_at(
         &self,
         on: PageList,
         policy: &dyn ReclaimPolicy,
-    ) -> Option<(ListedPage, Age)> {
+        places: &mut [Candidate],
+    ) -> usize {
         let mut guarded = self.lists.lock();
         let of = policy.look_next(guarded.lists.ages(on));
-        guarded.lists.oldest(on, of)
+        guarded.lists.oldest(on, of, places)
     }
 
     /// The page of a list that was looked at longest ago, which counts as looked at from now on: where no policy is asked.
     pub(crate) fn oldest(&self, on: PageList) -> Option<ListedPage> {
-        self.lists.lock().lists.oldest(on, Age::New).map(|(page, _)| page)
+        let mut place = [Candidate::default()];
+        (self.lists.lock().lists.oldest(on, Age::New, &mut place) > 0).then_some(place[0].page)
     }
 
     /// How many pages of a kind are on the lists that reclaim looks through, by age.
@@ -415,6 +418,30 @@ impl FramePool {
     /// Gives a listed page another age.
     pub(crate) fn set_age(&self, frame: u64, age: Age) {
         self.lists.lock().lists.set_age(frame, age);
+    }
+
+    /// Gives listed pages the ages that looks at them have brought.
+    pub(crate) fn set_ages(&self, candidates: &[Candidate]) {
+        let mut guarded = self.lists.lock();
+        for candidate in candidates {
+            if let Outcome::Aged(age) = candidate.outcome {
+                guarded.lists.set_age(candidate.page.frame, age);
+            }
+        }
+    }
+
+    /// Frees frames, which are on no list of pages from then on. Nobody sees them any more.
+    pub(crate) fn free_listed(&self, frames: &[u64]) {
+        frames.iter().for_each(|&frame| self.checks.takes_back(frame, 1));
+        let promised = {
+            let mut guarded = self.lists.lock();
+            guarded.lists.free_each(frames);
+            let promised = guarded.promise(frames.len(), &self.marks);
+            // More free frames close nothing.
+            self.decide(&guarded);
+            promised
+        };
+        self.answer_promised(promised);
     }
 
     /// Waits until frames are short.

@@ -13,6 +13,7 @@
 //! | `part` | which entries a range of addresses covers |
 //! | `walk` | one address through all levels |
 //! | `page` | objects' pages: map, unmap, restrict, accessed |
+//! | `run` | pages in a row, found from one another |
 //! | `large` | 512 pages of private memory as one |
 //! | `tables` | tables come, with their counts, and go when they are empty |
 //! | `segment`, `step` | segments, tables ahead of time, permanent pages |
@@ -40,6 +41,7 @@ mod large;
 mod page;
 mod part;
 mod print;
+mod run;
 mod segment;
 mod split;
 mod step;
@@ -59,6 +61,7 @@ use crate::{ExistingRoot, MapError, Memory, OutOfMemory, PhysAddr, VirtAddr};
 
 pub(crate) use page::{Beside, LOOKS};
 use part::Part;
+pub(crate) use run::Run;
 pub use visit::{Found, Visit};
 pub use walk::Walk;
 

@@ -19,7 +19,7 @@ use crate::{Frame, Protection, VirtAddr};
 pub(crate) const LOOKS: usize = 64;
 
 /// The entries on the way to a page that point to tables, the lowest first.
-type Above = [&'static AtomicU64; 3];
+pub(super) type Above = [&'static AtomicU64; 3];
 
 /// What came of showing a page beside another.
 pub(crate) enum Beside {
@@ -159,7 +159,7 @@ impl PageTable {
     }
 
     /// Notes that pages are gone from the lowest of the tables on the way to them.
-    fn uncount(&mut self, above: Above, pages: usize) {
+    pub(super) fn uncount(&mut self, above: Above, pages: usize) {
         self.resident = self.resident.saturating_sub(pages as u64);
         self.uncount_entries(&above, pages);
     }
@@ -280,7 +280,7 @@ impl PageTable {
     }
 
     /// The leaf entry of a page that is present, and those above it. A large page that somebody owns is split for it.
-    fn leaf(&mut self, page: VirtAddr) -> Option<(Above, &'static AtomicU64)> {
+    pub(super) fn leaf(&mut self, page: VirtAddr) -> Option<(Above, &'static AtomicU64)> {
         let page = page.as_u64();
         let first = &self.entries(self.root)[index(page, ROOT_LEVEL)];
         let (mut above, mut entry) = ([first; 3], first);

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::write::{Cluster, SwapWrite};
 use super::{SwapArea, count};
 use crate::Memory;
-use crate::frame::{ListedPage, PageList};
+use crate::frame::{Candidate, ListedPage, PageList};
 use crate::private::Leaving;
 
 /// Pages that leave with one wait for all CPUs.
@@ -77,11 +77,12 @@ impl SwapArea {
         let mut looked = 0;
         while looked < most && batch.count < BATCH {
             looked += 1;
-            let next = memory.frames().next_to_look_at(PageList::Anonymous, memory.policy());
-            let Some((listed, age)) = next else {
+            let mut next = [Candidate::default()];
+            if memory.frames().next_to_look_at(PageList::Anonymous, memory.policy(), &mut next) == 0 {
                 *looks = 0;
                 break;
-            };
+            }
+            let [Candidate { page: listed, age, .. }] = next;
             if full && !self.kept.has_slot(listed.frame) {
                 continue;
             }

@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use super::{Eviction, Judge, VmObject};
+use super::{Judge, VmObject};
+use crate::frame::{Candidate, ListedPage, Outcome};
 use crate::page_state::PageState;
 use crate::{PageEvent, PageIndex};
 
@@ -43,10 +44,13 @@ impl VmObject {
         self.memory.frames().look_first_at(frame, self.memory.policy());
     }
 
-    /// Begins to drop a clean page, used lately or not. Answers its frame: after a wait for all CPUs, `end_eviction` takes
+    /// Begins to drop a clean page, used lately or not. Answers it: after a wait for all CPUs, `end_evictions` takes
     /// it out, if nobody has touched it meanwhile.
-    pub(crate) fn begin_to_drop(&self, index: u64) -> Option<u64> {
+    pub(crate) fn begin_to_drop(&self, index: u64) -> Option<Candidate> {
         let PageState::Loaded { frame } = self.state(PageIndex::new(index)) else { return None };
-        (self.begin_eviction(index, frame, Judge::Evict) == Eviction::Leaving).then_some(frame)
+        let page = ListedPage { frame, object: self.number(), page: index };
+        let mut candidate = [Candidate { page, ..Candidate::default() }];
+        self.begin_evictions(&mut candidate, Judge::Evict);
+        (candidate[0].outcome == Outcome::Leaving).then_some(candidate[0])
     }
 }

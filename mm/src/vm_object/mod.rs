@@ -31,6 +31,7 @@ mod ahead;
 mod close;
 mod copy;
 mod dropped;
+mod eviction;
 mod family;
 mod flush;
 mod mark;
@@ -44,9 +45,10 @@ mod written;
 
 pub(crate) use ahead::{Streams, WINDOW};
 pub(crate) use copy::piece;
+pub(crate) use eviction::Judge;
 pub use flush::FlushError;
 pub(crate) use neighbours::Around;
-pub(crate) use shown::{Eviction, Judge, ObjectRoom};
+pub(crate) use shown::ObjectRoom;
 pub use store::StoreError;
 
 use alloc::sync::Arc;

@@ -7,34 +7,11 @@ use super::{Inner, VmObject};
 use crate::address::PAGE_BYTES;
 use crate::frame::Moment;
 use crate::mapping::Mapping;
-use crate::memory::Counters;
-use crate::page_state::{PageEntry, PageState};
+use crate::page_state::PageState;
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
-use crate::trace::{Event, ObjectName};
-use crate::{
-    Age, MapError, Observation, OutOfMemory, PageEvent, PageIndex, PageKind, PageTable, ReclaimPolicy,
-    Verdict, VirtAddr,
-};
-
-/// What came of the attempt to give a page back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Eviction {
-    /// No page table shows it any more. When all CPUs were waited for, it can be taken out.
-    Leaving,
-    /// The page was used lately, was written, or is not what it was.
-    Kept,
-}
-
-/// Who says whether a clean page is given back.
-#[derive(Clone, Copy)]
-pub(crate) enum Judge {
-    /// A policy, which is told what the frame's record says of the page's age.
-    Policy(&'static dyn ReclaimPolicy, Age),
-    /// The caller, who knows best which page goes.
-    Evict,
-}
+use crate::{MapError, OutOfMemory, PageEvent, PageTable, VirtAddr};
 
 /// Memory to note one mapping with an object, and with its base if it is an overlay.
 pub(crate) struct ObjectRoom {
@@ -176,43 +153,6 @@ impl VmObject {
         }
     }
 
-    /// Begins to give a clean page back, unless the judge wants to keep it, or it is not what the frame's record
-    /// said: the record was read without this object's lock.
-    pub(crate) fn begin_eviction(&self, index: u64, listed_frame: u64, judge: Judge) -> Eviction {
-        let mut inner = self.inner.lock();
-        let entry = inner.pages.get(index);
-        if entry.state() != (PageState::Loaded { frame: listed_frame }) {
-            return Eviction::Kept;
-        }
-        let (mut used, mut written) = (entry.referenced(), false);
-        self.for_each_place(&inner, index, |tables, page, frame| {
-            if let Some(leaf) = tables.take_accessed(page, frame) {
-                used |= leaf.accessed;
-                written |= leaf.dirty;
-            }
-        });
-        if written {
-            inner.make_dirty(self, index, listed_frame, PageEvent::Noted);
-            return Eviction::Kept;
-        }
-        if let Judge::Policy(policy, age) = judge
-            && let Verdict::Keep(from_now_on) = policy.judge(Observation { kind: PageKind::Clean, age, used })
-        {
-            if from_now_on != age {
-                self.memory.frames().set_age(listed_frame, from_now_on);
-            }
-            inner.pages.set(index, PageEvent::Evict, entry.with_referenced(false));
-            return Eviction::Kept;
-        }
-        if self.hide(&inner, index) {
-            inner.make_dirty(self, index, listed_frame, PageEvent::Noted);
-            return Eviction::Kept;
-        }
-        inner.pages.set(index, PageEvent::Evict, entry.between());
-        self.note_left();
-        Eviction::Leaving
-    }
-
     /// A page was taken out of all page tables, and stays what it is.
     pub(super) fn note_left(&self) {
         self.left.store(self.memory.frames().moment().number(), Ordering::Release);
@@ -223,25 +163,5 @@ impl VmObject {
     pub(crate) fn may_be_remembered(&self) -> bool {
         let left = Moment::from_number(self.left.load(Ordering::Acquire));
         !self.memory.frames().is_over(left) || self.base.as_ref().is_some_and(|base| base.may_be_remembered())
-    }
-
-    /// Takes a page out whose eviction was begun, and frees its frame, unless it was touched since. True if it is
-    /// gone. The caller has begun it, or found it begun, and waited for all CPUs since, and nobody else began one in
-    /// between.
-    pub(crate) fn end_eviction(&self, index: u64, frame: u64) -> bool {
-        let frame = {
-            let mut inner = self.inner.lock();
-            let entry = inner.pages.get(index);
-            if !entry.is_between() || entry.state() != (PageState::Loaded { frame }) {
-                return false;
-            }
-            inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
-            self.memory
-                .tell(Event::Evict { object: ObjectName::object(self.number), page: PageIndex::new(index) });
-            inner.take_out(self.memory, frame)
-        };
-        drop(frame);
-        Counters::count(&self.memory.counters.evictions);
-        true
     }
 }

@@ -26,7 +26,7 @@ enum Step {
     Free(usize, u64),
     List(usize),
     Unlist(usize),
-    Oldest(Age),
+    Oldest(Age, usize),
     Age(usize, Age),
 }
 
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..20usize, 1..40u64).prop_map(|(which, frames)| Step::Free(which, frames)),
         2 => (0..20usize).prop_map(Step::List),
         1 => (0..20usize).prop_map(Step::Unlist),
-        2 => age().prop_map(Step::Oldest),
+        2 => (age(), 0..=4usize).prop_map(|(age, most)| Step::Oldest(age, most)),
         2 => (0..20usize, age()).prop_map(|(which, age)| Step::Age(which, age)),
     ]
 }
@@ -104,16 +104,19 @@ proptest! {
                         clean.push((frame, age));
                     }
                 }
-                Step::Oldest(age) => {
+                Step::Oldest(age, most) => {
                     let ages = [age, Age::New, Age::Old, Age::Young];
-                    let first = |age| clean.iter().position(|&(_, other)| age == other);
-                    let at = ages.into_iter().find_map(first);
-                    let oldest = lists.oldest(PageList::Clean, age);
-                    prop_assert_eq!(oldest.map(|(page, age)| (page.frame, age)), at.map(|at| clean[at]));
-                    if let (Some((page, _)), Some(at)) = (oldest, at) {
-                        prop_assert_eq!((page.object, page.page), (5, page.frame * 3));
-                        let looked_at = clean.remove(at);
-                        clean.push(looked_at);
+                    let of = ages.into_iter().find(|&age| clean.iter().any(|&(_, other)| age == other));
+                    let seen: Vec<_> =
+                        clean.iter().copied().filter(|&(_, age)| Some(age) == of).take(most).collect();
+                    let mut places = [Candidate::default(); 4];
+                    let found = lists.oldest(PageList::Clean, age, &mut places[..most]);
+                    prop_assert_eq!(found, seen.len());
+                    for (place, &(frame, age)) in places.iter().zip(&seen) {
+                        let page = ListedPage { frame, object: 5, page: frame * 3 };
+                        prop_assert_eq!((place.page, place.age), (page, age));
+                        clean.retain(|&(other, _)| other != frame);
+                        clean.push((frame, age));
                     }
                 }
                 _ => {}

@@ -1,0 +1,142 @@
+//! Clean pages are given back, in two steps with a wait for all CPUs between them. Pages that leave together are changed
+//! under one hold of the object's lock, and of the lock of each table that shows them in a row.
+
+use core::sync::atomic::Ordering;
+
+use super::VmObject;
+use crate::frame::{Candidate, Outcome};
+use crate::page_state::{PageEntry, PageState};
+use crate::page_table::Run;
+use crate::reclaim::BATCH;
+use crate::table::Table;
+use crate::trace::{Event, ObjectName};
+use crate::{Observation, PageEvent, PageIndex, PageKind, ReclaimPolicy, Verdict};
+
+/// Who says whether a clean page is given back.
+#[derive(Clone, Copy)]
+pub(crate) enum Judge {
+    /// A policy, which is told what the frame's record says of the page's age.
+    Policy(&'static dyn ReclaimPolicy),
+    /// The caller, who knows best which page goes.
+    Evict,
+}
+
+impl Judge {
+    fn judge(self, page: Observation) -> Verdict {
+        match self {
+            Self::Policy(policy) => policy.judge(page),
+            Self::Evict => Verdict::Evict,
+        }
+    }
+}
+
+/// The tables that are held at the moment, one at a time.
+#[derive(Default)]
+struct Held<'a> {
+    now: Option<(&'a Table, Run<'a>)>,
+}
+
+impl<'a> Held<'a> {
+    /// Those of a mapping. Tables that were held before are given up first.
+    #[inline]
+    fn tables(&mut self, table: &'a Table) -> &mut Run<'a> {
+        if !self.now.as_ref().is_some_and(|(held, _)| core::ptr::eq(*held, table)) {
+            self.now = None;
+        }
+        let (_, run) = self.now.get_or_insert_with(|| (table, Run::new(table.tables.lock())));
+        run
+    }
+}
+
+impl VmObject {
+    /// Begins to give clean pages back, and notes what came of each. One stays where the judge wants to keep it, and where
+    /// it is not what its frame's record said: the records were read without this object's lock.
+    pub(crate) fn begin_evictions(&self, candidates: &mut [Candidate], judge: Judge) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let (pages, mappings) = (&mut inner.pages, &inner.mappings);
+        let mut held = Held::default();
+        let (mut leaving, mut aged) = (false, false);
+        for candidate in candidates.iter_mut() {
+            let (index, listed_frame) = (candidate.page.page, candidate.page.frame);
+            let entry = pages.get(index);
+            if entry.state() != (PageState::Loaded { frame: listed_frame }) {
+                continue;
+            }
+            let (mut used, mut written) = (entry.referenced(), false);
+            mappings.for_each(index, |mapping, page| {
+                if let Some(leaf) = held.tables(&mapping.table).take_accessed(page, listed_frame) {
+                    used |= leaf.accessed;
+                    written |= leaf.dirty;
+                }
+            });
+            let seen = Observation { kind: PageKind::Clean, age: candidate.age, used };
+            let verdict = if written { Verdict::Keep(candidate.age) } else { judge.judge(seen) };
+            if verdict == Verdict::Evict {
+                mappings.for_each(index, |mapping, page| {
+                    let tables = held.tables(&mapping.table);
+                    if let Some(leaf) = tables.unmap_shown(page, listed_frame) {
+                        written |= leaf.dirty;
+                        self.memory.hardware().invalidate(mapping.table.root(), page);
+                    }
+                });
+            }
+            if written {
+                pages.set(index, PageEvent::Noted, entry.dirtied(listed_frame));
+                self.list_dirty(index, listed_frame);
+                continue;
+            }
+            let next = match verdict {
+                Verdict::Keep(age) => {
+                    if age != candidate.age {
+                        (candidate.outcome, aged) = (Outcome::Aged(age), true);
+                    }
+                    entry.with_referenced(false)
+                }
+                Verdict::Evict => {
+                    (candidate.outcome, leaving) = (Outcome::Leaving, true);
+                    entry.between()
+                }
+            };
+            pages.set(index, PageEvent::Evict, next);
+        }
+        drop(held);
+        if leaving {
+            self.note_left();
+        }
+        if aged {
+            self.memory.frames().set_ages(candidates);
+        }
+    }
+
+    /// Takes pages out whose eviction was begun, and frees their frames; those stay that were touched since. Returns how
+    /// many are gone. The caller has begun it, or found it begun, and waited for all CPUs since, and nobody else
+    /// began one in between.
+    pub(crate) fn end_evictions(&self, candidates: &[Candidate]) -> usize {
+        candidates.chunks(BATCH).map(|some| self.end_some(some)).sum()
+    }
+
+    fn end_some(&self, candidates: &[Candidate]) -> usize {
+        let (mut gone, mut count) = ([0; BATCH], 0);
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        for candidate in candidates {
+            let (index, frame) = (candidate.page.page, candidate.page.frame);
+            let entry = inner.pages.get(index);
+            if !entry.is_between() || entry.state() != (PageState::Loaded { frame }) {
+                continue;
+            }
+            inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
+            let object = ObjectName::object(self.number);
+            self.memory.tell(Event::Evict { object, page: PageIndex::new(index) });
+            gone[count] = frame;
+            count += 1;
+        }
+        inner.resident -= count as u64;
+        // The frame lists' lock comes after this one.
+        self.memory.frames().free_listed(&gone[..count]);
+        drop(guard);
+        self.memory.counters.evictions.fetch_add(count as u64, Ordering::Relaxed);
+        count
+    }
+}
