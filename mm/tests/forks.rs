@@ -386,3 +386,58 @@ fn an_unmapping_right_after_a_fork_gives_nobody_a_page_that_another_cpu_still_wr
         assert_eq!(machine.read(&parent, at(0)).await, Ok(4));
     });
 }
+
+#[test]
+fn the_page_of_a_space_that_ends_is_written_when_no_cpu_remembers_it_that_ran_that_space() {
+    on_two_cpus(|machine| async move {
+        // With few pages of its own the other side gets what was before; with many, what was before comes to it.
+        for own in [1, PAGES - 1] {
+            let space = anonymous(machine);
+            machine.write(&space, at(0), 1).await.unwrap();
+            let other = fork(machine, &space).await;
+            for index in 1..=own {
+                machine.write(&space, at(index), index).await.unwrap();
+            }
+            assert_eq!(machine.read(&other, at(0)).await, Ok(1));
+            let busy = Busy::begin(machine).await;
+            let ended = other.root();
+            assert_eq!(busy.reads(ended, at(0)), Some(1));
+            drop(other);
+            assert_eq!(machine.read(&space, at(0)).await, Ok(1), "it can be read meanwhile");
+            let mut writing = Box::pin(machine.write(&space, at(0), 9));
+            assert!(poll_once(writing.as_mut()).is_pending(), "{own} pages: a CPU still reads the page");
+            assert_eq!(busy.reads(ended, at(0)), Some(1));
+            busy.end().await;
+            writing.await.unwrap();
+            assert_eq!(machine.read(&space, at(0)).await, Ok(9));
+        }
+    });
+}
+
+#[test]
+fn a_page_is_taken_when_no_cpu_remembers_it_that_ran_a_space_that_has_ended() {
+    on_two_cpus(|machine| async move {
+        let space = anonymous(machine);
+        machine.write(&space, at(0), 1).await.unwrap();
+        let other = fork(machine, &space).await;
+        machine.write(&other, at(1), 2).await.unwrap();
+        let third = fork(machine, &other).await;
+        assert_eq!(machine.read(&third, at(0)).await, Ok(1));
+        let busy = Busy::begin(machine).await;
+        let ended = third.root();
+        assert_eq!(busy.reads(ended, at(0)), Some(1));
+        drop(third);
+        let mut copying = Box::pin(machine.write(&other, at(0), 5));
+        let _ = poll_once(copying.as_mut());
+        let mut taking = Box::pin(machine.write(&space, at(0), 9));
+        assert!(
+            poll_once(taking.as_mut()).is_pending(),
+            "all who live have a page of their own, but a CPU reads this one"
+        );
+        assert_eq!(busy.reads(ended, at(0)), Some(1));
+        busy.end().await;
+        copying.await.unwrap();
+        taking.await.unwrap();
+        assert_eq!((machine.read(&space, at(0)).await, machine.read(&other, at(0)).await), (Ok(9), Ok(5)));
+    });
+}

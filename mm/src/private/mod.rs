@@ -8,6 +8,7 @@
 //! | copy, reads by other CPUs of the same space | the old page is taken out of the tables, and the new one is shown when no CPU remembers the old one: no thread sees an older page than another. One that reclaim has just taken out counts as shown |
 //! | write, write of two versions to one page | the first copies, the second finds that nobody else sees the old page and takes it |
 //! | end of a version, fault in its twin | the past is merged with the twin under the lock, in steps each of which leaves every page where it is found |
+//! | end of a version, write of another that sees its pages | a CPU may still remember them: the other reads, or copies, and writes to what it has of them, or takes, when no CPU does |
 //! | change, load or eviction of a page of the object below | under that object's lock, which is taken after this one's; its mappings are noted there, too |
 //! | large page (512 at once), anything | under the object's lock: all 512 are entered, or none because one is there. Afterwards each is a page like others |
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
@@ -182,8 +183,10 @@ impl PrivateObject {
             let versions = &mut inner.versions;
             let is_over = |moment| self.memory.frames().is_over(moment);
             let Some(child) = versions.only_child(past, is_over) else { return last };
+            // The last of who ended was taken out of its page tables before.
+            let ended = if self.memory.has_one_cpu() { Moment::from_number(0) } else { self.left() };
             let unseen = |entry| last = last.max(self.give_up(entry));
-            match versions.merge(past, child, BATCH, unseen) {
+            match versions.merge(past, child, BATCH, ended, unseen) {
                 Ok(false) => {}
                 Ok(true) | Err(OutOfMemory) => return last,
             }

@@ -106,8 +106,8 @@ impl PrivateObject {
                     let source = entry.frame().map(Source::whole);
                     return self.copy(&mut inner, version, index, source, spare, commit);
                 }
-                // Another version may have copied the page, whose CPUs still remember this frame.
-                let left = Moment::from_number(self.left.load(Ordering::Acquire));
+                // Another version may have copied the page, or ended, whose CPUs still remember this frame.
+                let left = self.left();
                 if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
                     return Attempt::Forgetting(left);
                 }
@@ -164,9 +164,14 @@ impl PrivateObject {
         (found == Some(Found::Nothing)).then(|| (base.object.clone(), base.first + index))
     }
 
+    /// Since when pages that were taken out last are in no page table.
+    pub(super) fn left(&self) -> Moment {
+        Moment::from_number(self.left.load(Ordering::Acquire))
+    }
+
     /// Whether a CPU may still remember a page that no page table shows.
     pub(super) fn may_be_remembered(&self) -> bool {
-        let left = Moment::from_number(self.left.load(Ordering::Acquire));
+        let left = self.left();
         let below = || self.base.as_ref().is_some_and(|base| base.object.may_be_remembered());
         !self.memory.frames().is_over(left) || below()
     }
@@ -191,6 +196,10 @@ impl PrivateObject {
             inner.set(version, index, PageEvent::Read, entry.settled());
         }
         let Some(frame) = entry.frame() else { return Attempt::Again };
+        let merged = inner.versions.merged(version);
+        if !self.memory.frames().is_over(merged) {
+            return if write { Attempt::Forgetting(merged) } else { commit(Offer::new(frame, false), spare) };
+        }
         if entry.is_dirty() {
             return commit(Offer::new(frame, true), spare);
         }

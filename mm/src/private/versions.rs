@@ -52,6 +52,8 @@ struct Version {
     /// Mappings that show it; none show the past.
     users: usize,
     settled: Settled,
+    /// When it was merged with a past last: CPUs that ran who ended may read pages of it until this is over.
+    merged: Moment,
     /// The latest fork's number, and the twin that it made.
     twin: Option<(u64, VersionId)>,
 }
@@ -117,6 +119,7 @@ impl Versions {
             children: [None; 2],
             users: 0,
             settled: Settled::NotYet,
+            merged: Moment::from_number(0),
             twin: None,
         };
         let place = self.versions.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -227,6 +230,12 @@ impl Versions {
     /// Since when no CPU may write to the pages that a past has.
     pub(crate) fn settled(&self, place: u32) -> Settled {
         self.at(place).settled
+    }
+
+    /// When no CPU sees a page that a version has without running that version.
+    #[inline]
+    pub(crate) fn merged(&self, id: VersionId) -> Moment {
+        self.at(id.place).merged
     }
 
     /// Whether somebody else than a version sees a page that a past above it has. May say so where nobody does.
@@ -397,7 +406,8 @@ impl Versions {
     }
 
     /// Merges a past with its only child: moves up to `most` pages from the smaller to the larger of the two, and gives
-    /// those that nobody sees any more to `unseen`. True when all are moved and the past is gone.
+    /// those that nobody sees any more to `unseen`. True when all are moved and the past is gone. When `ended` is over,
+    /// no CPU sees pages of the past any more for whom the other child was.
     ///
     /// # Errors
     /// When there is no memory for the index; each page is where it was, or where it belongs.
@@ -406,10 +416,12 @@ impl Versions {
         past: u32,
         child: u32,
         most: usize,
+        ended: Moment,
         mut unseen: impl FnMut(PageEntry),
     ) -> Result<bool, OutOfMemory> {
         let mut above = self.versions[past as usize].take().expect("links lead to versions");
         let mut below = self.versions[child as usize].take().expect("links lead to versions");
+        below.merged = below.merged.max(ended);
         let up = below.pages.len() < above.pages.len();
         let (from, to) =
             if up { (&mut below.pages, &mut above.pages) } else { (&mut above.pages, &mut below.pages) };
