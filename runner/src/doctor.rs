@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::host::{self, Kvm};
+use crate::host::{self, Kvm, Window};
 use crate::outcome::Outcome;
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
@@ -57,6 +57,7 @@ fn findings() -> Vec<(&'static str, Finding)> {
     };
     all.push(("QEMU", qemu()));
     all.push(("UEFI firmware", firmware()));
+    all.push(("window", window()));
     all.push(("KVM", kvm(&Kvm::probe())));
     if let Ok(workspace) = &workspace {
         all.push(("space", space(workspace.root())));
@@ -106,11 +107,23 @@ fn compiler(toolchain: &Toolchain) -> Vec<(&'static str, Finding)> {
     };
     vec![
         ("compiler", version),
+        ("C linker", c_linker()),
         ("rust-src", source),
         ("target x86_64-unknown-none", target),
         ("rust-lld", linker),
         ("llvm-tools", tools),
     ]
+}
+
+/// Programs of the host, the runner first, are linked by it.
+fn c_linker() -> Finding {
+    match host::in_path("cc") {
+        Some(cc) => match runs(&cc, &["--version"]) {
+            Finding::Missing { why, .. } => missing(why, package("gcc libc6-dev", "a C compiler")),
+            fine => fine,
+        },
+        None => missing("there is no cc in PATH", package("gcc libc6-dev", "a C compiler")),
+    }
 }
 
 /// A link can point to a package that is gone, so being there is not enough.
@@ -132,10 +145,9 @@ fn qemu() -> Finding {
 fn firmware() -> Finding {
     match host::ovmf() {
         Ok(file) => Finding::Fine(file.display().to_string()),
-        Err(_) => Finding::Note(format!(
-            "OVMF is not installed, so --uefi does not work (fix: {})",
-            package("ovmf", "OVMF")
-        )),
+        Err(why) => {
+            Finding::Note(format!("--uefi does not work: {why:#} (fix: {})", package("ovmf", "OVMF")))
+        }
     }
 }
 
@@ -143,9 +155,25 @@ fn kvm(kvm: &Kvm) -> Finding {
     match kvm {
         Kvm::Works => Finding::Fine("works".into()),
         Kvm::Absent => Finding::Note("not on this machine; QEMU translates instead, which is slower".into()),
-        Kvm::Unusable(why) => {
-            Finding::Note(format!("not used: {why}; QEMU translates instead, which is slower"))
-        }
+        Kvm::Unusable(why) => Finding::Note(format!(
+            "not used: {why}; QEMU translates instead, which is slower (fix: {})",
+            kvm_fix(why)
+        )),
+    }
+}
+
+/// Who may not open the device can be let; what a processor does not show, this machine cannot mend.
+fn kvm_fix(why: &str) -> &'static str {
+    if why.contains("group `kvm`") {
+        return "sudo usermod -aG kvm $USER, and log in again";
+    }
+    "switch virtualisation on in the firmware, or in the virtual machine that this is"
+}
+
+fn window() -> Finding {
+    match Window::find() {
+        Ok(window) => Finding::Fine(window.name().into()),
+        Err(why) => Finding::Note(format!("{why:#}")),
     }
 }
 
@@ -161,7 +189,10 @@ fn enough_space(free_mib: u64, root: &Path) -> Finding {
     }
     missing(
         format!("{free_mib} MiB are free in {}, and a build takes up to {SPACE_NEEDED_MIB}", root.display()),
-        "make room on that disk",
+        format!(
+            "free {} MiB there; `rm -r target` gives back what older builds took",
+            SPACE_NEEDED_MIB - free_mib
+        ),
     )
 }
 
@@ -192,73 +223,4 @@ fn at_least(version: &str, oldest: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fake(sysroot: &Path) -> Toolchain {
-        Toolchain {
-            sysroot: sysroot.into(),
-            host: "x86_64-unknown-linux-gnu".into(),
-            release: "1.96.0".into(),
-        }
-    }
-
-    fn found(toolchain: &Toolchain, name: &str) -> Finding {
-        compiler(toolchain).into_iter().find(|(about, _)| *about == name).expect(name).1
-    }
-
-    #[test]
-    fn versions_compare_by_number() {
-        assert!(at_least("1.96.0", "1.96"));
-        assert!(at_least("1.100.0", "1.96"));
-        assert!(!at_least("1.95.0", "1.96"));
-    }
-
-    #[test]
-    fn an_old_compiler_is_named_with_its_cure() {
-        let old = Toolchain { release: "1.95.0".into(), ..fake(Path::new("/nowhere")) };
-        assert!(matches!(found(&old, "compiler"), Finding::Missing { why, .. } if why.contains("1.95.0")));
-        assert!(matches!(found(&fake(Path::new("/nowhere")), "compiler"), Finding::Fine(_)));
-        let nightly = Toolchain { release: "1.97.0-nightly".into(), ..fake(Path::new("/nowhere")) };
-        assert!(matches!(found(&nightly, "compiler"), Finding::Fine(_)));
-    }
-
-    #[test]
-    fn missing_parts_of_the_toolchain_are_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let bare = fake(folder.path());
-        assert!(matches!(found(&bare, "rust-src"), Finding::Missing { fix, .. } if fix.contains("rust-src")));
-        assert!(
-            matches!(found(&bare, "llvm-tools"), Finding::Missing { fix, .. } if fix.contains("llvm-tools"))
-        );
-        assert!(matches!(found(&bare, "target x86_64-unknown-none"), Finding::Note(_)));
-
-        let source = folder.path().join("lib/rustlib/src/rust/library/core");
-        std::fs::create_dir_all(&source).unwrap();
-        std::fs::write(source.join("Cargo.toml"), "").unwrap();
-        std::fs::create_dir_all(folder.path().join("lib/rustlib/x86_64-unknown-none/lib")).unwrap();
-        assert!(matches!(found(&bare, "rust-src"), Finding::Fine(_)));
-        assert!(matches!(found(&bare, "target x86_64-unknown-none"), Finding::Fine(_)));
-    }
-
-    #[test]
-    fn a_tool_that_does_not_run_is_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let dangling = folder.path().join("llvm-objcopy");
-        std::os::unix::fs::symlink("/nowhere/llvm-objcopy", &dangling).unwrap();
-        assert!(matches!(runs(&dangling, &[]), Finding::Missing { .. }));
-        assert!(matches!(runs(Path::new("/bin/false"), &[]), Finding::Missing { .. }));
-        assert!(matches!(runs(Path::new("/bin/true"), &[]), Finding::Fine(_)));
-    }
-
-    #[test]
-    fn a_full_disk_and_a_dead_kvm_are_told() {
-        assert!(
-            matches!(enough_space(100, Path::new("/x")), Finding::Missing { why, .. } if why.contains("100 MiB"))
-        );
-        assert!(matches!(enough_space(9000, Path::new("/x")), Finding::Fine(_)));
-        assert!(
-            matches!(kvm(&Kvm::Unusable("it opens, but".into())), Finding::Note(why) if why.contains("it opens, but"))
-        );
-    }
-}
+mod tests;

@@ -69,7 +69,7 @@ impl Kvm {
 
     /// Inside another virtual machine the device can exist and open, and still hang every guest: the
     /// processor must have the feature, too.
-    fn probe_files(device: &Path, cpuinfo: &Path) -> Self {
+    pub(crate) fn probe_files(device: &Path, cpuinfo: &Path) -> Self {
         if !device.exists() {
             return Self::Absent;
         }
