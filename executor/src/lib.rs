@@ -81,6 +81,7 @@ pub mod host;
 mod idle;
 mod list;
 pub mod lock;
+mod order;
 pub mod platform;
 mod reason;
 mod run;
@@ -95,6 +96,7 @@ mod waiter;
 pub use cpu::{CpuLocal, cpus, current_cpu, is_only_cpu};
 pub use grace::grace_period;
 pub use hooks::{Hooks, install_hooks};
+pub use order::{Order, set_order};
 #[cfg(target_os = "none")]
 pub use platform::init;
 pub use platform::{Platform, alarm_fired};

@@ -4,6 +4,7 @@
 use crate::atomic::{AtomicPtr, Ordering};
 use crate::cpu::CpuLocal;
 use crate::hooks;
+use crate::order::{Order, rank};
 use crate::task::Header;
 
 use super::tagged;
@@ -94,6 +95,37 @@ impl Fifo {
             self.pinned -= usize::from(unsafe { (*task).state.is_pinned() });
         }
         Some(task)
+    }
+
+    /// Takes out the task that an order puts first.
+    #[cold]
+    pub(super) fn pop_lowest(&mut self, order: &dyn Order) -> Option<*mut Header> {
+        let none = core::ptr::null_mut();
+        let (mut before, mut task) = (none, self.head);
+        let (mut before_first, mut lowest) = (none, None);
+        while !task.is_null() {
+            // SAFETY: a queued task lives (the executor's reference) and its link is the queue's.
+            let (rank, next) = unsafe { (rank(order, task), (*task).link.load(Ordering::Relaxed)) };
+            if lowest.is_none_or(|lowest| rank < lowest) {
+                (before_first, lowest) = (before, Some(rank));
+            }
+            (before, task) = (task, next);
+        }
+        if before_first.is_null() {
+            return self.pop();
+        }
+        // SAFETY: as above; behind the task before the first there is one.
+        unsafe {
+            let first = (*before_first).link.load(Ordering::Relaxed);
+            let next = (*first).link.load(Ordering::Relaxed);
+            (*before_first).link.store(next, Ordering::Relaxed);
+            if next.is_null() {
+                self.tail = before_first;
+            }
+            self.len -= 1;
+            self.pinned -= usize::from((*first).state.is_pinned());
+            Some(first)
+        }
     }
 
     /// Appends what was taken from a stack, in the order in which it was pushed.

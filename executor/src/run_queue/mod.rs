@@ -24,6 +24,7 @@ use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use crate::atomic::{AtomicBool, AtomicPtr, Ordering, const_unless_loom};
+use crate::order;
 use crate::task::Header;
 
 mod fifo;
@@ -323,12 +324,21 @@ impl Queues {
             self.left = self.tasks.len();
             self.thread_due = true;
         }
-        let Some(first) = self.tasks.pop() else {
+        let order = order::order();
+        let first = match order {
+            None => self.tasks.pop(),
+            Some(order) => self.tasks.pop_lowest(order),
+        };
+        let Some(first) = first else {
             self.left = 0;
             self.thread_due = false;
             return self.pop_thread().map(|thread| (thread, 0));
         };
         self.left -= 1;
+        if order.is_some() {
+            // What is woken in this poll may come before all others.
+            return Some((first, 0));
+        }
         let dealt = self.left.min(most - 1).min(HAND).min(self.tasks.len());
         self.tasks.fill(&hand[..dealt]);
         self.left -= dealt;

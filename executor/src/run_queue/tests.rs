@@ -8,7 +8,7 @@ use super::{Fifo, HAND};
 use crate::atomic::Ordering;
 use crate::cpu::CpuLocal;
 use crate::task::Header;
-use crate::{Builder, Class, arch};
+use crate::{Builder, Class, Order, TaskRef, arch};
 
 /// A CPU that nobody finds in the list.
 fn new_cpu(id: u32) -> &'static CpuLocal {
@@ -128,4 +128,30 @@ fn what_is_taken_out_of_a_hand_keeps_its_order() {
     assert_eq!(drain(thief).0, tasks[HAND / 2..]);
     let left = victim.ready.hand.iter().map(|slot| slot.load(Ordering::Relaxed));
     assert_eq!(left.filter(|task| !task.is_null()).collect::<Vec<_>>(), tasks[..HAND / 2]);
+}
+
+/// Tasks with a higher nice factor first.
+struct Nicest;
+
+impl Order for Nicest {
+    fn rank(&self, task: &TaskRef) -> u64 {
+        u64::from(u8::MAX - task.nice())
+    }
+}
+
+#[test]
+fn an_order_takes_tasks_out_of_any_place_and_counts_what_is_pinned() {
+    let nice = |factor| tasks(1, Builder::new().nice(factor))[0];
+    let pinned = tasks(1, Builder::new().nice(3).cpu(arch::local().id()))[0];
+    let (first, second, third) = (nice(1), nice(2), nice(2));
+    let mut queue = fifo(&[first, second, pinned, third]);
+    assert_eq!(queue.movable(), 3);
+    assert_eq!(queue.pop_lowest(&Nicest), Some(pinned), "out of the middle");
+    assert_eq!((queue.len(), queue.movable()), (3, 3));
+    assert_eq!(queue.pop_lowest(&Nicest), Some(second), "of equals the first");
+    assert_eq!(queue.pop_lowest(&Nicest), Some(third), "the last");
+    queue.append(fifo(&[second]));
+    assert_eq!(queue.pop_lowest(&Nicest), Some(second), "behind a new last one");
+    assert_eq!(queue.pop_lowest(&Nicest), Some(first), "the only one");
+    assert_eq!((queue.pop_lowest(&Nicest), queue.len()), (None, 0));
 }

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("every_example_is_short_and_has_a_test", all),
         ("example_own_pager", own_pager),
         ("example_own_policy", own_policy),
+        ("example_own_order", own_order),
         ("example_racing_waits", racing_waits),
     ]
 }
@@ -62,16 +63,26 @@ fn own_pager(built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// The number behind the name of a part, and behind a colon.
+fn number(lines: &[String], part: &str) -> Result<u64> {
+    let line = lines.iter().find_map(|line| line.strip_prefix(part)?.strip_prefix(": "));
+    let number = line.and_then(|line| line.split(' ').next()?.parse().ok());
+    number.with_context(|| format!("nothing is said of {part}: {lines:?}"))
+}
+
 /// Where what was used longest ago goes, each touch of a loop that is too long is a load.
 fn own_policy(built: &Built) -> Result<()> {
     let lines = lines(start(built, "own-policy", &[])?)?;
-    let loads = |policy: &str| {
-        let line = lines.iter().find_map(|line| line.strip_prefix(policy)?.strip_prefix(": "));
-        let loads = line.and_then(|line| line.split(' ').next()?.parse::<u64>().ok());
-        loads.with_context(|| format!("nothing is said of {policy}: {lines:?}"))
-    };
-    let (second_chance, dice) = (loads("second chance")?, loads("dice")?);
+    let (second_chance, dice) = (number(&lines, "second chance")?, number(&lines, "dice")?);
     ensure!(dice * 10 < second_chance * 7, "{dice} loads by dice, {second_chance} by second chance");
+    Ok(())
+}
+
+/// Behind a hundred polls, or behind one.
+fn own_order(built: &Built) -> Result<()> {
+    let lines = lines(start(built, "own-order", &[])?)?;
+    let (usual, own) = (number(&lines, "first in, first out")?, number(&lines, "sleeper first")?);
+    ensure!(own * 2 < usual, "{own} us late in the order of its own, {usual} us in the usual one");
     Ok(())
 }
 
