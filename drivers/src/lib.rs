@@ -32,6 +32,7 @@ mod completion;
 pub mod dma;
 pub mod fw_cfg;
 pub mod keyboard;
+pub mod line;
 pub mod mirror;
 mod mmio;
 pub mod pci;

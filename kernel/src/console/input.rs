@@ -2,22 +2,55 @@
 
 use alloc::string::String;
 
-use drivers::{keyboard::Keys, serial::SerialReader};
+use drivers::{
+    keyboard::Keys,
+    line::{Complete, Key, KeyDecoder, LineEditor, Pressed, TooLong, literals},
+    serial::SerialReader,
+};
 use futures_util::{FutureExt, select_biased};
-use pc_keyboard::{DecodedKey, KeyCode};
+use pc_keyboard::DecodedKey;
 
-use super::output;
-use crate::{machine::KEYBOARD, screen, serial::CONSOLE};
+use super::{commands::COMMANDS, output};
+use crate::{
+    machine::{self, KEYBOARD},
+    screen,
+    serial::CONSOLE,
+};
 
 /// The longest line in bytes. What follows is read and thrown away up to the line's end.
 pub(super) const MAX_LINE: usize = 1024;
 
-/// The line was longer than [`MAX_LINE`].
-pub(super) struct TooLong;
+/// What stands before a line.
+const PROMPT: &str = "faultline> ";
 
 pub(super) struct Input {
     serial: SerialReader<'static>,
     keys: Keys<'static>,
+    decoder: KeyDecoder,
+    editor: LineEditor,
+}
+
+/// Something that came in, before it is known what it means.
+enum Typed {
+    Byte(u8),
+    Key(DecodedKey),
+}
+
+/// Commands by their names, then what their usages name literally, and disks.
+struct Words;
+
+impl Complete for Words {
+    fn complete(&self, words: &[&str], add: &mut dyn FnMut(&str)) {
+        let Some((name, _)) = words.split_first() else {
+            COMMANDS.iter().for_each(|command| add(command.name));
+            return;
+        };
+        let Some(command) = COMMANDS.iter().find(|command| command.name == *name) else { return };
+        literals(command.usage).for_each(&mut *add);
+        if command.usage.contains("DISK") || words.last() == Some(&"--disk") {
+            machine::disks().iter().for_each(|disk| add(&disk.name));
+        }
+    }
 }
 
 impl Input {
@@ -29,35 +62,48 @@ impl Input {
         Self {
             serial: CONSOLE.reader().expect("the console is the serial port's one reader"),
             keys: KEYBOARD.keys().expect("the console is the keyboard's one reader"),
+            decoder: KeyDecoder::default(),
+            editor: LineEditor::new(PROMPT, MAX_LINE),
         }
     }
 
-    /// Reads a line, echoing what is typed.
+    /// Asks for a line and reads it, showing what is typed. See [`drivers::line`].
+    ///
+    /// # Errors
+    /// When it was longer than [`MAX_LINE`].
     ///
     /// # Cancellation
-    /// The part of the line that was read is lost.
-    pub(super) async fn line(&mut self, line: &mut String) -> Result<(), TooLong> {
-        line.clear();
-        let mut too_long = false;
+    /// What was typed stays, and is where the next line begins.
+    pub(super) async fn line(&mut self) -> Result<String, TooLong> {
+        output().write(PROMPT).await;
         loop {
-            match self.next().await {
-                '\r' | '\n' => {
-                    output().write("\n").await;
-                    return if too_long { Err(TooLong) } else { Ok(()) };
-                }
-                '\u{8}' | '\u{7f}' => {
-                    if line.pop().is_some() {
-                        output().write("\u{8} \u{8}").await;
-                    }
-                }
-                typed if typed.is_control() => {}
-                typed if line.len() + typed.len_utf8() <= MAX_LINE => {
-                    line.push(typed);
-                    output().write(typed.encode_utf8(&mut [0; 4])).await;
-                }
-                _ => too_long = true,
+            let Some(key) = self.key().await else { continue };
+            let mut out = String::new();
+            let pressed = self.editor.press(key, &Words, &mut out);
+            if !out.is_empty() {
+                output().write(&out).await;
+            }
+            if let Pressed::Line(line) = pressed {
+                return line;
             }
         }
+    }
+
+    /// The next key, if what is typed next is one. Those that move the screen's view do so here, others end it.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    async fn key(&mut self) -> Option<Key> {
+        let key = match self.typed().await {
+            Typed::Byte(byte) => self.decoder.push(byte)?,
+            Typed::Key(key) => Key::try_from(key).ok()?,
+        };
+        match key {
+            Key::PageUp => screen::look_back(1),
+            Key::PageDown => screen::look_back(-1),
+            _ => screen::look_at_end(),
+        }
+        Some(key)
     }
 
     /// The next character; keys that are none, and bytes that are not ASCII, are skipped.
@@ -66,24 +112,18 @@ impl Input {
     /// Nothing is lost.
     pub(super) async fn next(&mut self) -> char {
         loop {
-            select_biased! {
-                byte = self.serial.read_byte().fuse() => {
-                    if byte.is_ascii() {
-                        return byte.into();
-                    }
-                }
-                key = self.keys.next().fuse() => {
-                    match key {
-                        DecodedKey::RawKey(KeyCode::PageUp) => screen::look_back(1),
-                        DecodedKey::RawKey(KeyCode::PageDown) => screen::look_back(-1),
-                        DecodedKey::RawKey(_) => {}
-                        DecodedKey::Unicode(character) => {
-                            screen::look_at_end();
-                            return character;
-                        }
-                    }
-                }
+            match self.typed().await {
+                Typed::Byte(byte) if byte.is_ascii() => return byte.into(),
+                Typed::Key(DecodedKey::Unicode(character)) => return character,
+                _ => {}
             }
+        }
+    }
+
+    async fn typed(&mut self) -> Typed {
+        select_biased! {
+            byte = self.serial.read_byte().fuse() => Typed::Byte(byte),
+            key = self.keys.next().fuse() => Typed::Key(key),
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod ticker;
 mod tour;
 mod units;
 
-use alloc::string::String;
+use drivers::line::TooLong;
 
 pub use command::{Arguments, Command, CommandError, CommandFuture, UsageError, execute};
 pub use histogram::Histogram;
@@ -52,14 +52,12 @@ pub async fn main() {
         }
     }
     say!("'help' lists the commands, 'exit' powers the machine off.");
-    let mut line = String::new();
     loop {
-        output().write("faultline> ").await;
-        match input.line(&mut line).await {
-            Ok(()) => {
+        match input.line().await {
+            Ok(line) => {
                 execute(&line).await;
             }
-            Err(input::TooLong) => {
+            Err(TooLong) => {
                 say!("error: a line has at most {} bytes", input::MAX_LINE);
             }
         }

@@ -13,6 +13,8 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         console("console_commands_come_by_serial_line", serial_line),
         console("console_commands_come_by_keyboard", keyboard),
+        console("console_lines_are_edited_by_serial_line", edits_by_serial_line),
+        console("console_lines_are_edited_by_keyboard", edits_by_keyboard),
         console("console_survives_garbage", garbage),
         console("console_survives_lines_of_64_kib", long_lines),
         console("console_survives_unknown_commands", unknown_commands),
@@ -103,6 +105,44 @@ fn keyboard(mut session: Session) -> Result<()> {
     session.wait_ready()?;
     session.qmp()?.type_keys("exit 42\n", Duration::from_millis(40))?;
     session.finish()?.ended_with(42)
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Completion, history, and the middle of a line.
+fn edits_by_serial_line(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.send(b"tic\t")?;
+    session.wait_console("> ticks ", PATIENCE)?;
+    session.send(b"\x15nobody\r")?;
+    session.wait_console("no command 'nobody'", PATIENCE)?;
+    session.send(b"\x1b[A\r")?;
+    session.wait_console("no command 'nobody'", PATIENCE)?;
+    session.send(b"sync d\t")?;
+    session.wait_console("sync disk0 ", PATIENCE)?;
+    session.send(b"\x15xit 9\x01e\x05\x7f46\r")?;
+    session.finish()?.ended_with(46)
+}
+
+fn edits_by_keyboard(mut session: Session) -> Result<()> {
+    const HOLD: Duration = Duration::from_millis(40);
+    session.wait_ready()?;
+    let mut qmp = session.qmp()?;
+    qmp.type_keys("nobody\n", HOLD)?;
+    session.wait_console("no command 'nobody'", PATIENCE)?;
+    qmp.press("up")?;
+    qmp.press("ret")?;
+    session.wait_console("no command 'nobody'", PATIENCE)?;
+    qmp.type_keys("hel\t\n", HOLD)?;
+    session.wait_console("lists the commands", PATIENCE)?;
+    qmp.type_keys("xit9", HOLD)?;
+    qmp.press("home")?;
+    qmp.type_keys("e", HOLD)?;
+    qmp.press("end")?;
+    qmp.press("left")?;
+    qmp.press("delete")?;
+    qmp.type_keys(" 47\n", HOLD)?;
+    session.finish()?.ended_with(47)
 }
 
 fn garbage(mut session: Session) -> Result<()> {
