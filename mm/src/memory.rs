@@ -79,6 +79,8 @@ pub struct Memory {
     objects: SpinLock<Numbered<VmObject>>,
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
     pub(crate) filling: AtomicUsize,
+    /// How often such requests have ended.
+    filled: AtomicU64,
     /// What waits for what, among those who make pages.
     pub(crate) circles: Circles,
     pub(crate) counters: Counters,
@@ -212,6 +214,7 @@ impl Memory {
             nodes: Nodes::new(),
             objects: SpinLock::new("objects", Numbered::default()),
             filling: AtomicUsize::new(0),
+            filled: AtomicU64::new(0),
             circles: Circles::new(),
             counters: Counters::default(),
             write_back,
@@ -348,9 +351,17 @@ impl Memory {
         self.hardware
     }
 
+    /// How often devices have answered, or given up: a number that grows.
+    pub(crate) fn answers(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed).wrapping_add(self.write_back.ended())
+    }
+
     /// Requests that had frames have ended. If they were the last, those who wait for memory may have nothing
     /// left to hope for, and the reclaimer looks.
     pub(crate) fn filling_ended(&'static self, requests: usize) {
+        if requests > 0 {
+            self.filled.fetch_add(1, Ordering::Relaxed);
+        }
         if requests > 0 && self.filling.fetch_sub(requests, Ordering::AcqRel) == requests {
             self.frames().look_if_waiting();
         }

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use crate::frame::{Candidate, Outcome, PageList};
-use crate::victims::end_largest;
+use crate::victims::{Silence, end_largest};
 use crate::vm_object::Judge;
 use crate::{Memory, PageIndex, VmObject, write_back};
 
@@ -39,7 +39,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     let mut rounds = 0;
     loop {
         memory.frames().wait_until_short().await;
-        let (mut fruitless, mut idle) = (0, 0);
+        let (mut fruitless, mut idle, mut silence) = (0, 0, Silence::default());
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -89,17 +89,23 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if stats.quarantined > 0 {
                 continue;
             }
-            // What is being stored will be clean, however long that takes.
-            if memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any()) {
-                grace(memory).await;
-                continue;
-            }
-            // A frame that is being filled will be clean or free soon, and says so.
-            if memory.filling.load(Ordering::Acquire) > 0 {
-                break;
+            // Devices have what will be clean or free, however long that takes, as long as they answer at all.
+            if let Some(until) = silence.ends(memory.answers()) {
+                if memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any()) {
+                    grace(memory).await;
+                    continue;
+                }
+                // What fills a frame says when it has ended.
+                if memory.filling.load(Ordering::Acquire) > 0 {
+                    let _either_way =
+                        executor::time::timeout_at(until, memory.frames().wait_until_short()).await;
+                    fruitless = 0;
+                    continue;
+                }
             }
             rounds = 0;
             if end_largest(memory).await {
+                silence = Silence::default();
                 continue;
             }
             if memory.frames().serve_the_rest() > 0 {

@@ -8,9 +8,13 @@
 //! | the victim's threads fault, its space is emptied | they are told first, so they end; one that comes later finds no mapping |
 //! | somebody keeps the space, its end is waited for | it is emptied, not dropped: nobody has to give it up |
 //! | frames of the victim are in quarantine, the next choice | the emptying waits for all CPUs, and the reclaimer for the quarantine before it looks again |
+//! | a device has pages and does not answer, frames are wanted | after five seconds without any answer nobody waits for it any more before a victim is chosen |
 //! | the victim is forked, or shares objects | what others see stays; if that was all, the next largest is chosen |
 
 use alloc::sync::Arc;
+use core::time::Duration;
+
+use executor::time::{Instant, now};
 
 use crate::{AddressSpace, Memory};
 
@@ -20,17 +24,43 @@ pub trait Victims: Sync {
     /// before.
     fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>));
 
-    /// Ends all that runs in a space whose tables show so many pages, and tells whoever has to know why. Those who wait
+    /// Ends all that runs in a space that has so many pages, and tells whoever has to know why. Those who wait
     /// are woken, and let nobody else wait. Called by the background task, which is held up by it; with no lock held.
     fn end(&self, space: &Arc<AddressSpace>, pages: u64);
 }
 
-/// The space that shows the most pages, if it shows at least so many: one with fewer would end for nothing.
+/// How long those who wait for frames wait for devices none of which answers.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// For how long no device has answered, as far as somebody waits for one.
+#[derive(Default)]
+pub(crate) struct Silence {
+    since: Option<(u64, Instant)>,
+}
+
+impl Silence {
+    /// Until when it is worth waiting, after so many answers; `None` when that is over.
+    pub(crate) fn ends(&mut self, answers: u64) -> Option<Instant> {
+        let now = now();
+        let (_, since) = *match &mut self.since {
+            Some(since) if since.0 == answers => since,
+            since => since.insert((answers, now)),
+        };
+        Some(since + SILENCE).filter(|&end| now < end)
+    }
+}
+
+/// The space that has the most pages, if it has at least so many: one with fewer would end for nothing.
 fn largest(victims: &dyn Victims, least: u64) -> Option<(Arc<AddressSpace>, u64)> {
     let mut largest = None;
     let mut most = least.saturating_sub(1);
+    let mut last = core::ptr::null();
     victims.each_space(&mut |space| {
-        let pages = space.stats().resident_pages;
+        // One with many threads is told for each.
+        if core::mem::replace(&mut last, Arc::as_ptr(space)) == Arc::as_ptr(space) {
+            return;
+        }
+        let pages = space.pages_held();
         if pages > most {
             most = pages;
             largest = Some(space.clone());

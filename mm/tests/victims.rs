@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use common::cpus::Busy;
 use common::{Machine, PAGE, address};
-use executor::{host, spawn, yield_now};
-use mm::{Access, AddressSpace, Denial, FaultOutcome, Marks, Placement, Protection, Victims, reclaimer};
+use std::time::Duration;
+
+use executor::{host, spawn, time, yield_now};
+use mm::{
+    Access, AddressSpace, Denial, FaultOutcome, Marks, PageError, PageRequest, Pager, Placement, Protection,
+    TestStore, Victims, VmObject, reclaimer,
+};
 
 const BASE: u64 = 0x40_0000;
 const RW: Protection = Protection::READ_WRITE.for_user();
@@ -46,6 +51,17 @@ impl Scene {
         machine.memory.frames().set_marks(MARKS);
         machine.memory.set_victims(spaces);
         Self { machine, spaces }
+    }
+
+    /// The same with swap of so many slots.
+    fn with_swap(frames: usize, slots: u64) -> (Self, Arc<TestStore>) {
+        let (scene, store) = (Self::new(frames), TestStore::new(slots));
+        scene.machine.memory.swap_on(store.clone()).unwrap();
+        (scene, store)
+    }
+
+    fn ended(&self) -> Vec<Arc<AddressSpace>> {
+        self.spaces.ended.lock().unwrap().iter().map(|(space, _)| space.clone()).collect()
     }
 
     /// A space with so many pages of zeros, none of which is there.
@@ -172,5 +188,152 @@ fn the_next_victim_is_chosen_when_the_frames_of_the_last_are_back() {
         assert_eq!(scene.spaces.ended.lock().unwrap().len(), 1);
         assert!(scene.is_intact(&second, 20, 2000).await);
         background.abort();
+    });
+}
+
+#[test]
+fn a_space_whose_pages_cannot_be_written_to_swap_is_the_largest_all_the_same() {
+    let (scene, store) = Scene::with_swap(200, 1000);
+    store.fail_writes(usize::MAX);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let background = spawn(reclaimer(scene.machine.memory));
+        let small = scene.space(40);
+        scene.write(&small, 0..40, 1000).await.unwrap();
+        let hog = scene.space(1000);
+        assert_eq!(scene.write(&hog, 0..1000, 0).await, Err(Denial::NoMapping));
+        assert_eq!(scene.ended().len(), 1);
+        assert!(Arc::ptr_eq(&scene.ended()[0], &hog));
+        assert!(scene.is_intact(&small, 40, 1000).await);
+        background.abort();
+    });
+}
+
+#[test]
+fn what_a_space_has_in_swap_counts() {
+    let (scene, _store) = Scene::with_swap(150, 60);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let hog = scene.space(60);
+        scene.write(&hog, 0..60, 1000).await.unwrap();
+        while scene.machine.memory.frames().stats().anonymous > 0 {
+            scene.machine.forget_translations();
+            mm::swap_out(scene.machine.memory, usize::MAX).await;
+        }
+        assert_eq!(
+            (hog.stats().resident_pages, scene.machine.memory.swap_stats().unwrap().free_slots),
+            (0, 0)
+        );
+        // Two that have less, but all of it in memory.
+        let spaces = [scene.space(50), scene.space(50)];
+        let background = spawn(reclaimer(scene.machine.memory));
+        let _taken: Vec<_> = (0..70).map(|_| scene.machine.memory.frames().try_alloc().unwrap()).collect();
+        for space in &spaces {
+            scene.write(space, 0..50, 2000).await.unwrap();
+        }
+        assert_eq!(scene.ended().len(), 1);
+        assert!(Arc::ptr_eq(&scene.ended()[0], &hog), "its slots are what the others need");
+        for space in &spaces {
+            assert!(scene.is_intact(space, 50, 2000).await);
+        }
+        background.abort();
+    });
+}
+
+#[test]
+fn what_both_sides_of_a_fork_see_counts_half_for_each() {
+    let scene = Scene::new(300);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let parent = scene.space(1000);
+        scene.write(&parent, 0..100, 1000).await.unwrap();
+        let twin = parent.fork(scene.machine.empty_table()).await.unwrap();
+        scene.spaces.all.lock().unwrap().push(twin.clone());
+        // Neither shows what it has, but for this.
+        parent.protect(common::range(address(BASE), 1000), Protection::default()).await.unwrap();
+        let other = scene.space(1000);
+        let background = spawn(reclaimer(scene.machine.memory));
+        scene.write(&other, 0..60, 2000).await.unwrap();
+        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
+        assert!(scene.machine.memory.frames().alloc().await.is_ok());
+        assert!(Arc::ptr_eq(&scene.ended()[0], &other), "it has 60, the others 50 each");
+        background.abort();
+    });
+}
+
+/// Fills memory with what a device has, and asks for more: who has the most gives way, though the device never answers.
+async fn gives_way_though_no_device_answers(scene: &Scene) {
+    let background = spawn(reclaimer(scene.machine.memory));
+    let small = scene.space(20);
+    scene.write(&small, 0..12, 1000).await.unwrap();
+    let hog = scene.space(1000);
+    let begun = time::now();
+    assert_eq!(scene.write(&hog, 0..1000, 0).await, Err(Denial::NoMapping));
+    assert!(time::now() - begun < Duration::from_secs(20), "it took {:?}", time::now() - begun);
+    assert!(time::now() - begun >= Duration::from_secs(5), "the device had no time to answer");
+    assert!(scene.ended().iter().any(|space| Arc::ptr_eq(space, &hog)));
+    scene.write(&small, 12..20, 1000).await.unwrap();
+    background.abort();
+}
+
+#[test]
+fn a_swap_disk_that_never_answers_spares_nobody() {
+    let (scene, store) = Scene::with_swap(200, 1000);
+    store.hold();
+    let _clock = host::simulate_time();
+    host::block_on(gives_way_though_no_device_answers(&scene));
+    assert!(store.held() > 0);
+}
+
+/// Takes frames for what it is asked to load, and keeps them.
+#[derive(Default)]
+struct Silent(Mutex<Vec<PageRequest>>);
+
+impl Pager for Silent {
+    fn name(&self) -> &str {
+        "silent"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        assert!(request.try_attach());
+        self.0.lock().unwrap().push(request);
+    }
+}
+
+#[test]
+fn a_pager_that_never_answers_a_load_spares_nobody() {
+    let scene = Scene::new(200);
+    let pager = Arc::new(Silent::default());
+    let object = VmObject::new(scene.machine.memory, pager.clone(), 50);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let readers: Vec<_> = (0..50)
+            .map(|page| {
+                let object = object.clone();
+                spawn(async move { object.read(page * PAGE, &mut [0; 8]).await })
+            })
+            .collect();
+        yield_now().await;
+        gives_way_though_no_device_answers(&scene).await;
+        assert!(readers.iter().all(|reader| !reader.is_finished()));
+        pager.0.lock().unwrap().clear();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), Err(PageError::Abandoned));
+        }
+    });
+}
+
+#[test]
+fn a_pager_that_never_answers_a_store_spares_nobody() {
+    let scene = Scene::new(200);
+    let pager = scene.machine.pager();
+    let object = VmObject::new(scene.machine.memory, pager.clone(), 50);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        for page in 0..50 {
+            object.write(page * PAGE, &[1]).await.unwrap();
+        }
+        pager.hold();
+        gives_way_though_no_device_answers(&scene).await;
     });
 }

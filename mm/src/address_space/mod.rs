@@ -159,6 +159,19 @@ impl AddressSpace {
         }
     }
 
+    /// How many pages would come back if the space ended, at a guess: those that its tables show, or, if there are more,
+    /// those of its private memory, whether frames or swap hold them. What it shares after a fork counts half, and half of
+    /// that after the next.
+    pub(crate) fn pages_held(&self) -> u64 {
+        let shown = self.table.tables.lock().resident();
+        let mappings = self.mappings.lock();
+        let private = mappings.all().map(|mapping| match &mapping.shows {
+            Backing::Private(object, version) => object.pages_held(*version),
+            Backing::Shared(_) | Backing::Manual(_) => 0,
+        });
+        shown.max(private.sum())
+    }
+
     /// The space's numbers now.
     pub fn stats(&self) -> SpaceStats {
         self.remove_forgotten();

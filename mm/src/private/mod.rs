@@ -131,6 +131,12 @@ impl PrivateObject {
         self.inner.lock().versions.frame(version, index)
     }
 
+    /// The pages that a version has, and its share of those that it sees with others, divided among the mappings that
+    /// show it.
+    pub(crate) fn pages_held(&self, version: VersionId) -> u64 {
+        self.inner.lock().versions.pages_held(version)
+    }
+
     /// A twin of a version, for the space that is forked off; see [`Versions::fork`].
     pub(crate) fn fork(&self, version: VersionId, number: u64) -> Result<VersionId, OutOfMemory> {
         self.inner.lock().versions.fork(version, number)

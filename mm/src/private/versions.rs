@@ -27,6 +27,9 @@ use crate::{Memory, OutOfMemory, PageEvent};
 /// Looks at versions before it is taken for granted that somebody still sees a page.
 const LOOKS: usize = 64;
 
+/// Forks after which what was before the first is hardly a version's any more.
+const MOST_HALVES: u32 = 16;
+
 /// Names a version for good: places are used again, numbers are not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct VersionId {
@@ -217,6 +220,19 @@ impl Versions {
             place = version.parent;
         }
         self.is(id)
+    }
+
+    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings.
+    pub(crate) fn pages_held(&self, id: VersionId) -> u64 {
+        let mut place = self.is(id).then_some(id.place);
+        let users = place.map_or(1, |_| self.users(id).max(1));
+        let (mut pages, mut halves) = (0, 0);
+        while let Some(version) = place.map(|place| self.at(place)).filter(|_| halves < MOST_HALVES) {
+            pages += version.pages.len() as u64 >> halves;
+            place = version.parent;
+            halves += u32::from(place.is_some_and(|above| !self.at(above).children.contains(&None)));
+        }
+        pages / users as u64
     }
 
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.

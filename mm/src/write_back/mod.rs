@@ -92,6 +92,11 @@ impl WriteBack {
         self.writing.fetch_add(1, AcqRel);
     }
 
+    /// How many stores have ended so far.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Relaxed)
+    }
+
     /// A store has ended. Called with locks of objects held.
     pub(crate) fn end_store(&self) {
         self.writing.fetch_sub(1, AcqRel);
