@@ -19,7 +19,7 @@
 //! task or a kernel thread, but not from an interrupt handler.
 //!
 //! Unsafe code stands in the rooms that touch registers or memory shared with a device (`port`, `mmio`,
-//! `dma`, `shared_memory`, `virtio_blk::ring`, and one method of `pci`); everything else denies it.
+//! `dma`, `shared_memory`, `virtio::filler`, `virtio_blk::ring`, and one method of `pci`); everything else denies it.
 #![no_std]
 
 extern crate alloc;
@@ -44,6 +44,7 @@ pub mod screen;
 pub mod serial;
 pub mod shared_memory;
 pub mod timer;
+pub mod virtio;
 pub mod virtio_blk;
 
 pub use virtio_blk::VirtioBlk;

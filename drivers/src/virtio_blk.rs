@@ -5,7 +5,7 @@
 //!   ├─ completion     the queue task and its books (knows no hardware)
 //!   ├─ room           who may use how many descriptors
 //!   └─ virtio_blk/
-//!        ├─ probe     PCI function -> negotiated device, MSI-X
+//!        ├─ probe     what is special about a block device (the rest: virtio)
 //!        └─ ring      the queue in memory that the device shares
 //! ```
 //!
@@ -35,11 +35,11 @@ use crate::completion::{self, Desk};
 use crate::dma::DmaBuffer;
 use crate::pci::{Function, InterruptTarget};
 use crate::room::RoomPermit;
+use crate::virtio::ProbeError;
 
 mod probe;
 mod ring;
 
-pub use probe::ProbeError;
 use ring::Ring;
 
 /// A virtio block device. Shared by everybody who uses it; what the device does is up to the one task

@@ -6,9 +6,10 @@
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use conquer_once::spin::OnceCell;
+use drivers::pci::InterruptTarget;
 
 use crate::{
-    arch::{apic, idt},
+    arch::{apic, cpu, idt},
     clock, trace,
 };
 
@@ -29,12 +30,15 @@ pub fn on_isa(irq: u8, handler: Handler) {
     apic::enable_isa(irq);
 }
 
-/// A vector of its own for a device with message-signalled interrupts; `None` when all are taken.
-pub fn allocate_vector() -> Option<u8> {
-    NEXT_MSI.fetch_update(Relaxed, Relaxed, |vector| (vector < idt::DEVICES_END).then_some(vector + 1)).ok()
+/// A vector of its own for a device with message-signalled interrupts, on the CPU that has booted; `None` when all are taken.
+/// There is no way to give one back, so whoever did not use it gives it to the next device.
+pub fn allocate() -> Option<InterruptTarget> {
+    let next = |vector| (vector < idt::DEVICES_END).then_some(vector + 1);
+    let vector = NEXT_MSI.fetch_update(Relaxed, Relaxed, next).ok()?;
+    Some(InterruptTarget { vector, apic_id: cpu::boot_apic_id() })
 }
 
-/// The handler of a vector from [`allocate_vector`].
+/// The handler of a vector from [`allocate`].
 ///
 /// # Panics
 /// When the vector has a handler already.

@@ -13,9 +13,9 @@ use drivers::{
     dma::DmaMemory,
     fw_cfg::FwCfg,
     keyboard::{self, Keyboard},
-    pci::{self, InterruptTarget},
-    shared_memory,
-    virtio_blk::{ProbeError, VirtioBlk},
+    pci, shared_memory,
+    virtio::ProbeError,
+    virtio_blk::VirtioBlk,
 };
 use executor::Builder;
 use mm::{PAGE_SIZE, PhysAddr, VmObject};
@@ -167,14 +167,13 @@ fn find_disks() -> Vec<Disk> {
     // A vector that was not used for one function is there for the next.
     let mut spare = None;
     for function in pci::enumerate() {
-        let Some(vector) = spare.take().or_else(interrupt::allocate_vector) else {
+        let Some(target) = spare.take().or_else(interrupt::allocate) else {
             log::warn!("there is no interrupt vector for {function}, and none for those after it");
             break;
         };
-        let target = InterruptTarget { vector, apic_id: arch::cpu::boot_apic_id() };
         match VirtioBlk::probe(&function, target) {
-            Ok(device) => disks.push(start_disk(device, vector, names.next())),
-            Err(ProbeError::NotBlock) => spare = Some(vector),
+            Ok(device) => disks.push(start_disk(device, target.vector, names.next())),
+            Err(ProbeError::OtherType) => spare = Some(target),
             Err(error) => log::warn!("the disk {function} cannot be used: {error}"),
         }
     }

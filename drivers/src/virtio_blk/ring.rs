@@ -5,20 +5,16 @@
 #![allow(unsafe_code, reason = "memory that a device reads and writes")]
 
 use alloc::vec::Vec;
-use core::mem::ManuallyDrop;
 use core::sync::atomic::{Ordering, fence};
 
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::{DeviceStatus, Transport};
+use virtio_drivers::transport::Transport;
 
-use super::probe::ProbeError;
 use crate::block::{Operation, Segments};
 use crate::completion::{Broken, Queue, Token, Used};
 use crate::dma::{DmaBuffer, Machine, Segment};
-use crate::mmio::Window;
-use crate::pci::Function;
 use crate::room::most_requests;
+use crate::virtio::{Device, Doorbell, ProbeError};
 
 /// Descriptors of the queue.
 pub(super) const DESCRIPTORS: usize = 256;
@@ -36,58 +32,30 @@ const RECORDS: usize = most_requests(DESCRIPTORS);
 /// What the status byte holds until the device writes it; no device answers this.
 const UNANSWERED: u8 = 0xff;
 
-/// Looks at the status of a device that is being reset before it is cut off without its consent.
-const RESET_PATIENCE: u32 = 100_000;
-
-/// The register by which the device is told of new requests.
-pub(super) struct Doorbell {
-    region: Window,
-    offset: u64,
-}
-
-impl Doorbell {
-    pub(super) fn new(region: Window, offset: u64) -> Self {
-        Self { region, offset }
-    }
-
-    fn ring(&self) {
-        self.region.write_u16(self.offset, QUEUE);
-    }
-}
-
 /// The queue with everything that belongs to it. Dropping it stops the device first.
 pub(super) struct Ring {
     queue: VirtQueue<Machine, DESCRIPTORS>,
-    /// Not dropped by itself: that would wait for the device's consent without a bound.
-    transport: ManuallyDrop<PciTransport>,
-    function: Function,
+    device: Device,
     doorbell: Doorbell,
     records: DmaBuffer,
     free_records: Vec<u8>,
     /// The record of the request with each token.
     record_of: [u8; DESCRIPTORS],
-    stopped: bool,
 }
 
 impl Ring {
     /// Sets the queue up and tells the device that it may begin.
-    pub(super) fn start(
-        mut transport: PciTransport,
-        function: Function,
-        doorbell: Doorbell,
-    ) -> Result<Self, ProbeError> {
+    pub(super) fn start(mut device: Device, doorbell: Doorbell) -> Result<Self, ProbeError> {
         let records = DmaBuffer::new(RECORDS * RECORD_BYTES).ok_or(ProbeError::NoMemory)?;
-        let queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(ProbeError::Queue)?;
-        transport.finish_init();
+        let queue = VirtQueue::new(&mut *device.transport, QUEUE, false, false).map_err(ProbeError::Queue)?;
+        device.transport.finish_init();
         Ok(Self {
             queue,
-            transport: ManuallyDrop::new(transport),
-            function,
+            device,
             doorbell,
             records,
             free_records: (0..RECORDS as u8).collect(),
             record_of: [0; DESCRIPTORS],
-            stopped: false,
         })
     }
 
@@ -247,24 +215,11 @@ impl Queue for Ring {
     }
 
     fn needs_reset(&mut self) -> bool {
-        let status = self.transport.get_status();
-        let trouble = DeviceStatus::DEVICE_NEEDS_RESET | DeviceStatus::FAILED;
-        status.intersects(trouble) || !status.contains(DeviceStatus::DRIVER_OK)
+        self.device.needs_reset()
     }
 
     fn stop(&mut self) {
-        if core::mem::replace(&mut self.stopped, true) {
-            return;
-        }
-        self.transport.set_status(DeviceStatus::empty());
-        for _ in 0..RESET_PATIENCE {
-            if self.transport.get_status() == DeviceStatus::empty() {
-                break;
-            }
-            core::hint::spin_loop();
-        }
-        // A device that does not answer is kept from memory by the bus all the same.
-        self.function.cut_off();
+        self.device.stop();
     }
 }
 

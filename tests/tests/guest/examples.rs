@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("example_own_pager", own_pager),
         ("example_own_policy", own_policy),
         ("example_own_order", own_order),
+        ("example_own_driver", own_driver),
         ("example_racing_waits", racing_waits),
     ]
 }
@@ -83,6 +84,19 @@ fn own_order(built: &Built) -> Result<()> {
     let lines = lines(start(built, "own-order", &[])?)?;
     let (usual, own) = (number(&lines, "first in, first out")?, number(&lines, "sleeper first")?);
     ensure!(own * 2 < usual, "{own} us late in the order of its own, {usual} us in the usual one");
+    Ok(())
+}
+
+/// What an entropy device says twice is not the same.
+fn own_driver(built: &Built) -> Result<()> {
+    let lines = lines(start(built, "own-driver", &[])?)?;
+    let numbers = lines.iter().find_map(|line| line.strip_prefix("random: ")).context("no random bytes")?;
+    let (one, other) = numbers.split_once(' ').context("two numbers")?;
+    ensure!(one != other && ![one, other].contains(&format!("{:#034x}", 0).as_str()), "{numbers}");
+    let mut without = Command::new(&built.runner);
+    without.args(["--headless", "--timeout", "100", "--kernel-package", "faultline-examples"]);
+    let status = without.args(["--kernel-bin", "own-driver"]).stdin(Stdio::null()).status()?;
+    ensure!(status.code() == Some(1), "{status} on a machine without the device");
     Ok(())
 }
 

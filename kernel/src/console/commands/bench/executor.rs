@@ -68,7 +68,7 @@ async fn first_instruction(signal: &'static Signal) -> u64 {
 async fn bench_interrupt() -> Result<(), CommandError> {
     static VECTOR: OnceCell<Option<u8>> = OnceCell::uninit();
     let vector = *VECTOR.get_or_init(|| {
-        let vector = interrupt::allocate_vector()?;
+        let vector = interrupt::allocate()?.vector;
         interrupt::register(vector, &|| ARRIVED.signal());
         Some(vector)
     });
