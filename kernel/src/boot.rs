@@ -101,6 +101,7 @@ where
     crate::platform::init();
     crate::serial::enable_interrupts();
     crate::thread::init();
+    crate::logging::read_options();
     crate::machine::init();
     crate::screen::init(info);
     x86_64::instructions::interrupts::enable();

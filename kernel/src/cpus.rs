@@ -135,6 +135,7 @@ async fn start(trampoline: &Trampoline, id: u8, equipment: Equipment) -> Result<
 pub(crate) fn join(cpu: &'static Cpu) -> ! {
     cpu.up_since.store(clock::now(), Relaxed);
     trace::cpu_is_up(cpu.number());
+    log::debug!("CPU {} is up", cpu.number());
     x86_64::instructions::interrupts::enable();
     executor::run()
 }

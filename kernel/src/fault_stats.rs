@@ -1,12 +1,50 @@
 //! How long faults take: what `faults` prints beside `mm`'s own counts.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::console::{
+    Histogram,
+    histogram::{BUCKETS, bucket},
+};
 
 static RESOLVED_AT_ONCE: AtomicU64 = AtomicU64::new(0);
-static PARKED: AtomicU64 = AtomicU64::new(0);
-static SHORTEST: AtomicU64 = AtomicU64::new(u64::MAX);
-static TOTAL: AtomicU64 = AtomicU64::new(0);
-static LONGEST: AtomicU64 = AtomicU64::new(0);
+static TIMES: [Times; FaultKind::ALL.len()] = [const { Times::new() }; FaultKind::ALL.len()];
+
+/// Faults that parked their threads, by what the threads did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// They read.
+    Read,
+    /// They wrote.
+    Write,
+    /// They executed.
+    Execute,
+    /// Kernel threads' stacks grew.
+    Stack,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Execute, Self::Stack];
+}
+
+struct Times {
+    counts: [AtomicU32; BUCKETS],
+    shortest: AtomicU64,
+    total: AtomicU64,
+    longest: AtomicU64,
+}
+
+impl Times {
+    const fn new() -> Self {
+        Self {
+            counts: [const { AtomicU32::new(0) }; BUCKETS],
+            shortest: AtomicU64::new(u64::MAX),
+            total: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+        }
+    }
+}
 
 /// Faults by how they ended, and times parked in ns.
 #[derive(Clone, Copy, Debug)]
@@ -29,21 +67,31 @@ pub(crate) fn at_once() {
 }
 
 /// Notes a fault whose thread was parked for `ns`.
-pub(crate) fn parked(ns: u64) {
-    PARKED.fetch_add(1, Relaxed);
-    TOTAL.fetch_add(ns, Relaxed);
-    SHORTEST.fetch_min(ns, Relaxed);
-    LONGEST.fetch_max(ns, Relaxed);
+pub(crate) fn parked(kind: FaultKind, ns: u64) {
+    let times = &TIMES[kind as usize];
+    times.counts[bucket(ns)].fetch_add(1, Relaxed);
+    times.total.fetch_add(ns, Relaxed);
+    times.shortest.fetch_min(ns, Relaxed);
+    times.longest.fetch_max(ns, Relaxed);
+}
+
+/// How long faults of a kind have parked threads since boot.
+pub fn histogram(kind: FaultKind) -> Histogram {
+    let Times { counts, longest, .. } = &TIMES[kind as usize];
+    Histogram::new(counts.iter().map(|count| count.load(Relaxed).into()), longest.load(Relaxed))
 }
 
 /// All faults of threads since boot.
 pub fn snapshot() -> FaultTimes {
-    let parked = PARKED.load(Relaxed);
+    let counts = TIMES.iter().flat_map(|times| &times.counts);
+    let parked = counts.map(|count| u64::from(count.load(Relaxed))).sum();
+    let total: u64 = TIMES.iter().map(|times| times.total.load(Relaxed)).sum();
+    let shortest = TIMES.iter().map(|times| times.shortest.load(Relaxed)).min();
     FaultTimes {
         at_once: RESOLVED_AT_ONCE.load(Relaxed),
         parked,
-        shortest: (parked > 0).then(|| SHORTEST.load(Relaxed)),
-        mean: TOTAL.load(Relaxed).checked_div(parked).unwrap_or(0),
-        longest: LONGEST.load(Relaxed),
+        shortest: shortest.filter(|_| parked > 0),
+        mean: total.checked_div(parked).unwrap_or(0),
+        longest: TIMES.iter().map(|times| times.longest.load(Relaxed)).max().unwrap_or(0),
     }
 }

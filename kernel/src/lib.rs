@@ -28,6 +28,7 @@ pub mod cpus;
 pub mod fault_stats;
 pub mod heap;
 pub mod interrupt;
+pub mod logging;
 pub mod machine;
 pub mod memory;
 mod panic;

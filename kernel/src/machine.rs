@@ -193,6 +193,7 @@ fn start_disk(device: Arc<VirtioBlk>, vector: u8, named: Option<&(String, u64)>)
     let bytes = bytes.min(capacity);
     let pager = BlockPager::start(name.clone(), device.clone(), 0, sectors);
     let object = VmObject::new(memory::memory(), pager, bytes.div_ceil(PAGE_SIZE as u64));
+    log::debug!("disk {name}: {bytes} bytes at PCI {}", device.address());
     Disk { name, device, bytes, object }
 }
 

@@ -24,7 +24,7 @@ use crate::{
         paging, registers,
         trap::{self, FaultUnderWay},
     },
-    clock, println, screen,
+    clock, machine, println, screen,
     serial::{self, Lines},
     thread,
 };
@@ -221,6 +221,7 @@ fn write_report(cpu: &Cpu, report: &Report<'_>) -> fmt::Result {
     writeln!(out, "cr2 {cr2:016x} cr3 {:016x}", paging::active_root().as_u64())?;
     write_others(out, cpu)?;
     write_parked(out)?;
+    write_requests(out)?;
     writeln!(out, "backtrace:")?;
     write_backtrace(out, registers)?;
     match trap::fault_under_way(cpu) {
@@ -277,6 +278,20 @@ fn write_parked(out: &mut Lines) -> fmt::Result {
         writeln!(out, "(the list of tasks is locked)")?;
     } else if tasks > MAX_LINES {
         writeln!(out, "... and {} tasks more", tasks - MAX_LINES)?;
+    }
+    Ok(())
+}
+
+/// What the disks are asked for. Counters, which nobody has locked.
+fn write_requests(out: &mut Lines) -> fmt::Result {
+    for disk in machine::disks() {
+        let stats = disk.device.stats();
+        let (now, so_far) = (stats.in_flight, stats.requests);
+        writeln!(
+            out,
+            "{}: {now} requests under way, {so_far} taken up so far, {} failed",
+            disk.name, stats.errors
+        )?;
     }
     Ok(())
 }

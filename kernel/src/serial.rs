@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use drivers::serial::{Com, Serial};
 
-use crate::{interrupt, screen};
+use crate::{arch::idt, interrupt, logging, screen};
 
 /// COM1: the console and the log.
 pub static CONSOLE: Serial = Serial::mirrored(Com::One, &screen::MIRROR);
@@ -14,8 +14,7 @@ pub static OUTPUT: Serial = Serial::new(Com::Two);
 /// Makes the ports work without interrupts. First at boot, so that everything else can report.
 pub(crate) fn init() {
     let are_there = [CONSOLE.init(), OUTPUT.init()];
-    // The log is set once, here; what it drops before is lost by design.
-    let _ = log::set_logger(&Log).map(|()| log::set_max_level(log::LevelFilter::Info));
+    logging::init();
     for (name, _) in ["COM1", "COM2"].iter().zip(are_there).filter(|&(_, is_there)| !is_there) {
         log::warn!("{name} is not a 16550A: what is printed there may be lost");
     }
@@ -27,6 +26,12 @@ pub(crate) fn enable_interrupts() {
     interrupt::on_isa(Com::Two.irq(), &|| OUTPUT.interrupt());
     CONSOLE.start();
     OUTPUT.start();
+}
+
+/// Whether an interrupt is one of the ports'.
+#[inline]
+pub(crate) fn is_interrupt(vector: u8) -> bool {
+    [Com::One, Com::Two].iter().any(|port| vector == idt::FIRST_ISA + port.irq())
 }
 
 /// Bytes of a line that is written in one piece.
@@ -113,25 +118,4 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
-}
-
-struct Log;
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let now = crate::clock::now();
-        println!(
-            "[{:5}.{:06}] {:<5} {}",
-            now / 1_000_000_000,
-            now / 1_000 % 1_000_000,
-            record.level(),
-            record.args()
-        );
-    }
-
-    fn flush(&self) {}
 }

@@ -94,6 +94,9 @@ pub struct Cli {
     /// Run a prototype kernel of the folder examples/
     #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel_package", "kernel_bin", "exec", "vmscript"])]
     pub example: Option<String>,
+    /// What the kernel logs: levels for all and for some modules, such as info,mm=trace
+    #[arg(long, value_name = "SPEC", value_parser = log_spec)]
+    pub log: Option<String>,
     /// Run a kernel of this package
     #[arg(long, value_name = "PACKAGE", default_value = "kernel")]
     pub kernel_package: String,
@@ -119,6 +122,13 @@ impl Cli {
     /// Whether the run is for one thing, whose output is ours.
     pub fn has_one_task(&self) -> bool {
         self.exec.is_some() || self.vmscript.is_some()
+    }
+
+    /// The kernel's command line.
+    pub fn kernel_cmdline(&self) -> String {
+        let log = self.log.as_ref().map(|spec| format!("log={spec}"));
+        let parts: Vec<&str> = [Some(self.cmdline.as_str()), log.as_deref()].into_iter().flatten().collect();
+        parts.join(" ").trim().to_owned()
     }
 
     /// Reads a command line, the program's name first. Ends the process after a usage error or `--help`.
@@ -178,6 +188,14 @@ enum Said {
     Disk(DiskSpec),
     Iops(u32),
     Fail(Range<u64>),
+}
+
+/// A word for the kernel's command line: what is in it, the kernel judges.
+fn log_spec(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains(char::is_whitespace) {
+        true => Err("it is one word, such as info,mm=trace".into()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// Reads a size, in MiB unless it says otherwise.

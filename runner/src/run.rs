@@ -70,7 +70,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         display,
         stays: screenshot.is_some(),
         icount: cli.icount,
-        cmdline: cli.cmdline.clone(),
+        cmdline: cli.kernel_cmdline(),
         exec: cli.exec.clone(),
         vmscript,
         tour: !cli.has_one_task() && !cli.no_tour,

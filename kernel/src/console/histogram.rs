@@ -10,10 +10,10 @@ const STEP_BITS: u32 = 5;
 const STEPS: usize = 1 << STEP_BITS;
 
 /// How many counts a histogram has.
-pub(super) const BUCKETS: usize = (LARGEST_POWER - STEP_BITS + 2) as usize * STEPS;
+pub(crate) const BUCKETS: usize = (LARGEST_POWER - STEP_BITS + 2) as usize * STEPS;
 
 /// The bucket that a time in ns falls into, below [`BUCKETS`].
-pub(super) fn bucket(ns: u64) -> usize {
+pub(crate) fn bucket(ns: u64) -> usize {
     let ns = ns.min((2 << LARGEST_POWER) - 1);
     if ns < STEPS as u64 {
         return ns as usize;
@@ -41,7 +41,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// The counts of all buckets in order, and the longest time in ns.
-    pub(super) fn new(counts: impl Iterator<Item = u64>, worst: u64) -> Self {
+    pub(crate) fn new(counts: impl Iterator<Item = u64>, worst: u64) -> Self {
         Self { counts: counts.collect(), worst }
     }
 
@@ -64,6 +64,13 @@ impl Histogram {
             so_far >= rank
         });
         found.map_or(0, |bucket| upper_edge(bucket).min(self.worst))
+    }
+
+    /// How many times were longer than `over` ns and at most `up_to`, at most 3 % off.
+    pub fn between(&self, over: u64, up_to: u64) -> u64 {
+        let counts = self.counts.iter().enumerate();
+        let within = |bucket: usize| (over + 1..=up_to).contains(&upper_edge(bucket).min(self.worst));
+        counts.filter(|(bucket, _)| within(*bucket)).map(|(_, count)| count).sum()
     }
 
     /// What was counted since `earlier`. Its worst is at most 3 % too long.

@@ -7,7 +7,7 @@ mod command;
 mod commands;
 mod disks;
 mod held_pager;
-mod histogram;
+pub(crate) mod histogram;
 mod input;
 mod output;
 mod room;

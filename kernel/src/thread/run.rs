@@ -22,7 +22,9 @@ use crate::{
         copy, paging,
         trap::{self, Exception, PageFault, Trap, Turn},
     },
-    clock, fault_stats, heap, memory, syscall,
+    clock,
+    fault_stats::{self, FaultKind},
+    heap, memory, syscall,
     trace::{self, Kind},
 };
 
@@ -184,7 +186,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
             let parked = clock::now().saturating_sub(parked_at);
             thread.counters.parks.fetch_add(1, Relaxed);
             thread.counters.parked_ns.fetch_add(parked, Relaxed);
-            fault_stats::parked(parked);
+            fault_stats::parked(kind(fault, may_end), parked);
         }
         match outcome {
             Some(FaultOutcome::Resolved) => None,
@@ -237,6 +239,16 @@ fn resolve_at_once(thread: &Thread, fault: PageFault) -> bool {
     thread.counters.faults.fetch_add(1, Relaxed);
     fault_stats::at_once();
     true
+}
+
+/// What a fault that parked its thread is counted as.
+fn kind(fault: PageFault, may_end: bool) -> FaultKind {
+    match fault {
+        _ if !may_end => FaultKind::Stack,
+        _ if fault.is_execute() => FaultKind::Execute,
+        _ if fault.is_write() => FaultKind::Write,
+        _ => FaultKind::Read,
+    }
 }
 
 /// How a record says it: 1 a write, 2 an execution, 4 by ring 3.

@@ -23,7 +23,7 @@ use mm::{Memory, PageEvent, trace::Event, trace::PageWord};
 
 pub use layout::{Kind, Record};
 
-use crate::{arch::cpu, clock, cpus, thread::Thread};
+use crate::{arch::cpu, clock, cpus, serial, thread::Thread};
 use layout::Named;
 
 /// Records of each ring of the heap.
@@ -61,6 +61,26 @@ impl Recording {
     }
 }
 
+/// Records from now on; false when there is no memory for the rings. From tasks and threads.
+pub(crate) fn turn_on() -> bool {
+    start().is_some()
+}
+
+/// Records nothing any more; what was recorded stays. False where the runner reads: then it goes on.
+pub(crate) fn turn_off() -> bool {
+    ON.store(is_shared(), Release);
+    !is_shared()
+}
+
+/// The last records, at most `count`, oldest first.
+pub(crate) fn last(count: usize) -> Vec<Record> {
+    let Some(rings) = RINGS.get() else { return Vec::new() };
+    let begin: Vec<u64> = rings.places().into_iter().map(|end| end.saturating_sub(count as u64)).collect();
+    let mut records = rings.since(&begin);
+    records.drain(..records.len().saturating_sub(count));
+    records
+}
+
 /// Records everything from now on in memory that the runner reads. Once at boot, before the first task.
 pub(crate) fn share(memory: &'static [core::sync::atomic::AtomicU64]) -> bool {
     let Some(rings) = ring::Rings::in_memory(memory) else { return false };
@@ -80,6 +100,27 @@ pub(crate) fn share(memory: &'static [core::sync::atomic::AtomicU64]) -> bool {
 /// Whether the runner reads what is recorded.
 pub(crate) fn is_shared() -> bool {
     SHARED.load(Acquire)
+}
+
+/// What the log calls the module of events in memory.
+pub(crate) const MM: &str = "mm";
+
+/// From now on what happens in this memory is told to the log, or is not.
+pub(crate) fn tell_log(memory: &Memory, whether: bool) {
+    // Where it is recorded, it is told for good.
+    if !is_shared() {
+        memory.record_as(u16::from(whether));
+    }
+}
+
+/// A line of the log for an event in memory.
+#[cold]
+#[inline(never)]
+fn log_memory(event: &Event) {
+    match event {
+        Event::State(change) => log::trace!(target: MM, "{change}"),
+        other => log::trace!(target: MM, "{other:?}"),
+    }
 }
 
 /// From now on what happens in this memory is recorded, if anything is.
@@ -173,14 +214,24 @@ pub(crate) fn complete(device: u32, failed: bool, first: u64) {
     record(Kind::Complete, u8::from(failed), [device.into(), first, 0, 0, 0]);
 }
 
-/// Records a device's interrupt.
+/// Records a device's interrupt, but for those of the serial ports where the runner does not read.
 #[inline]
 pub(crate) fn interrupt(vector: u8) {
+    // What is printed would leave no room for anything else in small rings.
+    if !SHARED.load(Relaxed) && serial::is_interrupt(vector) {
+        return;
+    }
     record(Kind::Interrupt, vector, [0; 5]);
 }
 
 /// Records what has happened in a memory.
 pub(crate) fn memory(memory: u16, event: &Event) {
+    if log::log_enabled!(target: MM, log::Level::Trace) {
+        log_memory(event);
+    }
+    if !ON.load(Relaxed) {
+        return;
+    }
     let (kind, detail, words) = match *event {
         Event::State(change) => {
             let (object, page) = (change.object.to_bits(), change.page.as_u64());

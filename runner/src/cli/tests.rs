@@ -79,6 +79,14 @@ fn sizes_are_read_in_mebibytes() {
 }
 
 #[test]
+fn the_kernel_is_told_what_to_log() {
+    assert_eq!(read("--cmdline a=b --log info,mm=trace").unwrap().kernel_cmdline(), "a=b log=info,mm=trace");
+    assert_eq!(read("--log debug").unwrap().kernel_cmdline(), "log=debug");
+    assert_eq!(read("--cmdline a=b").unwrap().kernel_cmdline(), "a=b");
+    assert!(read("--log=").is_err());
+}
+
+#[test]
 fn what_follows_two_dashes_is_for_qemu() {
     let cli = read("--smp 2 -- -d int").unwrap();
     assert_eq!(cli.qemu_args, ["-d", "int"]);

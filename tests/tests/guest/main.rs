@@ -14,6 +14,7 @@ mod programs;
 mod runner;
 mod screen;
 mod trace;
+mod watching;
 
 fn main() -> ExitCode {
     launcher::become_child_if_asked();
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     cases.extend(power::cases());
     cases.extend(console::cases());
     cases.extend(screen::cases());
+    cases.extend(watching::cases());
     cases.extend(hash::cases());
     cases.extend(programs::cases());
     let mut runner_tests = runner::tests();

@@ -3,6 +3,7 @@
 mod bench;
 mod faults;
 mod hash;
+mod log;
 mod machine;
 mod mem;
 mod pressure;
@@ -12,6 +13,7 @@ mod sync;
 mod threads;
 mod ticks;
 mod touch;
+mod trace;
 
 use super::Command;
 
@@ -21,10 +23,12 @@ pub(super) const COMMANDS: &[Command] = &[
     ps::PS,
     mem::MEM,
     faults::FAULTS,
+    trace::TRACE,
     hash::HASH,
     touch::TOUCH,
     sync::SYNC,
     ticks::TICKS,
+    log::LOG,
     pressure::PRESSURE,
     threads::THREADS,
     run::RUN,

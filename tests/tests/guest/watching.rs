@@ -1,0 +1,106 @@
+//! What the console tells of what goes on: log, faults, records, and the report of a panic.
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use faultline_tests::{Case, Kernel, Session, Setup, TestDisk};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The tests of what can be watched.
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |name, setup: fn() -> Setup| Case::new(name, Kernel::Main).on(setup);
+    vec![
+        case("log_levels_are_set_at_boot_and_at_the_console", || Setup {
+            console: true,
+            cmdline: "log=kernel::machine=debug,warn".into(),
+            ..with_disk("")
+        })
+        .driven(log_levels),
+        case("faults_are_counted_by_kind_and_time", || with_disk("hash --disk disk0; faults"))
+            .driven(fault_times),
+        case("records_are_shown_as_text", || {
+            with_disk("trace last 1; trace on; hash --disk disk0; trace off; trace last 500")
+        })
+        .driven(records),
+        case("panic_report_has_requests_under_way", || Setup {
+            disks: vec![TestDisk::offsets(1 << 20).limited(1)],
+            ..with_disk("hash --disk disk0 & ticks 1; panic")
+        })
+        .driven(panic_with_requests),
+    ]
+}
+
+fn with_disk(exec: &str) -> Setup {
+    let exec = (!exec.is_empty()).then(|| exec.into());
+    Setup { exec, disks: vec![TestDisk::offsets(1 << 20)], ..Setup::default() }
+}
+
+fn log_levels(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.wait_console("DEBUG kernel::machine: disk disk0: 1048576 bytes", PATIENCE)?;
+    session.send(b"log\r")?;
+    session.wait_console("warn,kernel::machine=debug", PATIENCE)?;
+    session.send(b"log loud\r")?;
+    session.wait_console("error: it is a list", PATIENCE)?;
+    session.send(b"log info,mm=trace; hash --length 65536; log off; log\r")?;
+    let between = session.wait_console("TRACE mm: page ", PATIENCE)?;
+    ensure!(!between.contains("TRACE kernel"), "others are logged too: {between}");
+    session.wait_console("\noff", PATIENCE)?;
+    session.send(b"hash\r")?;
+    session.wait_console("faultline> hash", PATIENCE)?;
+    session.send(b"exit 48\r")?;
+    let rest = session.wait_console("faultline> exit", PATIENCE)?;
+    ensure!(!rest.contains("TRACE"), "it is still logged: {rest}");
+    session.finish()?.ended_with(48)
+}
+
+/// The numbers in the columns of a table, of the lines whose last column or first words are these.
+fn numbers(line: &str) -> Vec<u64> {
+    line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn fault_times(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let lines = || report.exec.lines();
+    let line = |what: &str| lines().find(|line| line.contains(what)).with_context(|| report.exec.clone());
+    let parked = numbers(line("parked the thread")?)[0];
+    ensure!(parked > 0, "{}", report.exec);
+    // Below the heads: a bound with its unit, then the counts.
+    let rows = lines().skip_while(|line| !line.contains("parked up to")).skip(1);
+    let rows = rows.take_while(|line| !line.contains('%'));
+    let counts = rows.map(|row| row.split_whitespace().skip(2).filter_map(|word| word.parse::<u64>().ok()));
+    let counts: Vec<Vec<u64>> = counts.map(Iterator::collect).collect();
+    let sum = |column: usize| counts.iter().map(|row| row[column]).sum::<u64>();
+    let sums = [sum(0), sum(1), sum(2), sum(3)];
+    ensure!(sums.iter().sum::<u64>() == parked, "{sums:?} of {parked}: {}", report.exec);
+    ensure!(sums[0] > 0, "the disk was read: {}", report.exec);
+    for what in ["50 % up to", "99 % up to", "the longest"] {
+        line(what)?;
+    }
+    Ok(())
+}
+
+fn records(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let first = report.exec.lines().next().unwrap_or_default();
+    ensure!(first.starts_with("nothing was recorded"), "{first}");
+    let order = ["page fault: read at", "is parked", "is asked to load", "completes the request", "goes on"];
+    let mut rest = report.exec.as_str();
+    for what in order {
+        rest = rest.split_once(what).with_context(|| format!("no {what:?} in {}", report.exec))?.1;
+    }
+    ensure!(report.exec.contains(" hash"), "the thread has no name: {}", report.exec);
+    Ok(())
+}
+
+fn panic_with_requests(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.panicked_with(&["the console was told to panic", "waits for page"])?;
+    let line = report.console.lines().find(|line| line.contains("requests under way"));
+    let line = line.context("no word about requests")?;
+    ensure!(line.starts_with("disk0: "), "{line}");
+    ensure!(numbers(line)[0] > 0, "{line}");
+    Ok(())
+}
