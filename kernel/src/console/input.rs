@@ -2,11 +2,13 @@
 
 use alloc::string::String;
 
+use conquer_once::spin::OnceCell;
 use drivers::{
     keyboard::Keys,
     line::{Complete, Key, KeyDecoder, LineEditor, Pressed, TooLong, literals},
     serial::SerialReader,
 };
+use executor::sync::{Mutex, MutexGuard};
 use futures_util::{FutureExt, select_biased};
 use pc_keyboard::DecodedKey;
 
@@ -22,6 +24,21 @@ pub(super) const MAX_LINE: usize = 1024;
 
 /// What stands before a line.
 const PROMPT: &str = "faultline> ";
+
+static INPUT: OnceCell<Mutex<Input>> = OnceCell::uninit();
+
+/// The console's input: who has it reads what is typed. Both devices' reading sides are taken the first time.
+///
+/// # Cancellation
+/// Gives up the place in the line.
+pub(super) async fn take() -> MutexGuard<'static, Input> {
+    INPUT.get_or_init(|| Mutex::new(Input::new())).lock().await
+}
+
+/// The same where nobody has it; `None` also where there is no console.
+pub(super) fn try_take() -> Option<MutexGuard<'static, Input>> {
+    INPUT.get()?.try_lock().ok()
+}
 
 pub(super) struct Input {
     serial: SerialReader<'static>,
@@ -58,7 +75,7 @@ impl Input {
     ///
     /// # Panics
     /// When somebody has them already: there is one console.
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             serial: CONSOLE.reader().expect("the console is the serial port's one reader"),
             keys: KEYBOARD.keys().expect("the console is the keyboard's one reader"),

@@ -44,16 +44,17 @@ pub async fn main() {
         let status = execute(line).await;
         power::exit_when_written(status).await;
     }
-    let mut input = input::Input::new();
     if options.tour {
-        let status = tour::give(&mut input).await;
+        let status = tour::give(&mut *input::take().await).await;
         if !options.console {
             power::exit_when_written(status).await;
         }
     }
     say!("'help' lists the commands, 'exit' powers the machine off.");
     loop {
-        match input.line().await {
+        // A command may read what is typed while it runs.
+        let line = input::take().await.line().await;
+        match line {
             Ok(line) => {
                 execute(&line).await;
             }

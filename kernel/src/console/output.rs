@@ -28,6 +28,11 @@ pub fn output() -> Output {
 }
 
 impl Output {
+    /// Whether a terminal shows it, and not a file.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Writes text, waiting for the line as often as it takes.
     ///
     /// # Cancellation

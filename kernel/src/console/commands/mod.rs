@@ -12,6 +12,7 @@ mod run;
 mod sync;
 mod threads;
 mod ticks;
+mod top;
 mod touch;
 mod trace;
 
@@ -21,6 +22,7 @@ use super::Command;
 pub(super) const COMMANDS: &[Command] = &[
     machine::HELP,
     ps::PS,
+    top::TOP,
     mem::MEM,
     faults::FAULTS,
     trace::TRACE,

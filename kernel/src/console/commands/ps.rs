@@ -120,7 +120,7 @@ fn name(state: TaskState) -> &'static str {
 }
 
 /// What somebody waits for, and for how long already.
-fn wait(wait: Option<(WaitReason, u64)>) -> (String, String) {
+pub(super) fn wait(wait: Option<(WaitReason, u64)>) -> (String, String) {
     wait.map_or_else(Default::default, |(reason, since)| {
         (alloc::format!("{reason}"), alloc::format!("{}", Time(clock::now().saturating_sub(since))))
     })
