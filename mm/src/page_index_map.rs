@@ -93,6 +93,32 @@ impl PageIndexMap {
         }
     }
 
+    /// Looks at an entry, and changes it as `change` says, if it does: by one descent.
+    #[inline]
+    pub(crate) fn update(
+        &mut self,
+        index: u64,
+        change: impl FnOnce(PageEntry) -> Option<(PageEvent, PageEntry)>,
+    ) {
+        let Some(chunk) = self.chunk_mut(index) else { return };
+        let place = &mut chunk.entries[slot(index, 0)];
+        let old = *place;
+        let Some((event, entry)) = change(old) else { return };
+        debug_assert!(old != PageEntry::ABSENT, "an entry comes with its room");
+        *place = entry;
+        if entry == PageEntry::ABSENT {
+            chunk.used -= 1;
+            let empty = chunk.used == 0;
+            self.len -= 1;
+            if empty {
+                self.give_up_room(index);
+            }
+        }
+        if self.owner.memory.is_recorded() {
+            self.owner.changed(index, old, event, entry);
+        }
+    }
+
     /// How many pages are not absent.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -288,6 +288,12 @@ impl PageEntry {
         (WITH_FRAME >> (self.0 & 15) & 1 != 0).then_some((self.0 / PAGE_BYTES) & ((1 << 40) - 1))
     }
 
+    /// The frame of a clean page: of one that is `Loaded`.
+    #[inline]
+    pub(crate) fn clean_frame(self) -> Option<u64> {
+        self.frame().filter(|_| self.0 & 15 == LOADED)
+    }
+
     /// Whether the page is dirty: as each page of private memory is where there is no swap.
     #[inline]
     pub(crate) fn is_dirty(self) -> bool {

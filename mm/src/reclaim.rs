@@ -17,7 +17,7 @@ use crate::vm_object::Judge;
 use crate::{Memory, PageIndex, VmObject, write_back};
 
 /// Pages that are looked at before others get a turn, and pages that go with one wait for all CPUs.
-pub(crate) const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 64;
 /// How long the victim of an empty memory has to give its frames back before the next is named, and a page
 /// that was just loaded has to be used. Who begins to wait meanwhile is served from what is free below the low mark.
 const GRACE: Duration = Duration::from_millis(10);
@@ -198,16 +198,26 @@ impl Batch {
             }
             batch.looked += found;
             let candidates = &mut places[..found];
-            candidates.sort_unstable_by_key(|candidate| candidate.page.object);
+            let object = candidates[0].page.object;
+            if candidates.iter().any(|candidate| candidate.page.object != object) {
+                candidates.sort_unstable_by_key(|candidate| candidate.page.object);
+            }
+            let mut leaving = 0;
             for of_object in candidates.chunk_by_mut(|one, next| one.page.object == next.page.object) {
                 if let Some(object) = memory.object(of_object[0].page.object) {
-                    object.begin_evictions(of_object, Judge::Policy(policy));
+                    leaving += object.begin_evictions(of_object, Judge::Policy(policy));
                 }
             }
-            for at in batch.leaving..batch.leaving + found {
+            let first = batch.leaving;
+            batch.leaving += leaving;
+            if leaving == found || leaving == 0 {
+                continue;
+            }
+            let mut place = first;
+            for at in first..first + found {
                 if batch.candidates[at].outcome == Outcome::Leaving {
-                    batch.candidates.swap(at, batch.leaving);
-                    batch.leaving += 1;
+                    batch.candidates.swap(at, place);
+                    place += 1;
                 }
             }
         }

@@ -246,19 +246,17 @@ impl FrameLists {
     }
 
     /// Puts a page behind those of its age.
+    #[inline]
     fn put(&mut self, on: PageList, age: Age, slot: u32) {
         self.records[slot as usize].state = State::Listed(on, age);
-        let mut list = self.pages[on as usize][age as usize];
-        self.push(&mut list, slot);
-        self.pages[on as usize][age as usize] = list;
+        push(self.records, &mut self.pages[on as usize][age as usize], slot);
         self.ages[on as usize][age as usize] += 1;
     }
 
     /// Takes a page from among those of its age.
+    #[inline]
     fn pick(&mut self, on: PageList, age: Age, slot: u32) {
-        let mut list = self.pages[on as usize][age as usize];
-        self.remove(&mut list, slot);
-        self.pages[on as usize][age as usize] = list;
+        remove(self.records, &mut self.pages[on as usize][age as usize], slot);
         self.ages[on as usize][age as usize] -= 1;
     }
 
@@ -277,7 +275,7 @@ impl FrameLists {
             let record = &mut self.records[slot as usize];
             assert_eq!(record.state, State::Used, "frame {frame:#x} goes but nobody owned it");
             (record.state, record.page) = (State::Quarantined, until);
-            self.push(&mut list, slot);
+            push(self.records, &mut list, slot);
         }
         self.quarantine = list;
         self.quarantined += frames.len();
@@ -293,18 +291,8 @@ impl FrameLists {
     fn unlink_free(&mut self, slot: u32, order: usize) {
         self.records[slot as usize].state = State::Inside;
         let mut list = self.free[order];
-        self.remove(&mut list, slot);
+        remove(self.records, &mut list, slot);
         self.free[order] = list;
-    }
-
-    fn push(&mut self, list: &mut List, slot: u32) {
-        let last = core::mem::replace(&mut list.last, slot);
-        let record = &mut self.records[slot as usize];
-        (record.previous, record.next) = (last, NONE);
-        match last {
-            NONE => list.first = slot,
-            last => self.records[last as usize].next = slot,
-        }
     }
 
     /// The frame freed last is used first: it may still be in the cache.
@@ -318,18 +306,6 @@ impl FrameLists {
         }
     }
 
-    fn remove(&mut self, list: &mut List, slot: u32) {
-        let Record { previous, next, .. } = self.records[slot as usize];
-        match previous {
-            NONE => list.first = next,
-            previous => self.records[previous as usize].next = next,
-        }
-        match next {
-            NONE => list.last = previous,
-            next => self.records[next as usize].previous = previous,
-        }
-    }
-
     fn slot(&self, frame: u64) -> u32 {
         self.find(frame).expect("the frame belongs to this pool")
     }
@@ -337,6 +313,32 @@ impl FrameLists {
     fn find(&self, frame: u64) -> Option<u32> {
         let slot = frame.checked_sub(self.base)?;
         (slot < self.records.len() as u64).then_some(slot as u32)
+    }
+}
+
+/// Puts a record last.
+#[inline]
+fn push(records: &mut [Record], list: &mut List, slot: u32) {
+    let last = core::mem::replace(&mut list.last, slot);
+    let record = &mut records[slot as usize];
+    (record.previous, record.next) = (last, NONE);
+    match last {
+        NONE => list.first = slot,
+        last => records[last as usize].next = slot,
+    }
+}
+
+/// Takes a record out, wherever it is.
+#[inline]
+fn remove(records: &mut [Record], list: &mut List, slot: u32) {
+    let Record { previous, next, .. } = records[slot as usize];
+    match previous {
+        NONE => list.first = next,
+        previous => records[previous as usize].next = next,
+    }
+    match next {
+        NONE => list.last = previous,
+        next => records[next as usize].previous = previous,
     }
 }
 

@@ -9,7 +9,8 @@ use super::page::{Above, leaf_of};
 use super::part::index;
 use super::{Leaf, PageTable};
 use crate::VirtAddr;
-use crate::page_entry::{ACCESSED, ENTRIES, PRESENT, span, target};
+use crate::address::PAGE_BYTES;
+use crate::page_entry::{ACCESSED, ADDRESS, ENTRIES, PRESENT, span, target};
 
 /// The level of an entry that points to a table of pages.
 const LEVEL: u32 = 2;
@@ -18,10 +19,11 @@ const LEVEL: u32 = 2;
 pub(crate) struct Run<'a> {
     tables: SpinGuard<'a, PageTable>,
     near: Option<Near>,
+    /// Pages of the table near by that were taken out and are counted still.
+    gone: usize,
 }
 
 /// The way to the page before.
-#[derive(Clone, Copy)]
 struct Near {
     /// The page's address without the bits that choose among the pages of a table.
     region: u64,
@@ -31,13 +33,13 @@ struct Near {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(tables: SpinGuard<'a, PageTable>) -> Self {
-        Self { tables, near: None }
+        Self { tables, near: None, gone: 0 }
     }
 
     /// As [`PageTable::take_accessed`].
     #[inline]
     pub(crate) fn take_accessed(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
-        let (_, leaf) = self.leaf(page, frame)?;
+        let leaf = self.leaf(page, frame)?;
         let seen = leaf_of(leaf.load(Ordering::Relaxed));
         // What is not set need not be cleared: then the entry is not written to.
         if !seen.accessed {
@@ -49,30 +51,46 @@ impl<'a> Run<'a> {
     /// As [`PageTable::unmap_shown`].
     #[inline]
     pub(crate) fn unmap_shown(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
-        let (above, leaf) = self.leaf(page, frame)?;
-        let old = leaf.swap(0, Ordering::AcqRel);
-        self.tables.uncount(above, 1);
-        if above[0].load(Ordering::Relaxed) & PRESENT == 0 {
-            // The table went with its last page.
-            self.near = None;
-        }
-        Some(leaf_of(old))
+        let leaf = self.leaf(page, frame)?;
+        self.gone += 1;
+        Some(leaf_of(leaf.swap(0, Ordering::AcqRel)))
     }
 
-    /// The entry of a page that shows this frame, and those above it.
+    /// The entry of a page that shows this frame.
     #[inline]
-    fn leaf(&mut self, page: VirtAddr, frame: u64) -> Option<(Above, &'static AtomicU64)> {
+    fn leaf(&mut self, page: VirtAddr, frame: u64) -> Option<&'static AtomicU64> {
         let region = page.as_u64() & !(span(LEVEL) - 1);
-        let near = match self.near {
-            Some(near) if near.region == region => near,
-            _ => {
-                let (above, _) = self.tables.leaf(page)?;
-                let table = self.tables.entries(target(above[0].load(Ordering::Relaxed)));
-                *self.near.insert(Near { region, above, table })
-            }
+        let table = match &self.near {
+            Some(near) if near.region == region => near.table,
+            _ => self.find(page, region)?,
         };
-        let leaf = &near.table[index(page.as_u64(), 1)];
+        let leaf = &table[index(page.as_u64(), 1)];
         let value = leaf.load(Ordering::Relaxed);
-        (value & PRESENT != 0 && leaf_of(value).frame == frame).then_some((near.above, leaf))
+        (value & PRESENT != 0 && (value & ADDRESS) / PAGE_BYTES == frame).then_some(leaf)
+    }
+
+    /// The table with the entry of a page that is present.
+    fn find(&mut self, page: VirtAddr, region: u64) -> Option<&'static [AtomicU64; ENTRIES]> {
+        self.count_out();
+        let (above, _) = self.tables.leaf(page)?;
+        let table = self.tables.entries(target(above[0].load(Ordering::Relaxed)));
+        self.near = Some(Near { region, above, table });
+        Some(table)
+    }
+
+    /// Notes that pages are gone from the table near by, which goes with the last one.
+    fn count_out(&mut self) {
+        let gone = core::mem::take(&mut self.gone);
+        if let Some(near) = self.near.take()
+            && gone > 0
+        {
+            self.tables.uncount(near.above, gone);
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.count_out();
     }
 }

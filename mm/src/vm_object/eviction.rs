@@ -4,10 +4,11 @@
 use core::sync::atomic::Ordering;
 
 use super::VmObject;
-use crate::frame::{Candidate, Outcome};
-use crate::page_state::{PageEntry, PageState};
+use crate::frame::{Candidate, ListedPage, Outcome};
+use crate::page_state::PageEntry;
 use crate::page_table::Run;
 use crate::reclaim::BATCH;
+use crate::reverse_map::ReverseMap;
 use crate::table::Table;
 use crate::trace::{Event, ObjectName};
 use crate::{Observation, PageEvent, PageIndex, PageKind, ReclaimPolicy, Verdict};
@@ -49,63 +50,88 @@ impl<'a> Held<'a> {
 }
 
 impl VmObject {
-    /// Begins to give clean pages back, and notes what came of each. One stays where the judge wants to keep it, and where
+    /// Begins to give clean pages back, notes what came of each, and answers how many are leaving. One stays where the judge wants to keep it, and where
     /// it is not what its frame's record said: the records were read without this object's lock.
-    pub(crate) fn begin_evictions(&self, candidates: &mut [Candidate], judge: Judge) {
+    pub(crate) fn begin_evictions(&self, candidates: &mut [Candidate], judge: Judge) -> usize {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let (pages, mappings) = (&mut inner.pages, &inner.mappings);
         let mut held = Held::default();
-        let (mut leaving, mut aged) = (false, false);
+        let (mut leaving, mut aged) = (0, false);
         for candidate in candidates.iter_mut() {
-            let (index, listed_frame) = (candidate.page.page, candidate.page.frame);
-            let entry = pages.get(index);
-            if entry.state() != (PageState::Loaded { frame: listed_frame }) {
-                continue;
-            }
-            let (mut used, mut written) = (entry.referenced(), false);
-            mappings.for_each(index, |mapping, page| {
-                if let Some(leaf) = held.tables(&mapping.table).take_accessed(page, listed_frame) {
-                    used |= leaf.accessed;
-                    written |= leaf.dirty;
+            let ListedPage { page: index, frame, .. } = candidate.page;
+            pages.update(index, |entry| {
+                if entry.clean_frame() != Some(frame) {
+                    return None;
                 }
+                let next = self.look(candidate, entry, judge, mappings, &mut held);
+                aged |= matches!(candidate.outcome, Outcome::Aged(_));
+                leaving += usize::from(candidate.outcome == Outcome::Leaving);
+                next
             });
-            let seen = Observation { kind: PageKind::Clean, age: candidate.age, used };
-            let verdict = if written { Verdict::Keep(candidate.age) } else { judge.judge(seen) };
-            if verdict == Verdict::Evict {
-                mappings.for_each(index, |mapping, page| {
-                    let tables = held.tables(&mapping.table);
-                    if let Some(leaf) = tables.unmap_shown(page, listed_frame) {
-                        written |= leaf.dirty;
-                        self.memory.hardware().invalidate(mapping.table.root(), page);
-                    }
-                });
-            }
-            if written {
-                pages.set(index, PageEvent::Noted, entry.dirtied(listed_frame));
-                self.list_dirty(index, listed_frame);
-                continue;
-            }
-            let next = match verdict {
-                Verdict::Keep(age) => {
-                    if age != candidate.age {
-                        (candidate.outcome, aged) = (Outcome::Aged(age), true);
-                    }
-                    entry.with_referenced(false)
-                }
-                Verdict::Evict => {
-                    (candidate.outcome, leaving) = (Outcome::Leaving, true);
-                    entry.between()
-                }
-            };
-            pages.set(index, PageEvent::Evict, next);
         }
         drop(held);
-        if leaving {
+        if leaving > 0 {
             self.note_left();
         }
         if aged {
             self.memory.frames().set_ages(candidates);
+        }
+        leaving
+    }
+
+    /// Looks at one clean page, with its entry. Answers what becomes of that.
+    #[inline]
+    fn look<'a>(
+        &self,
+        candidate: &mut Candidate,
+        entry: PageEntry,
+        judge: Judge,
+        mappings: &'a ReverseMap,
+        held: &mut Held<'a>,
+    ) -> Option<(PageEvent, PageEntry)> {
+        let ListedPage { page: index, frame, .. } = candidate.page;
+        let (mut used, mut written) = (entry.referenced(), false);
+        let (mut first, mut more) = (None, false);
+        mappings.for_each(index, |mapping, page| {
+            if let Some(leaf) = held.tables(&mapping.table).take_accessed(page, frame) {
+                used |= leaf.accessed;
+                written |= leaf.dirty;
+                more |= first.replace((&*mapping.table, page)).is_some();
+            }
+        });
+        let seen = Observation { kind: PageKind::Clean, age: candidate.age, used };
+        let verdict = if written { Verdict::Keep(candidate.age) } else { judge.judge(seen) };
+        if verdict == Verdict::Evict {
+            let mut hide = |table: &'a Table, page| {
+                if let Some(leaf) = held.tables(table).unmap_shown(page, frame) {
+                    written |= leaf.dirty;
+                    self.memory.hardware().invalidate(table.root(), page);
+                }
+            };
+            // Most pages are shown once, and nobody shows one while this object's lock is held.
+            match first {
+                Some((table, page)) if !more => hide(table, page),
+                Some(_) => mappings.for_each(index, |mapping, page| hide(&mapping.table, page)),
+                None => {}
+            }
+        }
+        if written {
+            self.list_dirty(index, frame);
+            return Some((PageEvent::Noted, entry.dirtied(frame)));
+        }
+        match verdict {
+            Verdict::Keep(age) => {
+                if age != candidate.age {
+                    candidate.outcome = Outcome::Aged(age);
+                }
+                let next = entry.with_referenced(false);
+                (next != entry).then_some((PageEvent::Evict, next))
+            }
+            Verdict::Evict => {
+                candidate.outcome = Outcome::Leaving;
+                Some((PageEvent::Evict, entry.between()))
+            }
         }
     }
 
@@ -122,15 +148,19 @@ impl VmObject {
         let inner = &mut *guard;
         for candidate in candidates {
             let (index, frame) = (candidate.page.page, candidate.page.frame);
-            let entry = inner.pages.get(index);
-            if !entry.is_between() || entry.state() != (PageState::Loaded { frame }) {
-                continue;
+            let before = count;
+            inner.pages.update(index, |entry| {
+                if !entry.is_between() || entry.clean_frame() != Some(frame) {
+                    return None;
+                }
+                gone[count] = frame;
+                count += 1;
+                Some((PageEvent::Forgotten, PageEntry::ABSENT))
+            });
+            if count > before {
+                let object = ObjectName::object(self.number);
+                self.memory.tell(Event::Evict { object, page: PageIndex::new(index) });
             }
-            inner.pages.set(index, PageEvent::Forgotten, PageEntry::ABSENT);
-            let object = ObjectName::object(self.number);
-            self.memory.tell(Event::Evict { object, page: PageIndex::new(index) });
-            gone[count] = frame;
-            count += 1;
         }
         inner.resident -= count as u64;
         // The frame lists' lock comes after this one.

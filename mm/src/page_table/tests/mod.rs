@@ -4,6 +4,7 @@ mod copies;
 mod frames;
 mod order;
 mod random;
+mod run;
 
 use core::ops::Range;
 use std::boxed::Box;
