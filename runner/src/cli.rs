@@ -18,7 +18,7 @@ const ENVIRONMENT: &str = "Environment:
 /// Without --exec and --vmscript the kernel gives a tour of what it does; the console follows where standard input is a
 /// terminal. The exit status is the kernel's own, or 101 after a kernel panic, 102 after a triple fault or an
 /// unexpected reset, 103 after the time limit, 104 when the run could not be set up.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "faultline", args_conflicts_with_subcommands = true, after_help = ENVIRONMENT)]
 pub struct Cli {
     /// What to do instead of running the kernel.
@@ -34,7 +34,8 @@ pub struct Cli {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
     pub memory: u32,
     /// Number of processors
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4,
+        default_value_if("record", clap::builder::ArgPredicate::IsPresent, "1"), value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
     /// What executes the machine's instructions
     #[arg(long, value_enum, value_name = "KIND", default_value = "auto")]
@@ -85,6 +86,16 @@ pub struct Cli {
     /// Let a nanosecond of the machine's time be one instruction
     #[arg(long)]
     pub icount: bool,
+    /// Record the run: one processor, and nothing that it writes to its disks lasts
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["icount", "trace"])]
+    pub record: Option<PathBuf>,
+    /// Run what was recorded again, instruction by instruction, with the options that it had
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "record", "bios", "uefi", "memory", "smp", "accel", "disk", "disk_ro", "disk_iops", "disk_fail", "swap", "exec",
+        "vmscript", "trace", "console", "no_tour", "debug", "icount", "cmdline", "log", "example", "kernel_package",
+        "kernel_bin", "qemu_args",
+    ])]
+    pub replay: Option<PathBuf>,
     /// Stop the machine after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout: Option<u64>,
@@ -109,6 +120,9 @@ pub struct Cli {
     /// The disks in their order, with what was said about each.
     #[arg(skip)]
     pub disks: Vec<DiskSpec>,
+    /// All words, without the program's name.
+    #[arg(skip)]
+    pub words: Vec<OsString>,
 }
 
 /// What to do instead of running the kernel.
@@ -136,8 +150,19 @@ impl Cli {
     /// # Errors
     /// When options that apply to a disk have none.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
-        let matches = Self::command().get_matches_from(args);
-        Self::from_matches(&matches)
+        let args: Vec<OsString> = args.into_iter().collect();
+        let matches = Self::command().get_matches_from(&args);
+        Ok(Self { words: args.into_iter().skip(1).collect(), ..Self::from_matches(&matches)? })
+    }
+
+    /// Like [`Cli::read`], and returns usage errors.
+    ///
+    /// # Errors
+    /// When the command line is wrong.
+    pub fn try_read(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let matches = Self::command().try_get_matches_from(&args)?;
+        Ok(Self { words: args.into_iter().skip(1).collect(), ..Self::from_matches(&matches)? })
     }
 
     fn from_matches(matches: &ArgMatches) -> Result<Self> {

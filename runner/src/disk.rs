@@ -172,6 +172,9 @@ pub fn programs_disk(workspace: &Workspace, programs: &[Program]) -> Result<Opti
     if programs.is_empty() {
         return Ok(None);
     }
+    // Cargo names them in the order in which they were ready; the disk must be the same from the same programs.
+    let mut programs = programs.to_vec();
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
     let path = workspace.target_folder("disks")?.join("programs.tar");
     let stamp_file = path.with_extension("stamp");
     let stamps = programs.iter().map(|program| image::stamp_of(&program.elf)).collect::<Result<Vec<_>>>()?;

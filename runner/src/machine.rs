@@ -1,7 +1,7 @@
 //! A running QEMU, from its start to its end.
 mod refusal;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
@@ -50,6 +50,7 @@ pub struct Machine {
     pumps: Vec<JoinHandle<()>>,
     trace: Option<trace::Pump>,
     screenshot: Option<(Picture, Qmp)>,
+    com2_writer: Option<File>,
     input: Option<ChildStdin>,
     folder: TempDir,
     deadline: Option<Instant>,
@@ -105,8 +106,13 @@ impl Machine {
         for (name, content) in config.kernel_files() {
             fs::write(folder.path().join(name), content).context("cannot write a file for the kernel")?;
         }
+        for (name, content) in config.overlays() {
+            fs::write(folder.path().join(name), content).context("cannot write a file for a disk")?;
+        }
         let listen = |name| UnixListener::bind(folder.path().join(name)).context("cannot make a socket");
-        let (com2, control) = (listen(qemu::COM2_SOCKET)?, listen(qemu::CONTROL_SOCKET)?);
+        let control = listen(qemu::CONTROL_SOCKET)?;
+        let pipe = pumps::make_pipe(&folder.path().join(qemu::COM2_PIPE));
+        let (com2, com2_writer) = pipe.context("cannot make a pipe")?;
 
         let (sender, events) = mpsc::channel();
         let memory = folder.path().join(qemu::TRACE_MEMORY);
@@ -140,6 +146,7 @@ impl Machine {
             pumps,
             trace,
             screenshot: None,
+            com2_writer: Some(com2_writer),
             input,
             folder,
             deadline: limit.map(|limit| Instant::now() + limit),
@@ -298,10 +305,9 @@ impl Machine {
         }
         let status = self.child.wait().context("cannot wait for QEMU")?;
         let traced = self.trace.take().map_or(Ok(()), trace::Pump::finish);
-        for name in [qemu::COM2_SOCKET, qemu::CONTROL_SOCKET] {
-            // QEMU may have ended before it connected: let the threads that wait for it go.
-            let _ = UnixStream::connect(self.folder.path().join(name));
-        }
+        // QEMU may have ended before it connected: let the threads that wait for it go.
+        self.com2_writer = None;
+        let _ = UnixStream::connect(self.folder.path().join(qemu::CONTROL_SOCKET));
         for pump in self.pumps.drain(..) {
             let _ = pump.join();
         }

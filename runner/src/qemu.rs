@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::Disk;
 use crate::host::Window;
 use crate::image::BootImage;
+use crate::overlay;
 use crate::trace::rings;
 
 /// Bytes of the largest file that the kernel reads by fw_cfg.
@@ -15,7 +16,7 @@ pub const MAX_VMSCRIPT: usize = 1 << 20;
 pub const MAX_DISKS: usize = 16;
 /// Before the disks, whose numbers follow their places.
 const TRACE_SLOT: usize = 0xf;
-pub(crate) const COM2_SOCKET: &str = "com2.socket";
+pub(crate) const COM2_PIPE: &str = "com2.pipe";
 pub(crate) const CONTROL_SOCKET: &str = "control.socket";
 /// The memory that the kernel records in.
 pub(crate) const TRACE_MEMORY: &str = "trace-memory";
@@ -51,6 +52,8 @@ pub struct MachineConfig {
     pub stays: bool,
     /// A nanosecond of the machine's time is one instruction.
     pub icount: bool,
+    /// It is recorded or replayed.
+    pub tape: Option<Tape>,
     /// Offer QMP, for [`Machine::qmp_socket`](crate::Machine::qmp_socket).
     pub qmp: bool,
     /// The kernel's command line.
@@ -69,6 +72,19 @@ pub struct MachineConfig {
     pub extra: Vec<OsString>,
 }
 
+/// A log of what comes into a machine from outside.
+#[derive(Clone, Debug)]
+pub struct Tape {
+    /// Its file.
+    pub log: PathBuf,
+    /// It is there, and the machine is to run by it.
+    pub replays: bool,
+}
+
+fn overlay_name(index: usize) -> String {
+    format!("overlay{index}")
+}
+
 impl MachineConfig {
     /// A machine of one processor and 256 MiB that boots by BIOS, without disks, for tests to change.
     pub fn new(boot: BootImage) -> Self {
@@ -82,6 +98,7 @@ impl MachineConfig {
             display: None,
             stays: false,
             icount: false,
+            tape: None,
             qmp: false,
             cmdline: String::new(),
             exec: None,
@@ -112,6 +129,14 @@ impl MachineConfig {
         files
     }
 
+    /// Files in QEMU's folder that take what the machine writes to its disks: names and contents. None if it may write
+    /// to the disks themselves.
+    pub(crate) fn overlays(&self) -> Vec<(String, Vec<u8>)> {
+        let disks =
+            self.disks.iter().enumerate().filter(|(_, disk)| self.tape.is_some() && !disk.spec.read_only);
+        disks.map(|(index, disk)| (overlay_name(index), overlay::empty(disk.bytes))).collect()
+    }
+
     /// QEMU's arguments, when the sockets and the kernel's files are in `folder`.
     pub fn arguments(&self, folder: &Path) -> Vec<OsString> {
         let mut args = Arguments::default();
@@ -121,6 +146,11 @@ impl MachineConfig {
         args.add("-display", self.display.map_or("none", Window::name));
         if self.icount {
             args.add("-icount", "shift=0,sleep=off");
+        }
+        if let Some(Tape { log, replays }) = &self.tape {
+            // An instruction takes 8 ns. A rate that QEMU adjusts to this host's is not found again by the replay.
+            let mode = if *replays { "replay" } else { "record" };
+            args.add("-icount", with_path(&format!("shift=3,rr={mode},rrfile="), log));
         }
         if let Some(ovmf) = &self.ovmf {
             args.add("-bios", ovmf);
@@ -134,11 +164,17 @@ impl MachineConfig {
             args.add("-fw_cfg", with_path(&prefix, &folder.join(name)));
         }
         // Nothing that the machine does to its boot disk lasts, so several machines share one image.
-        args.add("-drive", with_path("if=none,id=boot,format=raw,snapshot=on,file=", &self.boot.image));
+        let boot = if self.tape.is_some() { "boot-file" } else { "boot" };
+        let drive = format!("if=none,id={boot},format=raw,snapshot=on,file=");
+        args.add("-drive", with_path(&drive, &self.boot.image));
+        if self.tape.is_some() {
+            args.add("-drive", format!("if=none,id=boot,driver=blkreplay,image={boot}"));
+        }
         // AHCI: by the older interface the BIOS reads word by word, and a busy host makes that take minutes.
         args.add("-device", "ahci,id=ahci").add("-device", "ide-hd,bus=ahci.0,drive=boot,bootindex=0");
         for (index, disk) in self.disks.iter().enumerate() {
-            drives::add(&mut args, index, disk);
+            let taped = self.tape.is_some().then(|| folder.join(overlay_name(index)));
+            drives::add(&mut args, index, disk, taped.as_deref());
         }
         args.0.extend(self.extra.iter().cloned());
         args.0
@@ -156,7 +192,7 @@ impl MachineConfig {
 
     fn add_channels(&self, args: &mut Arguments, folder: &Path) {
         args.add("-chardev", "stdio,id=com1,signal=off").add("-serial", "chardev:com1");
-        args.add("-chardev", with_path("socket,id=com2,path=", &folder.join(COM2_SOCKET)));
+        args.add("-chardev", with_path("file,id=com2,path=", &folder.join(COM2_PIPE)));
         args.add("-serial", "chardev:com2");
         args.add("-chardev", with_path("socket,id=control,path=", &folder.join(CONTROL_SOCKET)));
         args.add("-device", "isa-debugcon,iobase=0xe9,chardev=control");

@@ -1,6 +1,6 @@
 //! From the options of the command line to the machine's outcome.
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,11 +13,12 @@ use signal_hook::iterator::Signals;
 use crate::cli::Cli;
 use crate::disk::{self, Disk};
 use crate::example::{self, Example};
-use crate::host::{self, Kvm, Window};
+use crate::host::{self, AcceleratorChoice, Kvm, Window};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
-use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig};
+use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig, Tape};
+use crate::record::{Record, Recording};
 use crate::screenshot::Picture;
 use crate::terminal::{RawTerminal, forward_input};
 use crate::trace::Sink;
@@ -29,8 +30,28 @@ use crate::workspace::{Profile, Workspace};
 /// # Errors
 /// When the run cannot be set up. What is wrong with the options is found before anything is built.
 pub fn run(cli: &Cli) -> Result<Outcome> {
-    host::qemu_version()?;
-    let accelerator = cli.accel.decide(cli.icount, &Kvm::probe())?;
+    match &cli.replay {
+        Some(log) => {
+            let record = Record::open(log)?;
+            // Its place is that of this run, whatever folder the other one had.
+            let screenshot = cli.screenshot.as_deref().map(std::path::absolute).transpose()?;
+            let cli = record.options(&Cli { screenshot, ..cli.clone() })?;
+            run_as(&cli, Some(&record))
+        }
+        None => run_as(cli, None),
+    }
+}
+
+fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
+    let qemu = host::qemu_version()?;
+    let is_taped = cli.record.is_some() || record.is_some();
+    if is_taped && cli.smp > 1 {
+        bail!("--record: a machine of {} processors cannot be recorded, only one of --smp 1", cli.smp);
+    }
+    if is_taped && cli.accel == AcceleratorChoice::Kvm {
+        bail!("--record counts the translator's instructions: it needs --accel tcg");
+    }
+    let accelerator = cli.accel.decide(cli.icount || is_taped, &Kvm::probe())?;
     let display = cli.display.then(Window::find).transpose()?;
     let ovmf = if cli.uefi { Some(host::ovmf()?) } else { None };
     // One place is for the disk of user programs, and one for swap.
@@ -44,6 +65,14 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
     let screenshot = cli.screenshot.as_deref().map(|path| screenshot(path, cli)).transpose()?;
 
+    if let Some(log) = &cli.record {
+        refuse_files_of_the_machine(log, cli, "the record")?;
+        File::options()
+            .append(true)
+            .create(true)
+            .open(log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
+    }
     let workspace = Workspace::find()?;
     let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
@@ -60,7 +89,11 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
     let kernel = kernels.first().context("cargo built the kernel, but named no file")?;
     let firmware = if cli.uefi { Firmware::Uefi } else { Firmware::Bios };
     let extra = example.iter().flat_map(|example| &example.qemu_args).map(OsString::from);
-    let console = cli.console || (!cli.has_one_task() && io::stdin().is_terminal());
+    let console = match record {
+        Some(record) => record.has_console(),
+        None => cli.console || (!cli.has_one_task() && io::stdin().is_terminal()),
+    };
+    let log = record.map(Record::log).or(cli.record.as_deref());
     let config = MachineConfig {
         ovmf,
         memory_mib: cli.memory,
@@ -71,6 +104,7 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         stays: screenshot.is_some(),
         icount: cli.icount,
         cmdline: cli.kernel_cmdline(),
+        tape: log.map(|log| Tape { log: log.into(), replays: record.is_some() }),
         exec: cli.exec.clone(),
         vmscript,
         tour: !cli.has_one_task() && !cli.no_tour,
@@ -79,7 +113,14 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
         extra: extra.chain(cli.qemu_args.iter().cloned()).collect(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
-    boot(&config, trace, screenshot, cli.timeout.map(Duration::from_secs))
+    let recording = match (record, &cli.record) {
+        (Some(record), _) => record.check(&config, &qemu).map(|()| None)?,
+        (None, Some(log)) => Some(Recording::begin(log, cli, &config, &qemu)?),
+        (None, None) => None,
+    };
+    let outcome = boot(&config, trace, screenshot, cli.timeout.map(Duration::from_secs))?;
+    recording.map_or(Ok(()), Recording::keep).context("there is no record")?;
+    Ok(outcome)
 }
 
 /// The file that a trace goes to, which is none of those that the machine has.
@@ -153,7 +194,9 @@ fn boot(
     // Lives until the machine has ended: then the terminal is as it was.
     let _terminal = config.console.then(RawTerminal::enter);
     let input = machine.console_input();
-    if config.console {
+    // What was typed in a run that is replayed is in its record.
+    let replays = config.tape.as_ref().is_some_and(|tape| tape.replays);
+    if config.console && !replays {
         if let Some(input) = input {
             forward_input(input);
         }

@@ -69,6 +69,31 @@ fn a_screenshot_that_cannot_be_written_is_refused() {
 }
 
 #[test]
+fn a_record_of_what_cannot_be_recorded_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("run");
+    refused(&run(&[&"--record", &log, &"--smp", &"2"]), "a machine of 2 processors cannot be recorded");
+    refused(&run(&[&"--record", &log, &"--accel", &"kvm"]), "it needs --accel tcg");
+    refused(&run(&[&"--record", &folder.path().join("none/run")]), "cannot write");
+    let disk = folder.path().join("disk");
+    fs::write(&disk, [7; 512]).unwrap();
+    refused(&run(&[&"--disk", &disk, &"--record", &disk]), "the record would overwrite it");
+    assert_eq!(fs::read(&disk).unwrap(), [7; 512]);
+    assert!(!log.exists());
+}
+
+#[test]
+fn a_replay_of_what_is_no_record_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(&run(&[&"--replay", &folder.path().join("none")]), "there is no record");
+    let other = folder.path().join("other");
+    fs::write(&other, "something else").unwrap();
+    refused(&run(&[&"--replay", &other]), "is no record of a run that has ended");
+    misused(&run(&[&"--replay", &other, &"--exec", &"help"]), "cannot be used with");
+    misused(&run(&[&"--record", &other, &"--icount"]), "cannot be used with");
+}
+
+#[test]
 fn a_window_where_none_can_be_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let help = |kinds: &str| format!("QEMU emulator version 7.2.0\nnone\n{kinds}");

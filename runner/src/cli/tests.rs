@@ -60,12 +60,28 @@ fn nonsense_is_a_usage_error() {
         "--example a --exec help",
         "--example a --kernel-bin b",
         "--screenshot",
+        "--record a --replay b",
+        "--record a --icount",
+        "--record a --trace b",
+        "--replay a --exec help",
+        "--replay a --smp 1",
+        "--replay a --log info",
+        "--replay a --disk b",
+        "--replay a -- -d int",
         "doctor --uefi",
         "--uefi doctor",
         "surprise",
     ] {
         assert!(read(line).is_err(), "{line}");
     }
+}
+
+#[test]
+fn a_recorded_machine_has_one_processor_unless_told_otherwise() {
+    assert_eq!(read("").unwrap().smp, 4);
+    assert_eq!(read("--record a").unwrap().smp, 1);
+    assert_eq!(read("--record a --smp 2").unwrap().smp, 2);
+    assert!(read("--replay a --timeout 9 --screenshot b").is_ok());
 }
 
 #[test]

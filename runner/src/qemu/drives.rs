@@ -1,5 +1,6 @@
 //! A disk as layers: each is a node of QEMU's, above the one that it is made of.
 use std::ops::Range;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -8,15 +9,23 @@ use crate::disk::{Disk, Failing};
 
 const FIRST_DISK_SLOT: usize = 0x10;
 
-/// Adds a disk: the file, faults above it, a limit above those, and the device.
-pub(super) fn add(args: &mut Arguments, index: usize, disk: &Disk) {
+/// Adds a disk: the file, faults above it, a limit above those, and the device. If the machine is taped, the file only
+/// lies below an overlay, and topmost is what makes each request end at the same instruction again.
+pub(super) fn add(args: &mut Arguments, index: usize, disk: &Disk, taped: Option<&Path>) {
     let read_only = disk.spec.read_only;
     let mut node = format!("file{index}");
     let path = disk.spec.path.to_string_lossy();
     let file = json!({
-        "driver": "file", "node-name": node, "filename": path, "read-only": read_only, "locking": "on",
+        "driver": "file", "node-name": node, "filename": path, "read-only": read_only || taped.is_some(),
+        "locking": "on",
     });
     args.add("-blockdev", file.to_string());
+    if let Some(overlay) = taped.filter(|_| !read_only) {
+        let below = std::mem::replace(&mut node, format!("overlay{index}"));
+        let file = json!({ "driver": "file", "filename": overlay.to_string_lossy() });
+        let overlay = json!({ "driver": "qcow2", "node-name": node, "file": file, "backing": below });
+        args.add("-blockdev", overlay.to_string());
+    }
     if let Some(log) = &disk.spec.log {
         let below = std::mem::replace(&mut node, format!("logged{index}"));
         let log = json!({ "driver": "file", "filename": log.to_string_lossy() });
@@ -50,12 +59,20 @@ pub(super) fn add(args: &mut Arguments, index: usize, disk: &Disk) {
         });
         args.add("-blockdev", throttle.to_string());
     }
+    if taped.is_some() {
+        let below = std::mem::replace(&mut node, format!("taped{index}"));
+        let taped =
+            json!({ "driver": "blkreplay", "node-name": node, "image": below, "read-only": read_only });
+        args.add("-blockdev", taped.to_string());
+    }
+    // Requests that reach the device through another thread of QEMU's would do so at any instruction.
+    let direct = if taped.is_some() { ",ioeventfd=off" } else { "" };
     let slot = FIRST_DISK_SLOT + index;
     // Requests that QEMU has merged all fail when one of them does: a page would have its neighbour's error.
     let merging = if disk.spec.fails() { ",request-merging=off" } else { "" };
     args.add(
         "-device",
-        format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}{merging}", index + 1),
+        format!("virtio-blk-pci,drive={node},addr={slot:#x},bootindex={}{merging}{direct}", index + 1),
     );
 }
 

@@ -28,7 +28,7 @@ fn the_machine_is_the_same_everywhere() {
         "-no-reboot",
         "-display none",
         "-serial chardev:com1 ",
-        "path=/run/com2.socket -serial chardev:com2",
+        "file,id=com2,path=/run/com2.pipe -serial chardev:com2",
         "iobase=0xe9,chardev=control",
         "isa-debug-exit,iobase=0xf4",
         "name=opt/faultline/cmdline,file=/run/cmdline",
@@ -97,6 +97,33 @@ fn disks_stand_in_order_and_are_locked() {
     assert!(line.contains("virtio-blk-pci,drive=file1,addr=0x11"), "{line}");
     assert!(line.contains(r#""read-only":true"#), "{line}");
     assert!(config.kernel_files().contains(&("disks", "disk0 1\nprograms 10240\n".into())));
+}
+
+#[test]
+fn a_taped_machine_leaves_its_disks_as_they_are() {
+    let mut config = config();
+    config.disks = vec![
+        disk("disk0", 1000, DiskSpec { path: "/a".into(), iops: Some(9), ..DiskSpec::default() }),
+        disk("programs", 10240, DiskSpec::read_only("/p.tar")),
+    ];
+    assert!(config.overlays().is_empty());
+    config.tape = Some(Tape { log: "/a,log".into(), replays: false });
+    assert_eq!(config.overlays().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["overlay0"]);
+    let line = line(&config);
+    for part in [
+        "-icount shift=3,rr=record,rrfile=/a,,log",
+        "-drive if=none,id=boot,driver=blkreplay,image=boot-file",
+        r#""filename":"/a","locking":"on","node-name":"file0","read-only":true"#,
+        r#""backing":"file0","driver":"qcow2","file":{"driver":"file","filename":"/run/overlay0"}"#,
+        r#""driver":"throttle","file":"overlay0""#,
+        r#""driver":"blkreplay","image":"limit0""#,
+        r#""driver":"blkreplay","image":"file1""#,
+        "drive=taped0,addr=0x10,bootindex=1,ioeventfd=off",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    config.tape = Some(Tape { log: "/a".into(), replays: true });
+    assert!(config.arguments(Path::new("/run")).contains(&"shift=3,rr=replay,rrfile=/a".into()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod hash;
 mod kernels;
 mod power;
 mod programs;
+mod record;
 mod runner;
 mod screen;
 mod trace;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     cases.extend(programs::cases());
     let mut runner_tests = runner::tests();
     runner_tests.extend(trace::tests());
+    runner_tests.extend(record::tests());
     runner_tests.extend(examples::tests());
     Suite::new(cases, runner_tests).run()
 }
