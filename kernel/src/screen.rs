@@ -26,9 +26,13 @@ use executor::{
     lock::SpinLock,
     time::{self, Instant},
 };
+use futures_util::{FutureExt, select_biased};
 
 /// What the serial console has sent.
 pub(crate) static MIRROR: Mirror = Mirror::new();
+
+/// What the port of a command of `--exec` has sent.
+pub(crate) static OUTPUT_MIRROR: Mirror = Mirror::new();
 
 static SCREEN: OnceCell<SpinLock<Screen>> = OnceCell::uninit();
 
@@ -45,6 +49,7 @@ struct Screen {
     terminal: Terminal,
     canvas: Canvas<'static>,
     place: MirrorPlace,
+    output: MirrorPlace,
 }
 
 /// Takes over the framebuffer and begins to show what the console prints, from its first line on. Once at boot, when
@@ -60,7 +65,12 @@ pub(crate) fn init(info: &mut BootInfo) {
         log::warn!("there is no memory for the screen");
         return;
     };
-    SCREEN.init_once(|| SpinLock::new("screen", Screen { terminal, canvas, place: MirrorPlace::default() }));
+    SCREEN.init_once(|| {
+        SpinLock::new(
+            "screen",
+            Screen { terminal, canvas, place: MirrorPlace::default(), output: MirrorPlace::default() },
+        )
+    });
     drop(Builder::new().name("screen").spawn(show()));
 }
 
@@ -100,7 +110,10 @@ async fn show() {
             executor::yield_now().await;
         }
         time::sleep_until(next).await;
-        MIRROR.more().await;
+        select_biased! {
+            () = MIRROR.more().fuse() => {}
+            () = OUTPUT_MIRROR.more().fuse() => {}
+        }
     }
 }
 
@@ -109,11 +122,24 @@ impl Screen {
     fn read(&mut self) -> bool {
         let mut bytes = [0; BATCH];
         let (count, missed) = self.place.read(&MIRROR, &mut bytes);
+        self.feed(&bytes[..count], missed);
+        let (of_output, missed) = self.output.read(&OUTPUT_MIRROR, &mut bytes);
+        // It is for a file: lines end without a carriage return.
+        for line in bytes[..of_output].split_inclusive(|&byte| byte == b'\n') {
+            self.feed(line, 0);
+            if line.ends_with(b"\n") {
+                self.feed(b"\r", 0);
+            }
+        }
+        self.feed(&[], missed);
+        count + of_output > 0
+    }
+
+    fn feed(&mut self, bytes: &[u8], missed: usize) {
         if missed > 0 {
             let _ = write!(self.terminal, "\r\n\x1b[7m[{missed} bytes are not shown]\x1b[m\r\n");
         }
-        self.terminal.feed(&bytes[..count]);
-        count > 0
+        self.terminal.feed(bytes);
     }
 
     /// Paints some characters. Returns whether there may be more.

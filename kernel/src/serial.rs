@@ -9,7 +9,7 @@ use crate::{arch::idt, interrupt, logging, screen};
 /// COM1: the console and the log.
 pub static CONSOLE: Serial = Serial::mirrored(Com::One, &screen::MIRROR);
 /// COM2: what a command of `--exec` prints, and nothing else.
-pub static OUTPUT: Serial = Serial::new(Com::Two);
+pub static OUTPUT: Serial = Serial::mirrored(Com::Two, &screen::OUTPUT_MIRROR);
 
 /// Makes the ports work without interrupts. First at boot, so that everything else can report.
 pub(crate) fn init() {

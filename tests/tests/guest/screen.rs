@@ -20,8 +20,25 @@ pub(crate) fn cases() -> Vec<Case> {
             .on(uefi)
             .within(120)
             .driven(same_as_serial),
+        Case::new("screen_shows_what_a_command_prints", Kernel::Main).on(waiting).driven(a_command),
         case("screen_shows_older_lines_by_page_up").driven(scrolls_back),
     ]
+}
+
+/// The command goes on for longer than pictures take.
+fn waiting() -> Setup {
+    Setup { exec: Some("help; ticks 600".into()), ..Setup::default() }
+}
+
+/// What goes to a file has other line ends.
+fn a_command(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    let mut qmp = session.qmp()?;
+    let shown = |_: &[String], seen: &[String]| {
+        let lines = ["help", "    lists the commands", "    panics, to show the report"];
+        lines.iter().all(|line| seen.iter().any(|seen| seen == line))
+    };
+    sees(&mut session, &mut qmp, "what help prints", shown)
 }
 
 /// The lines that a terminal of so many columns shows of a text.

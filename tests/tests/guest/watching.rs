@@ -120,6 +120,7 @@ fn records(session: Session) -> Result<()> {
     for what in order {
         rest = rest.split_once(what).with_context(|| format!("no {what:?} in {}", report.exec))?.1;
     }
+    ensure!(report.exec.contains(" hash  "), "the thread has no name: {}", report.exec);
     Ok(())
 }
 

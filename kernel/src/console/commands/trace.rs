@@ -12,7 +12,7 @@ use super::super::{
 use crate::{
     heap,
     thread::{self, Thread},
-    trace::{self, Kind, Record},
+    trace::{self, Kind, Record, layout::Named},
 };
 
 /// The most records that are shown.
@@ -51,7 +51,7 @@ pub(super) const TRACE: Command = Command {
 };
 
 async fn show(count: usize) {
-    let records = trace::last(count);
+    let records = trace::last(MOST as usize);
     if records.is_empty() {
         say!("nothing was recorded; 'trace on' records");
         return;
@@ -62,10 +62,11 @@ async fn show(count: usize) {
     }
     let mut table = Table::new(&[">seconds", ">since", ">cpu", "who", "what"]);
     let mut before = None;
-    for record in &records {
+    let names = names(&records);
+    for record in &records[records.len().saturating_sub(count)..] {
         let since = record.time.saturating_sub(before.unwrap_or(record.time));
         before = Some(record.time);
-        let (who, what) = words(record, &threads);
+        let (who, what) = words(record, &threads, &names);
         let seconds = format_args!("{}.{:06}", record.time / 1_000_000_000, record.time / 1_000 % 1_000_000);
         table.row(&[&seconds, &Time(since), &record.cpu, &who, &what]);
     }
@@ -73,12 +74,26 @@ async fn show(count: usize) {
     output().table(&table).await;
 }
 
+/// The names of threads that were told, by their numbers: those of threads that have ended are known from here only.
+fn names(records: &[Record]) -> Vec<(u64, String)> {
+    let is_name = |record: &&Record| record.kind == Kind::Name && record.detail == Named::Thread as u8;
+    let name = |record: &Record| {
+        let [number, name @ ..] = record.words;
+        let bytes = name.map(u64::to_le_bytes);
+        let name = bytes.as_flattened().iter().take_while(|&&byte| byte != 0);
+        (number, name.map(|&byte| char::from(byte)).collect())
+    };
+    records.iter().filter(is_name).map(name).collect()
+}
+
 /// Who did something, and what.
-fn words(record: &Record, threads: &[Arc<Thread>]) -> (String, String) {
+fn words(record: &Record, threads: &[Arc<Thread>], names: &[(u64, String)]) -> (String, String) {
     let [a, b, c, ..] = record.words;
     let thread = || {
         let known = threads.iter().find(|thread| thread.id().as_u64() == a);
-        known.map_or_else(|| format!("thread {a}"), |known| format!("thread {a} {}", known.name()))
+        let told = || names.iter().rfind(|(number, _)| *number == a).map(|(_, name)| name.as_str());
+        let name = known.map(|known| known.name()).or_else(told);
+        name.map_or_else(|| format!("thread {a}"), |name| format!("thread {a} {name}"))
     };
     let object = || format!("object {a:#x}");
     let access = || match record.detail & 3 {
@@ -91,6 +106,7 @@ fn words(record: &Record, threads: &[Arc<Thread>]) -> (String, String) {
         if c == 1 { format!("to {verb} page {b}") } else { format!("to {verb} pages {b} to {end}") }
     };
     match record.kind {
+        Kind::Name if record.detail == Named::Thread as u8 => (thread(), String::from("is spawned")),
         Kind::Name => (String::new(), String::from("a name is told")),
         Kind::Resume => (thread(), String::from("goes on")),
         Kind::Leave => (thread(), String::from("leaves the CPU")),
