@@ -106,13 +106,15 @@ impl Input {
         }
     }
 
-    /// The next key, if what is typed next is one. Those that move the screen's view do so here, others end it.
+    /// The next key, if what is typed next is one. Those of the keyboard that move the screen's view do
+    /// so here, others end it.
     ///
     /// # Cancellation
     /// Nothing is lost.
     async fn key(&mut self) -> Option<Key> {
         let key = match self.typed().await {
-            Typed::Byte(byte) => self.decoder.push(byte)?,
+            // Who types on the serial line looks at another screen.
+            Typed::Byte(byte) => return self.decoder.push(byte),
             Typed::Key(key) => Key::try_from(key).ok()?,
         };
         match key {
