@@ -1,6 +1,6 @@
 //! Tasks, wakers, timers, wait queues and what is built on them, for a kernel written around futures.
 //!
-//! Every CPU has a run loop ([`run`]) that polls the tasks woken on it, in the order in which they were woken. A
+//! Every CPU has a run loop ([`run()`]) that polls the tasks woken on it, in the order in which they were woken. A
 //! waiting task costs its memory and nothing else: nothing polls, and without a timer that is due the CPU sleeps.
 //!
 //! # Principles
@@ -17,7 +17,7 @@
 //! | --- | --- |
 //! | anywhere, also interrupt handlers | `Waker` (all of it), [`TaskRef`] and [`AbortHandle`] (all of them but printing), [`sync::Signal::signal`], [`sync::AtomicWaker::wake`], [`time::now`], [`current_cpu`], [`current_task`], [`is_only_cpu`], [`has_work`], [`lock::without_interrupts`] |
 //! | timer interrupt handler | [`alarm_fired`] |
-//! | tasks and kernel threads, with interrupts on or off | everything but [`run`] and [`poll_one`] |
+//! | tasks and kernel threads, with interrupts on or off | everything but [`run()`] and [`poll_one`] |
 //! | panic report | [`try_for_each_task`], [`lock::held_guard`], [`current_task`] |
 //!
 //! A kernel thread is a task of class [`Class::Thread`] whose poll takes long: the thread runs inside it, may be

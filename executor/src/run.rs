@@ -26,7 +26,7 @@ use crate::{arch, grace, time};
 mod poll;
 
 /// Runs this CPU's tasks for ever: woken tasks, after each round of them one thread, and when there is nothing,
-/// [`Platform::idle`](crate::platform::Platform::idle). Called once per CPU, with interrupts on.
+/// [`Platform::idle`]. Called once per CPU, with interrupts on.
 pub fn run() -> ! {
     let mut run_loop = RunLoop::new();
     loop {

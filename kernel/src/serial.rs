@@ -105,7 +105,7 @@ pub(crate) fn take_over() {
     CONSOLE.take_over();
 }
 
-/// Prints to the console at once. See [`Lines`](serial::Lines).
+/// Prints to the console at once. See [`Lines`].
 #[macro_export]
 macro_rules! print {
     ($($argument:tt)*) => {{
@@ -113,7 +113,7 @@ macro_rules! print {
     }};
 }
 
-/// Prints a line to the console at once. See [`Lines`](serial::Lines).
+/// Prints a line to the console at once. See [`Lines`].
 #[macro_export]
 macro_rules! println {
     () => { $crate::print!("\n") };

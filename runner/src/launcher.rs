@@ -8,7 +8,7 @@ use std::process::Command;
 const LAUNCH: &str = "--launch-and-die-with";
 
 /// Must be the first thing in `main` of every program that starts a [`Machine`](crate::Machine). Returns
-/// unless this process was started by [`command`].
+/// unless this process was started by `command`.
 pub fn become_child_if_asked() {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|first| first != LAUNCH) {

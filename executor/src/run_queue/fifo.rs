@@ -30,7 +30,7 @@ impl Fifo {
     }
 
     /// # Safety
-    /// As for [`Stack::push`].
+    /// As for [`Stack::push`](super::Stack::push).
     #[inline]
     pub(crate) unsafe fn push_back(&mut self, task: *mut Header) {
         // SAFETY: the caller's task.
@@ -69,7 +69,7 @@ impl Fifo {
     }
 
     /// # Safety
-    /// As for [`Stack::push`].
+    /// As for [`Stack::push`](super::Stack::push).
     pub(super) unsafe fn push_front(&mut self, task: *mut Header) {
         // SAFETY: the caller owns the new task's link.
         unsafe { (*task).link.store(self.head, Ordering::Relaxed) };
@@ -131,7 +131,7 @@ impl Fifo {
     /// Appends what was taken from a stack, in the order in which it was pushed.
     ///
     /// # Safety
-    /// `chain` comes from [`Stack::take`] and is given away here.
+    /// `chain` comes from [`Stack::take`](super::Stack::take) and is given away here.
     #[inline]
     pub(super) unsafe fn append_taken(&mut self, mut chain: *mut Header) {
         if chain.is_null() {

@@ -1,6 +1,6 @@
 //! Threads: registers and a stack, run by a future.
 //!
-//! A thread is *entered* by its own future ([`run()`]) and comes back at its next trap; a parked
+//! A thread is *entered* by its own future ([`mod@run`]) and comes back at its next trap; a parked
 //! thread is that future, pending, and keeps no kernel stack. Threads of ring 3 and kernel threads (ring
 //! 0, with a lazily allocated stack of their own) go the same way.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Marks on the number of free frames (see `marks`): below `low` the reclaimer is woken, and it works until `high`
 //! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed,
-//! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`]: so every wait for memory ends.
+//! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`](crate::OutOfMemory): so every wait for memory ends.
 //!
 //! While there is plenty, single frames come from and go to caches of the CPUs (see `caches`), which empty
 //! themselves before anybody is refused or waits.

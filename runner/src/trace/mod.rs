@@ -1,7 +1,7 @@
 //! What the kernel records, from the memory that it shares with the runner to a file that Perfetto opens.
 //!
 //! The machine has the rings in a file that QEMU maps: so they can be read while it runs and after it has ended, however
-//! that came. [`rings`] reads them and puts the records in order; [`chrome`] makes tracks of them, [`file`] writes these.
+//! that came. [`rings`] reads them and puts the records in order; [`chrome`] makes tracks of them, [`mod@file`] writes these.
 
 pub mod chrome;
 pub mod file;
