@@ -43,6 +43,18 @@ impl Qmp {
         Ok(())
     }
 
+    /// As [`type_keys`](Self::type_keys), where the last key makes the machine end: QEMU may be gone before it has answered.
+    ///
+    /// # Errors
+    /// When a key before the last cannot be typed.
+    pub fn type_last_keys(&mut self, text: &str, hold: Duration) -> Result<()> {
+        let (last, _) = text.char_indices().next_back().context("there is no last key")?;
+        self.type_keys(&text[..last], hold)?;
+        // The machine's status tells whether the key has come.
+        let _may_be_gone = self.type_keys(&text[last..], hold);
+        Ok(())
+    }
+
     /// Presses a key that QEMU knows by this name.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ fn serial_line(mut session: Session) -> Result<()> {
 
 fn keyboard(mut session: Session) -> Result<()> {
     session.wait_ready()?;
-    session.qmp()?.type_keys("exit 42\n", Duration::from_millis(40))?;
+    session.qmp()?.type_last_keys("exit 42\n", Duration::from_millis(40))?;
     session.finish()?.ended_with(42)
 }
 
@@ -141,7 +141,7 @@ fn edits_by_keyboard(mut session: Session) -> Result<()> {
     qmp.press("end")?;
     qmp.press("left")?;
     qmp.press("delete")?;
-    qmp.type_keys(" 47\n", HOLD)?;
+    qmp.type_last_keys(" 47\n", HOLD)?;
     session.finish()?.ended_with(47)
 }
 
