@@ -342,6 +342,12 @@ impl Memory {
         }
     }
 
+    /// Faults resolved so far.
+    pub(crate) fn resolved(&self) -> u64 {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        read(&self.counters.minor_faults).wrapping_add(read(&self.counters.major_faults))
+    }
+
     /// Whether what this CPU has been told to forget is forgotten by all.
     pub(crate) fn has_one_cpu(&self) -> bool {
         executor::is_only_cpu()

@@ -36,7 +36,7 @@ const ROUNDS: u32 = 64;
 /// # Cancellation
 /// May be dropped at any time; waits for memory may then never end.
 pub async fn reclaimer(memory: &'static Memory) -> ! {
-    let mut rounds = 0;
+    let (mut rounds, mut circle) = (0, Circle::default());
     loop {
         memory.frames().wait_until_short().await;
         let (mut fruitless, mut idle, mut silence) = (0, 0, Silence::default());
@@ -72,12 +72,13 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 }
             }
             let leaving = crate::swap_out(memory, stats.high - stats.free);
-            if executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0) {
+            let swapped = executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0);
+            if swapped && circle.goes_on(memory.resolved()) {
                 (fruitless, rounds) = (0, 0);
                 continue;
             }
             // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
-            if counts && memory.frames().serve_waiting() > 0 {
+            if (counts || swapped) && memory.frames().serve_waiting() > 0 {
                 executor::yield_now().await;
                 continue;
             }
@@ -117,6 +118,25 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             grace(memory).await;
         }
+    }
+}
+
+/// Pages that leave for swap while no fault is resolved: one that came for a fault, whose next frame is waited for, leaves
+/// before that comes.
+#[derive(Default)]
+struct Circle {
+    resolved: u64,
+    rounds: u32,
+}
+
+impl Circle {
+    /// Whether one more round may help, when so many faults have been resolved by now.
+    fn goes_on(&mut self, resolved: u64) -> bool {
+        if self.resolved != resolved {
+            *self = Self { resolved, rounds: 0 };
+        }
+        self.rounds += 1;
+        self.rounds < ROUNDS
     }
 }
 

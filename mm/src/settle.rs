@@ -104,6 +104,9 @@ impl<F: FnMut(&mut Option<Frame>) -> Attempt> Touch for Plain<F> {
     }
 }
 
+/// So often a touch gives a frame up for a load of the page that it was to be used with.
+const ROBBED: u8 = 4;
+
 /// Tries until the touch is done or denied.
 ///
 /// It is part of every parked thread's memory, so it is kept small: one `async` block with nothing in it
@@ -115,7 +118,7 @@ impl<F: FnMut(&mut Option<Frame>) -> Attempt> Touch for Plain<F> {
 pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Future<Output = T::Output> {
     async move {
         let mut spare = None;
-        let mut waited = false;
+        let (mut waited, mut robbed) = (false, 0_u8);
         loop {
             let load = match touch.attempt(&mut spare) {
                 Attempt::Done => return touch.end(Ok(waited)),
@@ -169,8 +172,11 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                 },
                 Some(load) => {
                     waited = true;
-                    // The load may need just this one.
-                    spare = None;
+                    // The load may need just this one. But a page that leaves each time before its next frame comes
+                    // would go round for ever: so in the end that frame is there already when the page comes.
+                    if spare.take_if(|_| robbed < ROBBED).is_some() {
+                        robbed += 1;
+                    }
                     match load.wait().await {
                         Ok(()) => continue,
                         Err(error) => denial(load.page(), error),
