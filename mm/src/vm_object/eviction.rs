@@ -35,6 +35,8 @@ impl Judge {
 #[derive(Default)]
 struct Held<'a> {
     now: Option<(&'a Table, Run<'a>)>,
+    /// A page was taken out that is written: a CPU may still write to it by what it remembers.
+    hid_written: bool,
 }
 
 impl<'a> Held<'a> {
@@ -69,6 +71,10 @@ impl VmObject {
                 leaving += usize::from(candidate.outcome == Outcome::Leaving);
                 next
             });
+        }
+        if held.hid_written {
+            // A store that comes now waits for that CPU first.
+            inner.hidden = Some(self.memory.frames().moment());
         }
         drop(held);
         if leaving > 0 {
@@ -117,6 +123,7 @@ impl VmObject {
             }
         }
         if written {
+            held.hid_written |= verdict == Verdict::Evict;
             self.list_dirty(index, frame);
             return Some((PageEvent::Noted, entry.dirtied(frame)));
         }
