@@ -76,7 +76,7 @@ pub struct CpuLocal {
     pub(crate) steals: AtomicU64,
     pub(crate) longest_poll_ns: AtomicU64,
     /// Polls of so many nanoseconds are noted: those longer than the longest one, or than
-    /// [`HOG_NS`](crate::platform::HOG_NS) if that is less.
+    /// [`LONG_NS`](crate::platform::LONG_NS) if that is less.
     pub(crate) notable_poll_ns: AtomicU64,
     /// The number of the name of the task that it was.
     pub(crate) longest_poll: AtomicU8,

@@ -103,8 +103,8 @@ pub use platform::{Platform, alarm_fired};
 pub use reason::{WaitReason, waits_for};
 pub use run::{has_new_work, has_ready_thread, has_work, poll_one, run};
 pub use task::{
-    AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, TaskId, TaskRef, TaskState,
-    YieldNow, current_task, live_tasks, release_kept_memory, spawn, spawn_pinned, tasks, try_for_each_task,
-    yield_now,
+    AbortHandle, Builder, Class, JoinError, JoinHandle, JoinSet, SpawnError, Spent, TaskId, TaskRef,
+    TaskState, YieldNow, current_task, live_tasks, release_kept_memory, spawn, spawn_pinned, tasks,
+    try_for_each_task, yield_now,
 };
 pub use wait_queue::{Wait, WaitFor, WaitQueue};

@@ -7,6 +7,10 @@ use core::sync::atomic::Ordering;
 #[cfg(target_os = "none")]
 use core::sync::atomic::{AtomicBool, AtomicPtr};
 
+/// Polls of tasks that take longer than this, in nanoseconds, are noted with the name of the task
+/// ([`TaskRef::longest_poll_ns`]).
+pub const LONG_NS: u64 = 100_000;
+
 /// A task that polls for longer than this, in nanoseconds, is reported by [`Platform::hogged`].
 pub const HOG_NS: u64 = 10_000_000;
 

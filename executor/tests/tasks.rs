@@ -5,10 +5,13 @@ use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use executor::host::{block_on, run_until_idle};
+use executor::host::{Clock, block_on, run_until_idle, simulate_time};
 use executor::sync::oneshot;
-use executor::{Builder, Class, JoinError, TaskState, live_tasks, spawn, tasks, yield_now};
+use executor::{
+    Builder, Class, JoinError, JoinHandle, Spent, TaskState, live_tasks, spawn, tasks, yield_now,
+};
 
 /// Counts how often it is dropped.
 struct Dropped(Arc<AtomicUsize>);
@@ -211,6 +214,41 @@ fn a_wake_during_the_poll_polls_once_more() {
     assert!(handle.is_finished());
     assert_eq!(polls.load(Ordering::Relaxed), 4);
     assert_eq!(handle.task().polls(), 4);
+}
+
+thread_local! {
+    static CLOCK: Clock = simulate_time();
+}
+
+/// A task whose two polls take so many microseconds.
+fn two_polls_of(name: &'static str, micros: u64) -> JoinHandle<()> {
+    let work = move || CLOCK.with(|clock| clock.advance(Duration::from_micros(micros)));
+    CLOCK.with(|_| ());
+    let handle = Builder::new().name(name).spawn(async move {
+        work();
+        yield_now().await;
+        work();
+    });
+    run_until_idle();
+    handle
+}
+
+#[test]
+fn a_task_is_charged_for_the_time_of_its_polls() {
+    let (first, second) = (two_polls_of("first", 30), two_polls_of("second", 5));
+    assert_eq!(first.task().spent(), Spent { polls: 2, nanos: 60_000 });
+    assert_eq!(second.task().spent(), Spent { polls: 2, nanos: 10_000 });
+}
+
+#[test]
+fn long_polls_are_noted_by_the_name_of_the_task() {
+    let long = two_polls_of("long", 150);
+    let longer = two_polls_of("longer", 250);
+    let another = two_polls_of("long", 140);
+    let short = two_polls_of("short", 90);
+    let longest = |handle: JoinHandle<()>| handle.task().longest_poll_ns();
+    assert_eq!([long, longer, another].map(longest), [150_000, 250_000, 150_000].map(Some));
+    assert_eq!(longest(short), None);
 }
 
 #[test]

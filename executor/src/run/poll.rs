@@ -8,13 +8,13 @@ use super::{RunLoop, now_on};
 use crate::atomic::fence_after_update;
 use crate::cpu::CpuLocal;
 use crate::hooks;
-use crate::platform::{HOG_NS, platform};
+use crate::platform::{HOG_NS, LONG_NS, platform};
 use crate::run_queue::Round;
 use crate::steal::{SLEEPERS, offer};
 use crate::task::end::{Ended, finish};
 use crate::task::header::Header;
 use crate::task::state::{AfterPoll, Start};
-use crate::task::{Class, TaskRef};
+use crate::task::{Class, TaskRef, names};
 
 impl RunLoop {
     /// Polls a task or thread, in a round if there are others.
@@ -86,7 +86,7 @@ impl RunLoop {
         // Should the clock go back this is beyond all measure, which counts as nothing.
         let took = now.wrapping_sub(self.now);
         self.now = now;
-        header.count_poll(took);
+        header.account.add(took);
         if took >= notable() {
             note_poll(cpu, task, took, done);
         }
@@ -136,7 +136,7 @@ impl Drop for Current {
     }
 }
 
-/// A poll that was longer than any before on this CPU, or hogged it, or is one of a hooked task.
+/// A poll that was longer than any before on this CPU, or a long one, or is one of a hooked task.
 #[cold]
 fn note_poll(cpu: &CpuLocal, task: *mut Header, took: u64, done: bool) {
     let took = if i64::try_from(took).is_ok() { took } else { 0 };
@@ -151,7 +151,10 @@ fn note_poll(cpu: &CpuLocal, task: *mut Header, took: u64, done: bool) {
     if took > cpu.longest_poll_ns.load(Ordering::Relaxed) {
         cpu.longest_poll_ns.store(took, Ordering::Relaxed);
         cpu.longest_poll.store(task.name_number(), Ordering::Relaxed);
-        cpu.notable_poll_ns.store(took.min(HOG_NS) + 1, Ordering::Relaxed);
+        cpu.notable_poll_ns.store(took.min(LONG_NS) + 1, Ordering::Relaxed);
+    }
+    if took > LONG_NS {
+        names::note_poll(task.name_number(), took);
     }
     if took > HOG_NS {
         platform().hogged(&task, took);

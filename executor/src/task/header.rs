@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU32 as Counter, AtomicU64};
 use core::task::Waker;
 
 use super::Class;
+use super::spent::Account;
 use super::state::State;
 use crate::atomic::{AtomicPtr, Ordering, UnsafeCell, fence_after_update};
 use crate::cpu::CpuLocal;
@@ -38,9 +39,7 @@ pub(crate) struct Header {
     /// The handle's while JOINER is clear and the task not DONE; else `finish`'s.
     pub(crate) joiner: UnsafeCell<Option<Waker>>,
     info: AtomicU64,
-    pub(crate) polls: Counter,
-    /// In nanoseconds; stays at the top beyond 4.29 s.
-    pub(crate) longest_poll: Counter,
+    pub(crate) account: Account,
 }
 
 // SAFETY: the joiner follows the protocol of `task::state`; everything else is atomic or constant.
@@ -74,8 +73,7 @@ impl Header {
             home: core::sync::atomic::AtomicPtr::new(core::ptr::from_ref(home).cast_mut()),
             joiner: UnsafeCell::new(None),
             info: AtomicU64::new(u64::from(name) << NAME_SHIFT | u64::from(nice) << NICE_SHIFT),
-            polls: Counter::new(0),
-            longest_poll: Counter::new(0),
+            account: Account::new(),
         }
     }
 
@@ -100,23 +98,6 @@ impl Header {
         let info = self.info.load(Ordering::Relaxed);
         if info & REASON == 0 {
             self.info.store(info | reason as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// After a poll that took so many nanoseconds; beyond `i64::MAX` none.
-    #[inline]
-    pub(crate) fn count_poll(&self, took: u64) {
-        let polls = self.polls.load(Ordering::Relaxed);
-        self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
-        if took > u64::from(self.longest_poll.load(Ordering::Relaxed)) {
-            self.note_longest(took);
-        }
-    }
-
-    #[cold]
-    fn note_longest(&self, took: u64) {
-        if i64::try_from(took).is_ok() {
-            self.longest_poll.store(took.min(u64::from(u32::MAX)) as u32, Ordering::Relaxed);
         }
     }
 

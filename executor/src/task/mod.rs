@@ -30,9 +30,16 @@ pub(crate) mod names {
     pub(crate) fn name(_number: u8) -> &'static str {
         "task"
     }
+
+    pub(crate) fn note_poll(_number: u8, _nanos: u64) {}
+
+    pub(crate) fn longest_poll(_number: u8) -> Option<u64> {
+        None
+    }
 }
 mod reference;
 pub(crate) mod registry;
+pub(crate) mod spent;
 pub(crate) mod state;
 pub(crate) mod waker;
 
@@ -43,6 +50,7 @@ pub use join::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
 pub use memory::release_kept_memory;
 pub use reference::{TaskId, TaskRef, TaskState, live_tasks, tasks, try_for_each_task};
+pub use spent::Spent;
 use state::{NICE, PINNED, THREAD};
 
 /// In which order ready work is polled.

@@ -1,4 +1,6 @@
-//! Names of tasks, kept once each, so that a task holds one byte for its name.
+//! Names of tasks, kept once each, so that a task holds one byte for its name; and for each name the longest poll.
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lock::SpinLock;
 
@@ -13,6 +15,19 @@ struct Names {
 }
 
 static NAMES: SpinLock<Names> = SpinLock::new("task names", Names { known: [UNNAMED; MOST], count: 1 });
+
+/// In nanoseconds, by the name's number; 0: none is noted.
+static LONGEST: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+
+/// A task of that name had a poll of so many nanoseconds.
+pub(crate) fn note_poll(number: u8, nanos: u64) {
+    LONGEST[usize::from(number)].fetch_max(nanos, Ordering::Relaxed);
+}
+
+/// The longest poll of those that were noted for the name.
+pub(crate) fn longest_poll(number: u8) -> Option<u64> {
+    Some(LONGEST[usize::from(number)].load(Ordering::Relaxed)).filter(|&nanos| nanos > 0)
+}
 
 /// The number for a name; 0, which stands for "task", once there are 255 different ones.
 pub(crate) fn number(name: &'static str) -> u8 {

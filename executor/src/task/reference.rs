@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use core::task::Waker;
 
 use super::header::{self, Header};
+use super::spent::Spent;
 use super::state::{DONE, RUNNING, SCHEDULED};
 use super::{Class, names, waker};
 use crate::cpu::cpus;
@@ -128,15 +129,20 @@ impl TaskRef {
         Some(self.header().reason().unwrap_or((WaitReason::Other, 0)))
     }
 
-    /// How often it was polled (wraps).
+    /// How often it was polled (modulo 2^24).
     pub fn polls(&self) -> u32 {
-        self.header().polls.load(Ordering::Relaxed)
+        self.spent().polls
     }
 
-    /// The longest poll in nanoseconds; `u32::MAX` also stands for longer ones. A thread's polls are as long as
-    /// its slots.
-    pub fn longest_poll_ns(&self) -> u32 {
-        self.header().longest_poll.load(Ordering::Relaxed)
+    /// How often it was polled, and how long that took, up to its last poll.
+    pub fn spent(&self) -> Spent {
+        self.header().account.read()
+    }
+
+    /// The longest poll that a task of this name has ever had, in nanoseconds, if one took longer than
+    /// [`LONG_NS`](crate::platform::LONG_NS). Threads' polls, which are as long as their slots, are not noted.
+    pub fn longest_poll_ns(&self) -> Option<u64> {
+        names::longest_poll(self.name_number())
     }
 
     /// A waker of the task, as its own polls get. Any context.

@@ -104,7 +104,8 @@ fn table_of_tasks(tasks: impl Iterator<Item = TaskRef>) -> Table {
     let mut table = Table::new(&[">task", "name", "state", "waits for", ">since", ">polls", ">longest"]);
     for task in tasks.take(MAX_ROWS) {
         let (reason, since) = wait(task.wait());
-        let longest = Time(task.longest_poll_ns().into());
+        let longest =
+            task.longest_poll_ns().map_or_else(String::new, |nanos| alloc::format!("{}", Time(nanos)));
         table.row(&[&task.id(), &task.name(), &name(task.state()), &reason, &since, &task.polls(), &longest]);
     }
     table

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use executor::{
-    Class, TaskRef,
+    Class, Spent, TaskRef,
     sync::MutexGuard,
     time::{self, Instant},
 };
@@ -54,8 +54,8 @@ struct Picture {
     at: u64,
     /// Up and idle, by CPU.
     cpus: Vec<(u64, u64)>,
-    threads: Vec<(Arc<Thread>, thread::ThreadStats, u32)>,
-    tasks: Vec<(TaskRef, u32)>,
+    threads: Vec<(Arc<Thread>, thread::ThreadStats, Spent)>,
+    tasks: Vec<(TaskRef, Spent)>,
     at_once: u64,
     parked: u64,
 }
@@ -80,15 +80,14 @@ impl Picture {
             && picture.tasks.try_reserve(MOST).is_ok();
         if room {
             thread::list(&mut threads);
-            let polls = |thread: &Thread| thread.task().map_or(0, TaskRef::polls);
             picture.threads.extend(threads.into_iter().map(|thread| {
-                let (stats, polls) = (thread.stats(), polls(&thread));
-                (thread, stats, polls)
+                let (stats, spent) = (thread.stats(), thread.task().map(TaskRef::spent));
+                (thread, stats, spent.unwrap_or_default())
             }));
             let tasks = executor::tasks().filter(|task| task.class() == Class::Task).take(MOST);
             picture.tasks.extend(tasks.map(|task| {
-                let polls = task.polls();
-                (task, polls)
+                let spent = task.spent();
+                (task, spent)
             }));
         }
         picture
@@ -120,23 +119,27 @@ impl Picture {
         table
     }
 
-    /// Those that were entered most come first.
+    /// Those that ran longest come first.
     fn table_of_threads(&self, before: &Self) -> Table {
-        let heads = &[">thread", "name", ">polls", ">faults", ">parks", ">parked", "waits for", ">since"];
+        let heads =
+            &[">thread", "name", ">ran", ">polls", ">faults", ">parks", ">parked", "waits for", ">since"];
         let mut table = Table::new(heads);
-        let mut rows: Vec<_> = self.threads.iter().collect();
-        let then = |thread: &Thread| {
-            let same = before.threads.iter().find(|(other, ..)| other.id() == thread.id());
-            same.map_or_else(Default::default, |&(_, stats, polls)| (stats, polls))
-        };
-        rows.sort_by_key(|(thread, _, polls)| core::cmp::Reverse(polls.wrapping_sub(then(thread).1)));
-        for (thread, stats, polls) in rows.into_iter().take(ROWS) {
-            let (stats_then, polls_then) = then(thread);
+        let mut rows: Vec<_> = (self.threads.iter())
+            .map(|(thread, stats, spent)| {
+                let same = before.threads.iter().find(|(other, ..)| other.id() == thread.id());
+                let (stats_then, spent_then) =
+                    same.map_or_else(Default::default, |&(_, stats, spent)| (stats, spent));
+                (thread, stats, stats_then, spent.since(spent_then))
+            })
+            .collect();
+        rows.sort_by_key(|(.., spent)| core::cmp::Reverse(spent.nanos));
+        for (thread, stats, stats_then, spent) in rows.into_iter().take(ROWS) {
             let (reason, since) = ps::wait(thread.task().and_then(TaskRef::wait));
             table.row(&[
                 &thread.id(),
                 &thread.name(),
-                &polls.wrapping_sub(polls_then),
+                &Time(spent.nanos),
+                &spent.polls,
                 &stats.faults.wrapping_sub(stats_then.faults),
                 &stats.parks.wrapping_sub(stats_then.parks),
                 &Time(stats.parked_ns.saturating_sub(stats_then.parked_ns)),
@@ -148,22 +151,17 @@ impl Picture {
     }
 
     fn table_of_tasks(&self, before: &Self) -> Table {
-        let mut table = Table::new(&[">task", "name", ">polls", ">longest", "waits for", ">since"]);
-        let mut rows: Vec<_> = self.tasks.iter().collect();
-        let then =
-            |task: &TaskRef| before.tasks.iter().find(|(other, _)| other == task).map_or(0, |same| same.1);
-        rows.sort_by_key(|(task, polls)| core::cmp::Reverse(polls.wrapping_sub(then(task))));
-        for (task, polls) in rows.into_iter().take(ROWS) {
+        let mut table = Table::new(&[">task", "name", ">ran", ">polls", "waits for", ">since"]);
+        let mut rows: Vec<_> = (self.tasks.iter())
+            .map(|(task, spent)| {
+                let same = before.tasks.iter().find(|(other, _)| other == task);
+                (task, spent.since(same.map_or_else(Spent::default, |same| same.1)))
+            })
+            .collect();
+        rows.sort_by_key(|(_, spent)| core::cmp::Reverse(spent.nanos));
+        for (task, spent) in rows.into_iter().take(ROWS) {
             let (reason, since) = ps::wait(task.wait());
-            let longest = Time(task.longest_poll_ns().into());
-            table.row(&[
-                &task.id(),
-                &task.name(),
-                &polls.wrapping_sub(then(task)),
-                &longest,
-                &reason,
-                &since,
-            ]);
+            table.row(&[&task.id(), &task.name(), &Time(spent.nanos), &spent.polls, &reason, &since]);
         }
         table
     }
