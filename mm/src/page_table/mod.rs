@@ -13,6 +13,7 @@
 //! | `part` | which entries a range of addresses covers |
 //! | `walk` | one address through all levels |
 //! | `page` | objects' pages: map, unmap, restrict, accessed |
+//! | `near` | the way to the page that was entered last |
 //! | `run` | pages in a row, found from one another |
 //! | `large` | 512 pages of private memory as one |
 //! | `tables` | tables come, with their counts, and go when they are empty |
@@ -38,6 +39,7 @@
 //! quarantine.
 
 mod large;
+mod near;
 mod page;
 mod part;
 mod print;
@@ -82,6 +84,8 @@ pub struct PageTable {
     top: usize,
     /// The tables that large pages have set aside.
     aside: large::Aside,
+    /// The way to the page that was entered last.
+    near: Option<near::Near>,
 }
 
 /// The sizes of pages.
@@ -143,6 +147,7 @@ impl PageTable {
             tables: 0,
             top: 0,
             aside: large::Aside::default(),
+            near: None,
         };
         let (lower, upper) = table.entries(table.root).split_at(UPPER_HALF);
         for entry in upper {
@@ -175,6 +180,7 @@ impl PageTable {
             tables: 0,
             top: 0,
             aside: large::Aside::default(),
+            near: None,
         })
     }
 

@@ -10,7 +10,7 @@ use super::{Leaf, NeedsFrame, PageTable};
 use crate::address::PAGE_BYTES;
 use crate::frame::address_of;
 use crate::page_entry::{
-    ACCESSED, ADDRESS, DIRTY, GLOBAL, LARGE, NO_EXECUTE, OWNED, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE,
+    ACCESSED, ADDRESS, DIRTY, GLOBAL, NO_EXECUTE, OWNED, PRESENT, RIGHTS, ROOT_LEVEL, USER, WRITABLE,
     is_leaf, page_at, rights, span, target,
 };
 use crate::{Frame, Protection, VirtAddr};
@@ -56,7 +56,7 @@ impl PageTable {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
         match self.leaf_if_open(page, wanted) {
             Some((parent, leaf)) if leaf.load(Ordering::Relaxed) & PRESENT == 0 => {
-                self.add(parent, leaf, wanted);
+                self.add(Some(parent), leaf, wanted);
                 true
             }
             _ => false,
@@ -81,7 +81,7 @@ impl PageTable {
     ) -> Result<(), NeedsFrame> {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
         let (parent, leaf) = match self.leaf_if_open(page, wanted) {
-            Some(found) => found,
+            Some((parent, leaf)) => (Some(parent), leaf),
             None if self.is_in_large(page, wanted) => return Ok(()),
             None => self.leaf_or_make(page, wanted, spare)?,
         };
@@ -297,25 +297,6 @@ impl PageTable {
             entry = &self.entries(target(value))[index(page, level)];
         }
         (entry.load(Ordering::Relaxed) & PRESENT != 0).then_some((above, entry))
-    }
-
-    /// The leaf entry of a page where `wanted` is to be entered, and the one above it, if all tables on the way are
-    /// there and allow what it allows. The way of nearly all faults.
-    #[inline]
-    fn leaf_if_open(&self, page: VirtAddr, wanted: u64) -> Option<(Parent, &'static AtomicU64)> {
-        let page = page.as_u64();
-        let open = PRESENT | wanted & WRITABLE;
-        let mut entry = &self.entries(self.root)[index(page, ROOT_LEVEL)];
-        let mut above = entry;
-        for level in [3, 2, 1] {
-            let value = entry.load(Ordering::Relaxed);
-            if value & (open | LARGE) != open {
-                return None;
-            }
-            above = entry;
-            entry = &self.entries(target(value))[index(page, level)];
-        }
-        Some((Some(above), entry))
     }
 
     /// The leaf entry of a page where `wanted` is to be entered, and the one above it. Tables are added, large pages

@@ -69,6 +69,7 @@ impl PageTable {
             return false;
         }
         entry.store(0, Ordering::Release);
+        self.leave();
         self.tables -= 1;
         self.quarantine_table(target(value));
         true

@@ -48,6 +48,7 @@ impl PageTable {
         if self.kernel {
             return Err(MapError::OutOfRange);
         }
+        self.leave();
         let present = self.top;
         Ok(present > 0 && self.protect_below(self.root, present, ROOT_LEVEL, part, &mut { BUDGET }))
     }

@@ -2,6 +2,7 @@
 
 mod copies;
 mod frames;
+mod near;
 mod order;
 mod random;
 mod run;
