@@ -1,7 +1,7 @@
 //! The way of a block request: from the client into the device's queue, and from an interrupt back.
 //!
 //! ```text
-//! reserve -> submit -> inbox -> [ queue task: check, offer, notify ] -> device
+//! reserve -> submit -> inbox -> [ queue task: gather, check, offer, notify ] -> device
 //!                                                                        |
 //! client.complete <- [ queue task: drain, judge, give room back ] <- attention <- interrupt
 //! ```
@@ -17,8 +17,10 @@
 //! | **interrupt** | | one CPU at a time | the flag is cleared *before* the queue is looked at |
 //! | **queue task** | | | there is one |
 //!
-//! **No completion is lost.** The device raises its interrupt after it has written to the used ring, and
-//! we never ask it not to. The task clears the flag, then drains until the ring is empty, then waits. A
+//! **No completion is lost.** The device raises its interrupt after it has written to the used ring, unless
+//! we ask it not to, which we do while the task is about to look anyway: from its wake to its next wait. Before
+//! it waits it asks for interrupts again and looks once more: a completion before that look is found by it, and a
+//! later one raises the flag. The task clears the flag, then drains until the ring is empty, then waits. A
 //! completion after the last look raises the flag again, and the wait returns at once.
 //!
 //! **No client is forgotten.** A request that is taken up is a [`Pending`], whose drop answers
@@ -40,11 +42,13 @@ use executor::sync::Signal;
 use crate::block::{BlockError, BlockRequest, Geometry, Operation, Segments};
 use crate::room::{Room, RoomPermit};
 
+mod gathering;
 mod pending;
 mod server;
 #[cfg(test)]
 mod tests;
 
+use gathering::Gathering;
 use pending::Pending;
 use server::Server;
 
@@ -73,6 +77,9 @@ pub(crate) trait Queue: Send + 'static {
     fn offer(&mut self, op: Operation, sector: u64, segments: &Segments) -> Result<Token, Broken>;
     /// Tells the device that requests have been offered.
     fn notify(&mut self);
+    /// Asks the device for interrupts, or says that none is needed for now: it may come all the same. What is handed back
+    /// after this has returned raises one if they are asked for.
+    fn ask_for_interrupts(&mut self, asked: bool);
     /// The token of the next request that the device has handed back. It may be anything.
     fn peek(&self) -> Option<Token>;
     /// Takes that request back. `op` and `segments` are those it was offered with.
@@ -153,8 +160,14 @@ impl Desk {
 /// and answers everybody with `DeviceGone`.
 pub(crate) async fn serve<Q: Queue>(desk: Arc<Desk>, queue: Q) -> ! {
     let mut server = Server::new(desk, queue);
+    let mut gathering = Gathering::default();
     loop {
         server.turn();
+        server.before_wait();
         server.desk.attention.wait().await;
+        server.after_wait();
+        gathering.wait().await;
+        // What was signalled meanwhile is seen by the turn that follows.
+        server.desk.attention.take();
     }
 }

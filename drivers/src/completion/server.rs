@@ -33,6 +33,24 @@ impl<Q: Queue> Server<Q> {
         self.offer_all();
     }
 
+    /// From here on the device interrupts: what came before is handed back here.
+    pub(super) fn before_wait(&mut self) {
+        if self.gone {
+            return;
+        }
+        self.queue.ask_for_interrupts(true);
+        if self.queue.peek().is_some() {
+            self.turn();
+        }
+    }
+
+    /// A turn follows: what the device hands back until then needs no interrupt.
+    pub(super) fn after_wait(&mut self) {
+        if !self.gone {
+            self.queue.ask_for_interrupts(false);
+        }
+    }
+
     fn drain(&mut self) -> Result<(), Broken> {
         let interrupts = self.desk.counters.interrupts.load(Ordering::Relaxed);
         let interrupted = core::mem::replace(&mut self.interrupts_seen, interrupts) != interrupts;

@@ -12,6 +12,8 @@ use super::*;
 use crate::block::{BlockClient, Segment};
 
 mod device_gone;
+mod gathering;
+mod interrupts;
 mod order;
 mod room;
 
@@ -32,6 +34,10 @@ struct State {
     stopped: bool,
     refuses: bool,
     needs_reset: bool,
+    /// What it was asked for, in order.
+    asked: Vec<bool>,
+    /// A request that it hands back just before it sees that it is asked for interrupts.
+    late: Option<u64>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +93,14 @@ impl Queue for Device {
 
     fn notify(&mut self) {
         self.state().notifications += 1;
+    }
+
+    fn ask_for_interrupts(&mut self, asked: bool) {
+        let late = if asked { self.state().late.take() } else { None };
+        if let Some(sector) = late {
+            self.complete(sector);
+        }
+        self.state().asked.push(asked);
     }
 
     fn peek(&self) -> Option<Token> {

@@ -196,6 +196,12 @@ impl Queue for Ring {
         }
     }
 
+    fn ask_for_interrupts(&mut self, asked: bool) {
+        self.queue.set_dev_notify(asked);
+        // The device writes what it hands back, then reads this wish; the other way round here, so one of us sees the other.
+        fence(Ordering::SeqCst);
+    }
+
     fn peek(&self) -> Option<Token> {
         self.queue.peek_used()
     }
