@@ -21,7 +21,7 @@ use executor::{
 };
 
 /// Bytes that are kept.
-const BYTES: usize = 64 * 1024;
+pub const BYTES: usize = 64 * 1024;
 
 /// The last bytes that a port has sent. Meant to be a `static`.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use bootloader_api::{
 };
 use conquer_once::spin::OnceCell;
 use drivers::{
-    mirror::{Mirror, MirrorPlace},
+    mirror::{BYTES as MIRROR_BYTES, Mirror, MirrorPlace},
     screen::{Canvas, Layout, Terminal},
 };
 use executor::{
@@ -146,6 +146,32 @@ impl Screen {
     fn paint(&mut self) -> bool {
         let Self { terminal, canvas, .. } = self;
         terminal.changes(PAINTED, |row, column, cell| canvas.paint(row, column, cell))
+    }
+}
+
+/// Shows what was printed before the call, and what is printed meanwhile as far as it goes along with that: a picture that is
+/// taken afterwards has it. From tasks.
+///
+/// # Cancellation
+/// A part of it is shown.
+pub(crate) async fn show_all() {
+    let Some(screen) = SCREEN.get() else { return };
+    let cells = {
+        let canvas = &screen.lock().canvas;
+        canvas.rows() * canvas.columns()
+    };
+    // Others may print for ever, so it is as much as there can be at one time.
+    for _ in 0..=MIRROR_BYTES / BATCH {
+        if !screen.lock().read() {
+            break;
+        }
+        executor::yield_now().await;
+    }
+    for _ in 0..=cells / PAINTED {
+        if !screen.lock().paint() {
+            break;
+        }
+        executor::yield_now().await;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! QEMU writes the screen as a portable pixmap, which every version can; it becomes PNG here. The file appears whole, by
 //! renaming, in the place of an older one: a run that fails before leaves that one as it was.
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -100,7 +101,9 @@ impl Pixels {
     /// When it is of another kind, or cannot be read.
     pub fn open(file: &Path) -> Result<Self> {
         let file = fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-        let mut reader = png::Decoder::new(std::io::BufReader::new(file)).read_info()?;
+        let mut decoder = png::Decoder::new(std::io::BufReader::new(file));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info()?;
         let (width, height) = (reader.info().width, reader.info().height);
         if reader.output_color_type() != (png::ColorType::Rgb, png::BitDepth::Eight) {
             bail!("the picture has not three bytes a pixel");
@@ -113,13 +116,45 @@ impl Pixels {
     fn write(&self, out: impl std::io::Write) -> Result<()> {
         let mut out = BufWriter::new(out);
         let mut encoder = png::Encoder::new(&mut out, self.width, self.height);
-        encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
+        // Text is the same characters again and again: what is near has nothing to say about them.
+        encoder.set_compression(png::Compression::High);
+        encoder.set_filter(png::Filter::NoFilter);
+        let indexed = self.indexed();
+        let bytes = match &indexed {
+            Some((palette, places)) => {
+                encoder.set_color(png::ColorType::Indexed);
+                encoder.set_palette(palette);
+                places
+            }
+            None => {
+                encoder.set_color(png::ColorType::Rgb);
+                &self.bytes
+            }
+        };
         let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.bytes)?;
+        writer.write_image_data(bytes)?;
         writer.finish()?;
         out.flush()?;
         Ok(())
+    }
+
+    /// The colours, and each pixel's place among them; none if they are more than 256. It makes a third of the file.
+    fn indexed(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (mut known, mut palette, mut places) = (HashMap::new(), Vec::new(), Vec::new());
+        for colour in self.bytes.chunks_exact(3) {
+            let next = u8::try_from(known.len()).ok();
+            let place = match known.get(colour) {
+                Some(&place) => place,
+                None => {
+                    known.insert(colour, next?);
+                    palette.extend(colour);
+                    next?
+                }
+            };
+            places.push(place);
+        }
+        Some((palette, places))
     }
 }
 
@@ -137,6 +172,19 @@ mod tests {
         let read = Pixels::open(&file).unwrap();
         assert_eq!(read, Pixels { width: 2, height: 1, bytes: vec![0, 1, 2, b'\n', b'\r', 255] });
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_picture_of_many_colours_is_kept_as_one_of_few_is() {
+        for colours in [1, 2, 256, 257] {
+            let bytes: Vec<u8> = (0..300_u16).flat_map(|pixel| (pixel % colours).to_be_bytes()).collect();
+            let bytes: Vec<u8> = bytes.chunks_exact(2).flat_map(|two| [two[0], two[1], 7]).collect();
+            let pixels = Pixels { width: 20, height: 15, bytes };
+            assert_eq!(pixels.indexed().is_some(), colours <= 256);
+            let file = NamedTempFile::new().unwrap();
+            pixels.write(&file).unwrap();
+            assert_eq!(Pixels::open(file.path()).unwrap(), pixels, "{colours} colours");
+        }
     }
 
     #[test]

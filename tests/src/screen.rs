@@ -1,5 +1,8 @@
 //! Pictures of a machine's screen, and the text that stands on them.
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
+use faultline::screenshot::Pixels;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 /// The kernel's font.
@@ -35,9 +38,23 @@ impl Picture {
         let (width, height) = (word()?.parse()?, word()?.parse()?);
         ensure!(word()? == "255", "not of 8 bits");
         ensure!(rest.len() == width * height * 3, "{} bytes for {width} x {height} pixels", rest.len());
+        Ok(Self::from_rgb(width, height, rest))
+    }
+
+    /// A picture of these pixels, three bytes each.
+    fn from_rgb(width: usize, height: usize, bytes: &[u8]) -> Self {
         // The brightest colour tells characters from their backgrounds, whatever both are.
-        let levels = rest.chunks_exact(3).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
-        Ok(Self { width, height, levels })
+        let levels = bytes.chunks_exact(3).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
+        Self { width, height, levels }
+    }
+
+    /// Reads a PNG file, as the runner's `--screenshot` writes it.
+    ///
+    /// # Errors
+    /// When it is none, or not whole.
+    pub fn from_png(file: &Path) -> Result<Self> {
+        let pixels = Pixels::open(file)?;
+        Ok(Self::from_rgb(pixels.width as usize, pixels.height as usize, &pixels.bytes))
     }
 
     /// Characters beside each other.

@@ -5,7 +5,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use faultline::Workspace;
 use faultline::screenshot::Pixels;
+use faultline_tests::screen::Picture;
 use faultline_tests::suite::{Built, RunnerTest};
 
 /// The tests of the runner's program.
@@ -23,6 +25,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("runner_saves_the_screen_with_uefi", screenshot_uefi),
         ("runner_saves_the_screen_of_a_panic", screenshot_of_a_panic),
         ("runner_says_why_there_is_no_screenshot", no_screenshot),
+        ("runner_makes_the_picture_of_the_readme", picture_of_the_readme),
         ("runner_is_outlived_by_no_machine", orphan),
         ("runner_ends_its_machine_when_interrupted", interrupt),
     ]
@@ -152,6 +155,40 @@ fn screenshot_of_a_panic(built: &Built) -> Result<()> {
     let file = folder.path().join("a.png");
     let output = run(built, &["--screenshot", file.to_str().context("a path of text")?, "--exec", "panic"])?;
     has_a_screen(folder.path(), &output, 101)
+}
+
+/// The command that stands below the picture in README.md makes one like it: what was printed last is seen.
+fn picture_of_the_readme(built: &Built) -> Result<()> {
+    const PICTURE: &str = "docs/images/console.png";
+    let root = Workspace::find()?.root().to_path_buf();
+    let readme = std::fs::read_to_string(root.join("README.md"))?;
+    ensure!(readme.contains(&format!("]({PICTURE})")), "README.md does not show {PICTURE}");
+    ensure!(std::fs::metadata(root.join(PICTURE))?.len() < 60 << 10, "{PICTURE} is too large");
+    let line = readme.lines().find(|line| line.starts_with("cargo run -- ") && line.contains(PICTURE));
+    let line = line.context("README.md does not tell how its picture is made")?;
+    // Every other part between quotation marks is one word.
+    let parts = line.trim_start_matches("cargo run -- ").split('"').enumerate();
+    let words = parts.flat_map(|(index, part)| match index % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a.png");
+    let path = file.to_str().context("a path of text")?;
+    let words: Vec<String> = words.map(|word| if word == PICTURE { path.into() } else { word }).collect();
+    let mut command = Command::new(&built.runner);
+    let output =
+        command.args(words).args(["--timeout", "100"]).current_dir(&root).stdin(Stdio::null()).output()?;
+    has_a_screen(folder.path(), &output, 0)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let parked = printed.lines().filter(|line| line.contains("parked  page")).count();
+    ensure!(parked > 1, "no threads are parked: {printed}");
+    let seen = Picture::from_png(&file)?.text();
+    let seen: Vec<&String> = seen.iter().filter(|line| !line.is_empty()).collect();
+    let printed: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
+    let last = |lines: usize| lines.saturating_sub(20);
+    ensure!(seen[last(seen.len())..] == printed[last(printed.len())..], "{seen:#?} of {printed:#?}");
+    Ok(())
 }
 
 /// The machine has no display device: QEMU says so, and an older picture stays.
