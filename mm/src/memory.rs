@@ -149,6 +149,8 @@ pub(crate) struct Counters {
     pub(crate) denied: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) retries: AtomicU64,
+    /// Touches that `settle` has tried until they were done.
+    pub(crate) settled: AtomicU64,
 }
 
 impl Counters {
@@ -342,10 +344,11 @@ impl Memory {
         }
     }
 
-    /// Faults resolved so far.
-    pub(crate) fn resolved(&self) -> u64 {
+    /// A number that grows with each touch that is done, whether for a program or for the kernel.
+    pub(crate) fn settled(&self) -> u64 {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        read(&self.counters.minor_faults).wrapping_add(read(&self.counters.major_faults))
+        // Faults that were resolved at once are among the former only, other touches among the latter.
+        read(&self.counters.minor_faults).wrapping_add(read(&self.counters.settled))
     }
 
     /// Whether what this CPU has been told to forget is forgotten by all.

@@ -124,6 +124,13 @@ impl PageIndexMap {
         self.len
     }
 
+    /// How many of them are of a kind. Looks at each.
+    pub(crate) fn count(&self, is_one: impl Fn(PageEntry) -> bool) -> usize {
+        let mut found = 0;
+        self.for_each(|_, entry| found += usize::from(is_one(entry)));
+        found
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

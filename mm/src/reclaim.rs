@@ -36,10 +36,10 @@ const ROUNDS: u32 = 64;
 /// # Cancellation
 /// May be dropped at any time; waits for memory may then never end.
 pub async fn reclaimer(memory: &'static Memory) -> ! {
-    let (mut rounds, mut circle) = (0, Circle::default());
+    let (mut rounds, mut circle, mut silence) = (0, Circle::default(), Silence::default());
     loop {
         memory.frames().wait_until_short().await;
-        let (mut fruitless, mut idle, mut silence) = (0, 0, Silence::default());
+        let (mut fruitless, mut idle) = (0, 0);
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -71,14 +71,17 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                     continue;
                 }
             }
-            let leaving = crate::swap_out(memory, stats.high - stats.free);
-            let swapped = executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0);
-            if swapped && circle.goes_on(memory.resolved()) {
-                (fruitless, rounds) = (0, 0);
-                continue;
+            let goes_round = circle.is_closed(memory);
+            if !goes_round {
+                let leaving = crate::swap_out(memory, stats.high - stats.free);
+                if executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0) {
+                    circle.goes_on(memory);
+                    (fruitless, rounds) = (0, 0);
+                    continue;
+                }
             }
             // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
-            if (counts || swapped) && memory.frames().serve_waiting() > 0 {
+            if (counts || goes_round) && memory.frames().serve_waiting() > 0 {
                 executor::yield_now().await;
                 continue;
             }
@@ -90,23 +93,26 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if stats.quarantined > 0 {
                 continue;
             }
-            // Devices have what will be clean or free, however long that takes, as long as they answer at all.
-            if let Some(until) = silence.ends(memory.answers()) {
-                if memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any()) {
-                    grace(memory).await;
-                    continue;
-                }
+            // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has
+            // been silent is not waited for again before it does.
+            let is_stored = memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any());
+            let is_filled = memory.filling.load(Ordering::Acquire) > 0;
+            if !is_stored && !is_filled {
+                silence = Silence::default();
+            }
+            let until = silence.ends(memory.answers());
+            if is_stored && until.is_some() {
+                grace(memory).await;
+                continue;
+            }
+            if is_filled && let Some(until) = until {
                 // What fills a frame says when it has ended.
-                if memory.filling.load(Ordering::Acquire) > 0 {
-                    let _either_way =
-                        executor::time::timeout_at(until, memory.frames().wait_until_short()).await;
-                    fruitless = 0;
-                    continue;
-                }
+                let _either_way = executor::time::timeout_at(until, memory.frames().wait_until_short()).await;
+                fruitless = 0;
+                continue;
             }
             rounds = 0;
-            if end_largest(memory).await {
-                silence = Silence::default();
+            if end_largest(memory, until.is_some()).await {
                 continue;
             }
             if memory.frames().serve_the_rest() > 0 {
@@ -121,22 +127,30 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     }
 }
 
-/// Pages that leave for swap while no fault is resolved: one that came for a fault, whose next frame is waited for, leaves
-/// before that comes.
+/// Pages that leave for swap and come back while no touch comes to its end: one that came for a touch, whose next frame is
+/// waited for, leaves before that comes. Nothing may leave any more then: a frame that has left is promised at once, and
+/// whoever gets it brings the page back with it.
 #[derive(Default)]
 struct Circle {
-    resolved: u64,
+    settled: u64,
+    came_back: u64,
     rounds: u32,
 }
 
 impl Circle {
-    /// Whether one more round may help, when so many faults have been resolved by now.
-    fn goes_on(&mut self, resolved: u64) -> bool {
-        if self.resolved != resolved {
-            *self = Self { resolved, rounds: 0 };
+    /// Pages have left. That is one more round if one has come back since the last.
+    fn goes_on(&mut self, memory: &Memory) {
+        let before = core::mem::replace(&mut self.came_back, memory.came_back());
+        self.rounds += u32::from(self.came_back != before);
+    }
+
+    /// Whether one more round would not help.
+    fn is_closed(&mut self, memory: &Memory) -> bool {
+        let before = core::mem::replace(&mut self.settled, memory.settled());
+        if self.settled != before {
+            self.rounds = 0;
         }
-        self.rounds += 1;
-        self.rounds < ROUNDS
+        self.rounds >= ROUNDS
     }
 }
 

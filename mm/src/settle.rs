@@ -121,7 +121,10 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
         let (mut waited, mut robbed) = (false, 0_u8);
         loop {
             let load = match touch.attempt(&mut spare) {
-                Attempt::Done => return touch.end(Ok(waited)),
+                Attempt::Done => {
+                    Counters::count(&memory.counters.settled);
+                    return touch.end(Ok(waited));
+                }
                 Attempt::Denied(why) => return touch.end(Err(why)),
                 Attempt::Again => {
                     Counters::count(&memory.counters.retries);

@@ -8,7 +8,7 @@
 //! | the victim's threads fault, its space is emptied | they are told first, so they end; one that comes later finds no mapping |
 //! | somebody keeps the space, its end is waited for | it is emptied, not dropped: nobody has to give it up |
 //! | frames of the victim are in quarantine, the next choice | the emptying waits for all CPUs, and the reclaimer for the quarantine before it looks again |
-//! | a device has pages and does not answer, frames are wanted | after five seconds without any answer nobody waits for it any more before a victim is chosen |
+//! | a device has pages and does not answer, frames are wanted | after five seconds without any answer nobody waits for it any more before a victim is chosen, and only what has frames counts |
 //! | the victim is forked, or shares objects | what others see stays; if that was all, the next largest is chosen |
 
 use alloc::sync::Arc;
@@ -50,8 +50,8 @@ impl Silence {
     }
 }
 
-/// The space that has the most pages, if it has at least so many: one with fewer would end for nothing.
-fn largest(victims: &dyn Victims, least: u64) -> Option<(Arc<AddressSpace>, u64)> {
+/// The space that has the most pages that count, if it has at least so many: one with fewer would end for nothing.
+fn largest(victims: &dyn Victims, least: u64, swap_counts: bool) -> Option<(Arc<AddressSpace>, u64)> {
     let mut largest = None;
     let mut most = least.saturating_sub(1);
     let mut last = core::ptr::null();
@@ -60,7 +60,7 @@ fn largest(victims: &dyn Victims, least: u64) -> Option<(Arc<AddressSpace>, u64)
         if core::mem::replace(&mut last, Arc::as_ptr(space)) == Arc::as_ptr(space) {
             return;
         }
-        let pages = space.pages_held();
+        let pages = space.pages_held(swap_counts);
         if pages > most {
             most = pages;
             largest = Some(space.clone());
@@ -70,14 +70,16 @@ fn largest(victims: &dyn Victims, least: u64) -> Option<(Arc<AddressSpace>, u64)
 }
 
 /// Ends the largest space if somebody waits for a frame, and takes all of its memory. False if nobody waits, or no
-/// space shows enough to bring the free frames above the low mark.
-pub(crate) async fn end_largest(memory: &'static Memory) -> bool {
+/// space shows enough to bring the free frames above the low mark. What a space has in swap counts where others could use
+/// its slots: where none is free, and the disk answers.
+pub(crate) async fn end_largest(memory: &'static Memory, answers: bool) -> bool {
     let Some(victims) = memory.victims() else { return false };
     if !memory.frames().is_waited_for() {
         return false;
     }
     let least = memory.frames().marks().low.max(1);
-    let Some((space, pages)) = largest(victims, least as u64) else { return false };
+    let swap_counts = memory.swap().is_none_or(|area| answers && area.is_full());
+    let Some((space, pages)) = largest(victims, least as u64, swap_counts) else { return false };
     victims.end(&space, pages);
     // A whole range is not split, so this needs no memory and cannot fail.
     let emptied = space.unmap(space.range()).await;

@@ -240,6 +240,67 @@ fn what_a_space_has_in_swap_counts() {
     });
 }
 
+/// A space of 60 pages in swap, with so many slots, and two of 50 pages in memory.
+async fn one_in_swap_and_two_in_memory(scene: &Scene) -> [Arc<AddressSpace>; 3] {
+    let in_swap = scene.space(60);
+    scene.write(&in_swap, 0..60, 1000).await.unwrap();
+    while scene.machine.memory.frames().stats().anonymous > 0 {
+        scene.machine.forget_translations();
+        mm::swap_out(scene.machine.memory, usize::MAX).await;
+    }
+    let [one, other] = [scene.space(50), scene.space(50)];
+    scene.write(&one, 0..49, 2000).await.unwrap();
+    scene.write(&other, 0..50, 3000).await.unwrap();
+    [in_swap, one, other]
+}
+
+#[test]
+fn what_a_space_has_in_swap_does_not_count_where_the_disk_fails() {
+    let (scene, store) = Scene::with_swap(150, 1000);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let [in_swap, one, other] = one_in_swap_and_two_in_memory(&scene).await;
+        store.fail_writes(usize::MAX);
+        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
+        let background = spawn(reclaimer(scene.machine.memory));
+        assert!(scene.machine.memory.frames().alloc().await.is_ok());
+        assert_eq!(scene.ended().len(), 1);
+        assert!(Arc::ptr_eq(&scene.ended()[0], &other), "its frames are what is wanted");
+        assert!(scene.is_intact(&in_swap, 30, 1000).await);
+        assert!(scene.is_intact(&one, 49, 2000).await);
+        background.abort();
+    });
+}
+
+#[test]
+fn where_the_disk_is_silent_each_victim_brings_frames_and_the_silence_is_waited_for_once() {
+    let (scene, store) = Scene::with_swap(150, 61);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let [in_swap, one, other] = one_in_swap_and_two_in_memory(&scene).await;
+        // There is room for one page or two, which are under way for ever.
+        scene.machine.forget_translations();
+        in_swap.unmap(common::range(address(BASE), 1)).await.unwrap();
+        store.hold();
+        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
+        let background = spawn(reclaimer(scene.machine.memory));
+        let begun = time::now();
+        let waiting: Vec<_> = (0..60).map(|_| spawn(scene.machine.memory.frames().alloc())).collect();
+        let mut given = Vec::new();
+        for waiter in waiting {
+            given.push(waiter.await.unwrap().unwrap());
+        }
+        let took = time::now() - begun;
+        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "it took {took:?}");
+        let ended = scene.ended();
+        assert_eq!(ended.len(), 2);
+        assert!(!ended.iter().any(|space| Arc::ptr_eq(space, &in_swap)), "it has no frame");
+        assert!(store.held() > 0);
+        drop((one, other));
+        background.abort();
+    });
+}
+
 #[test]
 fn what_both_sides_of_a_fork_see_counts_half_for_each() {
     let scene = Scene::new(300);

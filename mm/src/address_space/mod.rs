@@ -160,13 +160,13 @@ impl AddressSpace {
     }
 
     /// How many pages would come back if the space ended, at a guess: those that its tables show, or, if there are more,
-    /// those of its private memory, whether frames or swap hold them. What it shares after a fork counts half, and half of
-    /// that after the next.
-    pub(crate) fn pages_held(&self) -> u64 {
+    /// those of its private memory, also where swap holds them if that counts. What it shares after a fork counts half, and
+    /// half of that after the next.
+    pub(crate) fn pages_held(&self, swap_counts: bool) -> u64 {
         let shown = self.table.tables.lock().resident();
         let mappings = self.mappings.lock();
         let private = mappings.all().map(|mapping| match &mapping.shows {
-            Backing::Private(object, version) => object.pages_held(*version),
+            Backing::Private(object, version) => object.pages_held(*version, swap_counts),
             Backing::Shared(_) | Backing::Manual(_) => 0,
         });
         shown.max(private.sum())

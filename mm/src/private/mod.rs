@@ -132,9 +132,9 @@ impl PrivateObject {
     }
 
     /// The pages that a version has, and its share of those that it sees with others, divided among the mappings that
-    /// show it.
-    pub(crate) fn pages_held(&self, version: VersionId) -> u64 {
-        self.inner.lock().versions.pages_held(version)
+    /// show it. Those that swap holds are among them only if that counts.
+    pub(crate) fn pages_held(&self, version: VersionId, swap_counts: bool) -> u64 {
+        self.inner.lock().versions.pages_held(version, swap_counts)
     }
 
     /// A twin of a version, for the space that is forked off; see [`Versions::fork`].

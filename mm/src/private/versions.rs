@@ -20,7 +20,7 @@ use core::ops::Range;
 
 use crate::frame::Moment;
 use crate::page_index_map::PageIndexMap;
-use crate::page_state::PageEntry;
+use crate::page_state::{PageEntry, PageState};
 use crate::trace::{ObjectName, Owner};
 use crate::{Memory, OutOfMemory, PageEvent};
 
@@ -223,12 +223,17 @@ impl Versions {
     }
 
     /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings.
-    pub(crate) fn pages_held(&self, id: VersionId) -> u64 {
+    /// Only those whose frames are in nobody else's hands, unless swap counts.
+    pub(crate) fn pages_held(&self, id: VersionId, swap_counts: bool) -> u64 {
         let mut place = self.is(id).then_some(id.place);
         let users = place.map_or(1, |_| self.users(id).max(1));
         let (mut pages, mut halves) = (0, 0);
+        // One that leaves may be with a device.
+        let has_frame =
+            |entry: PageEntry| matches!(entry.state(), PageState::Dirty { .. } | PageState::Loaded { .. });
         while let Some(version) = place.map(|place| self.at(place)).filter(|_| halves < MOST_HALVES) {
-            pages += version.pages.len() as u64 >> halves;
+            let held = if swap_counts { version.pages.len() } else { version.pages.count(has_frame) };
+            pages += held as u64 >> halves;
             place = version.parent;
             halves += u32::from(place.is_some_and(|above| !self.at(above).children.contains(&None)));
         }

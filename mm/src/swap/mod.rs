@@ -301,6 +301,12 @@ impl Memory {
         Some(self.swap()?.stats())
     }
 
+    /// A number that grows with each page that comes back, be it read or zeros.
+    pub(crate) fn came_back(&self) -> u64 {
+        let zeros = self.counters.zero_fills.load(Ordering::Relaxed);
+        self.swap().map_or(0, |area| area.counters.pages_in.load(Ordering::Relaxed)).wrapping_add(zeros)
+    }
+
     /// The memory's swap, if it has any.
     #[inline]
     pub(crate) fn swap(&self) -> Option<&'static SwapArea> {

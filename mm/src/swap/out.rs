@@ -57,6 +57,11 @@ impl SwapArea {
         self.writing.load(Ordering::Acquire) > 0
     }
 
+    /// Whether there is no slot for another page.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.lock().counts().0 == 0
+    }
+
     /// The most slots of one request.
     pub(crate) fn slots_at_once(&self) -> u64 {
         self.store.slots_at_once().max(1) as u64
@@ -72,7 +77,7 @@ impl SwapArea {
         let _turn = memory.two_steps.lock().await;
         let mut batch = Batch { pages: [ListedPage::default(); BATCH], count: 0 };
         // Without a slot to write to, only those leave that have theirs.
-        let full = self.slots.lock().counts().0 == 0;
+        let full = self.is_full();
         let most = (*looks).min(4 * BATCH);
         let mut looked = 0;
         while looked < most && batch.count < BATCH {

@@ -76,8 +76,9 @@ impl VmObject {
             // A store that comes now waits for that CPU first.
             inner.hidden = Some(self.memory.frames().moment());
         }
+        let has_hidden = leaving > 0 || held.hid_written;
         drop(held);
-        if leaving > 0 {
+        if has_hidden {
             self.note_left();
         }
         if aged {
