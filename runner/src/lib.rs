@@ -22,6 +22,7 @@ pub mod image;
 pub mod launcher;
 pub mod machine;
 pub mod outcome;
+mod outputs;
 mod overlay;
 mod pumps;
 pub mod qemu;

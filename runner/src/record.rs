@@ -8,7 +8,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +17,13 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::Cli;
+use crate::outputs::folder_of;
 use crate::qemu::MachineConfig;
 
 /// How the file beside begins. Another number when its fields change.
 const KIND: &str = "faultline-record-1";
+/// How it begins whatever its fields are.
+const ANY_KIND: &str = "faultline-record-";
 
 /// A run that is being recorded.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ impl Recording {
             "kind": KIND, "qemu": qemu, "options": words, "folder": folder.to_string_lossy(),
             "console": config.console, "contents": contents(config)?,
         });
+        refuse_to_replace(log)?;
         match fs::remove_file(beside(log)) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => {
                 Err(why).context("the old record cannot be removed")
@@ -56,10 +61,15 @@ impl Recording {
     /// When QEMU has written none, or a file cannot be written.
     pub fn keep(mut self) -> Result<()> {
         self.about["log"] = hash(&self.log)?.into();
-        let (place, new) = (beside(&self.log), beside(&self.log).with_extension("json.new"));
+        let place = beside(&self.log);
         let failure = || format!("cannot write {}", place.display());
-        fs::write(&new, format!("{:#}\n", self.about)).with_context(failure)?;
-        fs::rename(&new, &place).with_context(failure)
+        let new = tempfile::Builder::new()
+            .prefix(".record-")
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder_of(&place));
+        let mut new = new.with_context(failure)?;
+        new.write_all(format!("{:#}\n", self.about).as_bytes()).with_context(failure)?;
+        new.persist(&place).map(drop).with_context(failure)
     }
 }
 
@@ -147,7 +157,28 @@ impl Record {
     }
 }
 
-fn beside(log: &Path) -> PathBuf {
+/// Is the file beside `log`, if there is one, a record's, which a new record may replace?
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn refuse_to_replace(log: &Path) -> Result<()> {
+    let place = beside(log);
+    let is_records = |text: &[u8]| {
+        let about: Option<Value> = serde_json::from_slice(text).ok();
+        about.is_some_and(|about| about["kind"].as_str().is_some_and(|kind| kind.starts_with(ANY_KIND)))
+    };
+    match fs::read(&place) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(text) if is_records(&text) => Ok(()),
+        Ok(_) => {
+            bail!("{0} is not of a record, and --record {1} would replace it", place.display(), log.display())
+        }
+        Err(why) => Err(why).with_context(|| format!("cannot read {}", place.display())),
+    }
+}
+
+/// Where the description of the record `log` is.
+pub(crate) fn beside(log: &Path) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push(".json");
     name.into()

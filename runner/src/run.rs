@@ -1,8 +1,8 @@
 //! From the options of the command line to the machine's outcome.
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::host::{self, AcceleratorChoice, Kvm, Window};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
 use crate::outcome::Outcome;
+use crate::outputs;
 use crate::qemu::{MAX_DISKS, MAX_VMSCRIPT, MachineConfig, Tape};
 use crate::record::{Record, Recording};
 use crate::screenshot::Picture;
@@ -60,19 +61,11 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         bail!("{} disks are too many: the machine has room for {most}", cli.disks.len());
     }
     let disks = disk::check_all(&cli.disks)?;
-    let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
-    let trace = cli.trace.as_deref().map(|path| trace_file(path, cli)).transpose()?;
-    let screenshot = cli.screenshot.as_deref().map(|path| screenshot(path, cli)).transpose()?;
+    outputs::check(cli)?;
+    let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
+    let trace = cli.trace.as_deref().map(trace_file).transpose()?;
 
-    if let Some(log) = &cli.record {
-        refuse_files_of_the_machine(log, cli, "the record")?;
-        File::options()
-            .append(true)
-            .create(true)
-            .open(log)
-            .with_context(|| format!("cannot write {}", log.display()))?;
-    }
     let workspace = Workspace::find()?;
     let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
@@ -101,7 +94,7 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         accelerator,
         disks,
         display,
-        stays: screenshot.is_some(),
+        stays: cli.screenshot.is_some(),
         icount: cli.icount,
         cmdline: cli.kernel_cmdline(),
         tape: log.map(|log| Tape { log: log.into(), replays: record.is_some() }),
@@ -118,31 +111,15 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         (None, Some(log)) => Some(Recording::begin(log, cli, &config, &qemu)?),
         (None, None) => None,
     };
-    let outcome = boot(&config, trace, screenshot, cli.timeout.map(Duration::from_secs))?;
+    let outcome = boot(&config, trace, cli.screenshot.as_deref(), cli.timeout.map(Duration::from_secs))?;
     recording.map_or(Ok(()), Recording::keep).context("there is no record")?;
     Ok(outcome)
 }
 
-/// The file that a trace goes to, which is none of those that the machine has.
-fn trace_file(path: &Path, cli: &Cli) -> Result<Box<dyn Sink>> {
-    refuse_files_of_the_machine(path, cli, "the trace")?;
+/// The file that a trace goes to. Made at once: a run whose trace another one writes ends before anything is built.
+fn trace_file(path: &Path) -> Result<Box<dyn Sink>> {
     let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
-}
-
-/// Room for a picture, in none of the files that the machine has.
-fn screenshot(path: &Path, cli: &Cli) -> Result<Picture> {
-    refuse_files_of_the_machine(path, cli, "the screenshot")?;
-    Picture::begin(path)
-}
-
-fn refuse_files_of_the_machine(path: &Path, cli: &Cli, what: &str) -> Result<()> {
-    let others = cli.disks.iter().map(|disk| &disk.path).chain(&cli.vmscript).chain(&cli.swap);
-    let is_same = |other: &PathBuf| fs::canonicalize(other).ok() == fs::canonicalize(path).ok();
-    if path.exists() && others.into_iter().any(is_same) {
-        bail!("{} is a file of the machine: {what} would overwrite it", path.display());
-    }
-    Ok(())
 }
 
 /// A scenario that the kernel can take over.
@@ -168,9 +145,12 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
 fn boot(
     config: &MachineConfig,
     trace: Option<Box<dyn Sink>>,
-    screenshot: Option<Picture>,
+    screenshot: Option<&Path>,
     limit: Option<Duration>,
 ) -> Result<Outcome> {
+    // From here on a signal ends the machine, and what this process has made is removed.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
+    let screenshot = screenshot.map(Picture::begin).transpose()?;
     let has_one_task = config.exec.is_some() || config.vmscript.is_some();
     let sinks = match has_one_task {
         true => Sinks {
@@ -188,7 +168,6 @@ fn boot(
             screenshot,
         },
     };
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
     let mut machine = Machine::start(config, sinks, limit)?;
     stop_on_signal(signals, machine.stopper());
     // Lives until the machine has ended: then the terminal is as it was.

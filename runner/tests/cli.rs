@@ -83,6 +83,37 @@ fn a_record_of_what_cannot_be_recorded_is_refused() {
 }
 
 #[test]
+fn a_run_whose_outputs_are_one_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both");
+    let words = "cannot be both the screenshot and the record";
+    refused(&run(&[&"--record", &file, &"--screenshot", &file]), words);
+    refused(
+        &run(&[&"--trace", &file, &"--screenshot", &file]),
+        "cannot be both the trace and the screenshot",
+    );
+    assert!(!file.exists());
+}
+
+#[test]
+fn nothing_is_put_beside_the_users_files_before_the_kernel_is_built() {
+    let (folder, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let seen = tools.path().join("seen");
+    // What is there while the kernel is built, which then fails.
+    let look = format!("ls -A {} > {}", folder.path().display(), seen.display());
+    let cargo = tools.path().join("cargo");
+    let script = format!("#!/bin/sh\ncase \"$*\" in *faultline-kernel*) {look};; esac\nexit 1\n");
+    fs::write(&cargo, script).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = faultline();
+    command.env("CARGO", &cargo).arg("--record").arg(folder.path().join("run"));
+    let output = command.arg("--screenshot").arg(folder.path().join("a.png")).output().unwrap();
+    refused(&output, "`cargo build -p kernel` failed");
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_replay_of_what_is_no_record_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     refused(&run(&[&"--replay", &folder.path().join("none")]), "there is no record");

@@ -78,3 +78,18 @@ fn a_record_that_has_begun_anew_is_none_until_it_is_kept() {
     recording.keep().unwrap();
     Record::open(&log).unwrap();
 }
+
+#[test]
+fn a_record_touches_no_file_but_its_own_two() {
+    let (folder, config, log) = recorded();
+    let cli = Cli::try_read(["faultline", "--record", "run"].map(OsString::from)).unwrap();
+    let others = [folder.path().join("run.json.new"), folder.path().join("run.new")];
+    others.iter().for_each(|other| fs::write(other, "another's").unwrap());
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep().unwrap();
+    assert!(others.iter().all(|other| fs::read(other).unwrap() == b"another's"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
+    fs::write(beside(&log), "{\"name\":\"package\"}").unwrap();
+    refuses(Recording::begin(&log, &cli, &config, "7.2.0").map(drop), "is not of a record");
+    assert_eq!(fs::read(beside(&log)).unwrap(), b"{\"name\":\"package\"}");
+}
