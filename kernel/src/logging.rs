@@ -8,7 +8,7 @@ mod levels;
 
 pub use levels::{Levels, SpecError};
 
-use crate::{clock, machine, memory, println, trace};
+use crate::{clock, machine, println, trace};
 
 static LEVELS: Levels = Levels::new();
 
@@ -34,7 +34,7 @@ pub fn set(spec: &str) -> Result<(), SpecError> {
     LEVELS.set(spec)?;
     log::set_max_level(LEVELS.most());
     // What happens to pages is told where somebody wants to know.
-    trace::tell_log(memory::memory(), LEVELS.level_of(trace::MM) == log::LevelFilter::Trace);
+    trace::tell_log(LEVELS.level_of(trace::MM) == log::LevelFilter::Trace);
     Ok(())
 }
 

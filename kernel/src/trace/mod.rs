@@ -12,7 +12,7 @@ pub mod layout;
 mod ring;
 mod tasks;
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -23,7 +23,7 @@ use mm::{Memory, PageEvent, trace::Event, trace::PageWord};
 
 pub use layout::{Kind, Record};
 
-use crate::{arch::cpu, clock, cpus, serial, thread::Thread};
+use crate::{arch::cpu, clock, cpus, memory, serial, thread::Thread};
 use layout::Named;
 
 /// Records of each ring of the heap.
@@ -35,9 +35,13 @@ static RINGS: OnceCell<ring::Rings> = OnceCell::uninit();
 static ON: AtomicBool = AtomicBool::new(false);
 /// Whether the runner reads the rings: then they are never off.
 static SHARED: AtomicBool = AtomicBool::new(false);
+/// Whether the log is told what happens in memory.
+static LOGS_MEMORY: AtomicBool = AtomicBool::new(false);
 /// The number of the next memory, and of the next device.
 static MEMORIES: AtomicU16 = AtomicU16::new(1);
 static DEVICES: AtomicU32 = AtomicU32::new(0);
+/// What the first devices are called.
+static DEVICE_NAMES: [OnceCell<String>; 16] = [const { OnceCell::uninit() }; 16];
 
 /// A recording under way. Dropping it leaves the rings on.
 pub struct Recording(Vec<u64>);
@@ -63,12 +67,15 @@ impl Recording {
 
 /// Records from now on; false when there is no memory for the rings. From tasks and threads.
 pub(crate) fn turn_on() -> bool {
-    start().is_some()
+    let is_on = start().is_some();
+    attend_to_memory();
+    is_on
 }
 
 /// Records nothing any more; what was recorded stays. False where the runner reads: then it goes on.
 pub(crate) fn turn_off() -> bool {
     ON.store(is_shared(), Release);
+    attend_to_memory();
     !is_shared()
 }
 
@@ -105,11 +112,17 @@ pub(crate) fn is_shared() -> bool {
 /// What the log calls the module of events in memory.
 pub(crate) const MM: &str = "mm";
 
-/// From now on what happens in this memory is told to the log, or is not.
-pub(crate) fn tell_log(memory: &Memory, whether: bool) {
-    // Where it is recorded, it is told for good.
+/// From now on what happens in memory is told to the log, or is not.
+pub(crate) fn tell_log(whether: bool) {
+    LOGS_MEMORY.store(whether, Relaxed);
+    attend_to_memory();
+}
+
+/// Makes memory tell what happens in it, if anybody wants to know.
+fn attend_to_memory() {
+    // Where the runner reads, it tells for good.
     if !is_shared() {
-        memory.record_as(u16::from(whether));
+        memory::memory().record_as(u16::from(LOGS_MEMORY.load(Relaxed) || is_on()));
     }
 }
 
@@ -201,7 +214,16 @@ pub(crate) fn fault_at_once(thread: &Thread, access: u8, address: u64, since: u6
 pub(crate) fn device(device_name: &str) -> u32 {
     let number = DEVICES.fetch_add(1, Relaxed);
     name(Named::Device, number.into(), device_name);
+    if let Some(place) = DEVICE_NAMES.get(number as usize) {
+        place.init_once(|| String::from(device_name));
+    }
     number
+}
+
+/// What a device of that number is called, if it is one of the first 16.
+pub(crate) fn device_name(number: u64) -> Option<&'static str> {
+    let name = DEVICE_NAMES.get(usize::try_from(number).ok()?)?.get()?;
+    Some(name.as_str())
 }
 
 /// Records that pages are requested from a device, to be stored or loaded.

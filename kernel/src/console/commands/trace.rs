@@ -2,6 +2,9 @@
 
 use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 
+use executor::{Class, TaskRef};
+use mm::{PageEvent, trace::PageWord};
+
 use super::super::{
     Command, CommandError,
     command::UsageError,
@@ -17,11 +20,13 @@ use crate::{
 
 /// The most records that are shown.
 const MOST: u64 = 500;
+/// Tasks whose names are looked up.
+const MOST_TASKS: usize = 1000;
 
 pub(super) const TRACE: Command = Command {
     name: "trace",
     usage: "on|off|last N",
-    help: "records faults, switches, requests and interrupts, or not; shows the last N of them",
+    help: "records faults, switches, pages, requests and interrupts, or not; shows the last N of them",
     run: |mut arguments| {
         Box::pin(async move {
             let word = arguments.word();
@@ -56,45 +61,79 @@ async fn show(count: usize) {
         say!("nothing was recorded; 'trace on' records");
         return;
     }
-    let mut threads = Vec::new();
-    if heap::has_room().is_ok() && threads.try_reserve(thread::count()).is_ok() {
-        thread::list(&mut threads);
-    }
+    let names = Names::of(&records);
     let mut table = Table::new(&[">seconds", ">since", ">cpu", "who", "what"]);
     let mut before = None;
-    let names = names(&records);
     for record in &records[records.len().saturating_sub(count)..] {
         let since = record.time.saturating_sub(before.unwrap_or(record.time));
         before = Some(record.time);
-        let (who, what) = words(record, &threads, &names);
+        let (who, what) = words(record, &names);
         let seconds = format_args!("{}.{:06}", record.time / 1_000_000_000, record.time / 1_000 % 1_000_000);
         table.row(&[&seconds, &Time(since), &record.cpu, &who, &what]);
     }
-    drop(threads);
+    drop(names);
     output().table(&table).await;
 }
 
-/// The names of threads that were told, by their numbers: those of threads that have ended are known from here only.
-fn names(records: &[Record]) -> Vec<(u64, String)> {
-    let is_name = |record: &&Record| record.kind == Kind::Name && record.detail == Named::Thread as u8;
-    let name = |record: &Record| {
-        let [number, name @ ..] = record.words;
-        let bytes = name.map(u64::to_le_bytes);
-        let name = bytes.as_flattened().iter().take_while(|&&byte| byte != 0);
-        (number, name.map(|&byte| char::from(byte)).collect())
-    };
-    records.iter().filter(is_name).map(name).collect()
+/// What threads and tasks are called.
+struct Names {
+    threads: Vec<Arc<Thread>>,
+    tasks: Vec<TaskRef>,
+    /// Those that were told, by what has them and its number. Who has ended is known from here only.
+    told: Vec<(u8, u64, String)>,
+}
+
+impl Names {
+    /// Who does not fit into memory has no name.
+    fn of(records: &[Record]) -> Self {
+        let mut names = Self { threads: Vec::new(), tasks: Vec::new(), told: Vec::new() };
+        let mut told = Vec::new();
+        let room = heap::has_room().is_ok()
+            && names.threads.try_reserve(thread::count()).is_ok()
+            && names.tasks.try_reserve(MOST_TASKS).is_ok()
+            && told.try_reserve(records.len()).is_ok();
+        if room {
+            thread::list(&mut names.threads);
+            names.tasks.extend(executor::tasks().filter(|task| task.class() == Class::Task).take(MOST_TASKS));
+            told.extend(records.iter().filter(|record| record.kind == Kind::Name).map(|record| {
+                let [number, name @ ..] = record.words;
+                let bytes = name.map(u64::to_le_bytes);
+                let name = bytes.as_flattened().iter().take_while(|&&byte| byte != 0);
+                (record.detail, number, name.map(|&byte| char::from(byte)).collect())
+            }));
+            names.told = told;
+        }
+        names
+    }
+
+    fn thread(&self, number: u64) -> String {
+        let known = self.threads.iter().find(|thread| thread.id().as_u64() == number);
+        self.or_told("thread", Named::Thread, number, known.map(|thread| thread.name()))
+    }
+
+    fn task(&self, number: u64) -> String {
+        let known = self.tasks.iter().find(|task| u64::from(task.id().number()) == number);
+        self.or_told("task", Named::Task, number, known.map(|task| task.name()))
+    }
+
+    fn or_told(&self, class: &str, of: Named, number: u64, known: Option<&str>) -> String {
+        let told = || {
+            self.told.iter().rfind(|told| (told.0, told.1) == (of as u8, number)).map(|told| told.2.as_str())
+        };
+        known
+            .or_else(told)
+            .map_or_else(|| format!("{class} {number}"), |name| format!("{class} {number} {name}"))
+    }
+}
+
+fn device(number: u64) -> String {
+    trace::device_name(number).map_or_else(|| format!("device {number}"), String::from)
 }
 
 /// Who did something, and what.
-fn words(record: &Record, threads: &[Arc<Thread>], names: &[(u64, String)]) -> (String, String) {
-    let [a, b, c, ..] = record.words;
-    let thread = || {
-        let known = threads.iter().find(|thread| thread.id().as_u64() == a);
-        let told = || names.iter().rfind(|(number, _)| *number == a).map(|(_, name)| name.as_str());
-        let name = known.map(|known| known.name()).or_else(told);
-        name.map_or_else(|| format!("thread {a}"), |name| format!("thread {a} {name}"))
-    };
+fn words(record: &Record, names: &Names) -> (String, String) {
+    let [a, b, c, d, _] = record.words;
+    let (thread, task) = (|| names.thread(a), || names.task(a));
     let object = || format!("object {a:#x}");
     let access = || match record.detail & 3 {
         0 => "read",
@@ -107,6 +146,7 @@ fn words(record: &Record, threads: &[Arc<Thread>], names: &[(u64, String)]) -> (
     };
     match record.kind {
         Kind::Name if record.detail == Named::Thread as u8 => (thread(), String::from("is spawned")),
+        Kind::Name if record.detail == Named::Task as u8 => (task(), String::from("is spawned")),
         Kind::Name => (String::new(), String::from("a name is told")),
         Kind::Resume => (thread(), String::from("goes on")),
         Kind::Leave => (thread(), String::from("leaves the CPU")),
@@ -119,17 +159,22 @@ fn words(record: &Record, threads: &[Arc<Thread>], names: &[(u64, String)]) -> (
         Kind::Wake => (thread(), String::from("is polled again")),
         Kind::Map => (thread(), String::from("its fault is resolved")),
         Kind::End => (thread(), String::from("has ended")),
-        Kind::Request => (format!("device {a}"), format!("is asked {}", pages(record.detail == 1))),
+        Kind::Request => (device(a), format!("is asked {}", pages(record.detail == 1))),
         Kind::Complete => {
             let how = if record.detail == 0 { "completes" } else { "fails" };
-            (format!("device {a}"), format!("{how} the request from page {b}"))
+            (device(a), format!("{how} the request from page {b}"))
         }
         Kind::Interrupt => (String::from("interrupt"), format!("vector {:#x}", record.detail)),
-        Kind::PollBegin => (format!("task {a}"), String::from("is polled")),
-        Kind::PollEnd => (format!("task {a}"), String::from("the poll ends")),
-        Kind::Waits => (format!("task {a}"), String::from("waits")),
-        Kind::Woken => (format!("task {a}"), String::from("is woken")),
-        Kind::State => (object(), format!("page {b}: its state changes")),
+        Kind::PollBegin => (task(), String::from("is polled")),
+        Kind::PollEnd => (task(), String::from("the poll ends")),
+        Kind::Waits => (task(), String::from("waits")),
+        Kind::Woken => (task(), String::from("is woken")),
+        Kind::State => {
+            let event = PageEvent::all().nth(record.detail.into());
+            let why = event.map_or_else(String::new, |event| format!(" -- {event}"));
+            let (from, to) = (PageWord::from_bits(c), PageWord::from_bits(d));
+            (object(), format!("page {b}: {from}{why} --> {to}"))
+        }
         Kind::Ended => (object(), String::from("has ended")),
         Kind::Enter => (format!("space {a:#x}"), format!("page {b:#x} is entered")),
         Kind::ShootdownBegin => (String::from("memory"), format!("wait {a} for all CPUs begins")),
