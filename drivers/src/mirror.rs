@@ -5,9 +5,9 @@
 //! | **push** | excluded by the port: one CPU at a time sends | the count is written after the byte |
 //! | **read** | what may have been overwritten meanwhile is missed, and counted | one reader, which owns its place |
 //!
-//! So a push is two stores, may stand in an interrupt handler, and never waits for a reader. A port whose sender was given
-//! up (see [`Serial::write_now`](crate::serial::Serial::write_now)) may have two pushers for a moment: then a byte is lost
-//! here, not on the line.
+//! So a push is a store and an atomic maximum, may stand in an interrupt handler, and never waits for a reader. A port whose
+//! sender was given up (see [`Serial::write_now`](crate::serial::Serial::write_now)) may have two pushers for a while: then
+//! bytes are lost or come twice here, not on the line.
 
 use core::sync::atomic::{
     AtomicU8, AtomicUsize,
@@ -20,8 +20,7 @@ use executor::{
     sync::{Signal, SignalWait},
 };
 
-/// Bytes that are kept.
-pub const BYTES: usize = 64 * 1024;
+const BYTES: usize = Mirror::BYTES;
 
 /// The last bytes that a port has sent. Meant to be a `static`.
 #[derive(Debug)]
@@ -33,6 +32,9 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// Bytes that are kept.
+    pub const BYTES: usize = 64 * 1024;
+
     /// Nothing was sent yet.
     #[expect(clippy::new_without_default, reason = "it is a static for one port, not a value")]
     pub const fn new() -> Self {
@@ -45,11 +47,15 @@ impl Mirror {
 
     /// Adds a byte. One caller at a time. Interrupt-safe.
     pub(crate) fn push(&self, byte: u8) {
-        let written = self.written.load(Relaxed);
+        self.push_at(self.written.load(Relaxed), byte);
+    }
+
+    fn push_at(&self, written: usize, byte: u8) {
         // Nobody takes the new byte for the one that was here before.
         fence(Release);
         self.places[written % BYTES].store(byte, Relaxed);
-        self.written.store(written.wrapping_add(1), Release);
+        // Never back: a second pusher may have gone on meanwhile.
+        self.written.fetch_max(written + 1, Release);
     }
 
     /// Wakes who waits for [`more`](Self::more). Interrupt-safe.
@@ -132,6 +138,17 @@ mod tests {
         assert_eq!(missed + read.len(), sent.len());
         assert_eq!(read, sent[missed..]);
         assert_eq!(missed, 5001, "all but the place that is written next can be read");
+    }
+
+    #[test]
+    fn a_second_pusher_who_is_late_takes_nothing_back() {
+        let (mirror, mut place) = (Box::new(Mirror::new()), MirrorPlace::default());
+        (b"abc").iter().for_each(|&byte| mirror.push(byte));
+        assert_eq!(all(&mut place, &mirror).0, b"abc");
+        mirror.push_at(0, b'x');
+        assert_eq!(all(&mut place, &mirror), (Vec::new(), 0));
+        mirror.push(b'd');
+        assert_eq!(all(&mut place, &mirror), (b"d".to_vec(), 0));
     }
 
     #[test]

@@ -188,8 +188,9 @@ fn stop_others(own: &Cpu) {
 }
 
 fn leave() -> ! {
-    screen::show_now();
+    // First: a screen that cannot be painted keeps nobody from knowing.
     drivers::power::control("panic");
+    screen::show_if_possible();
     drivers::power::off()
 }
 

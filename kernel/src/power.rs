@@ -2,8 +2,11 @@
 
 use crate::{screen, serial};
 
-/// Tells the runner the status of this run and powers the machine off. May be called from anywhere.
+/// Shows what was printed on the screen, tells the runner the status of this run and powers the machine off. From tasks
+/// and threads; not in interrupt handlers.
 pub fn exit(status: u8) -> ! {
+    // First: at that word the runner takes its picture.
+    screen::show_all();
     drivers::power::control(&alloc::format!("status {status}"));
     drivers::power::off()
 }
@@ -15,6 +18,5 @@ pub fn exit(status: u8) -> ! {
 pub async fn exit_when_written(status: u8) -> ! {
     serial::CONSOLE.write_now(b"");
     serial::OUTPUT.write_now(b"");
-    screen::show_all().await;
     exit(status)
 }

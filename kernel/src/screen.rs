@@ -18,7 +18,7 @@ use bootloader_api::{
 };
 use conquer_once::spin::OnceCell;
 use drivers::{
-    mirror::{BYTES as MIRROR_BYTES, Mirror, MirrorPlace},
+    mirror::{Mirror, MirrorPlace},
     screen::{Canvas, Layout, Terminal},
 };
 use executor::{
@@ -124,6 +124,7 @@ impl Screen {
         let (count, missed) = self.place.read(&MIRROR, &mut bytes);
         self.feed(&bytes[..count], missed);
         let (of_output, missed) = self.output.read(&OUTPUT_MIRROR, &mut bytes);
+        self.feed(&[], missed);
         // It is for a file: lines end without a carriage return.
         for line in bytes[..of_output].split_inclusive(|&byte| byte == b'\n') {
             self.feed(line, 0);
@@ -131,7 +132,6 @@ impl Screen {
                 self.feed(b"\r", 0);
             }
         }
-        self.feed(&[], missed);
         count + of_output > 0
     }
 
@@ -142,36 +142,21 @@ impl Screen {
         self.terminal.feed(bytes);
     }
 
+    /// Shows what was printed until now: others who go on printing do not hold this up.
+    fn show_all(&mut self) {
+        self.terminal.look_at_end();
+        for _ in 0..Mirror::BYTES / BATCH {
+            if !self.read() {
+                break;
+            }
+        }
+        while self.paint() {}
+    }
+
     /// Paints some characters. Returns whether there may be more.
     fn paint(&mut self) -> bool {
         let Self { terminal, canvas, .. } = self;
         terminal.changes(PAINTED, |row, column, cell| canvas.paint(row, column, cell))
-    }
-}
-
-/// Shows what was printed before the call, and what is printed meanwhile as far as it goes along with that: a picture that is
-/// taken afterwards has it. From tasks.
-///
-/// # Cancellation
-/// A part of it is shown.
-pub(crate) async fn show_all() {
-    let Some(screen) = SCREEN.get() else { return };
-    let cells = {
-        let canvas = &screen.lock().canvas;
-        canvas.rows() * canvas.columns()
-    };
-    // Others may print for ever, so it is as much as there can be at one time.
-    for _ in 0..=MIRROR_BYTES / BATCH {
-        if !screen.lock().read() {
-            break;
-        }
-        executor::yield_now().await;
-    }
-    for _ in 0..=cells / PAINTED {
-        if !screen.lock().paint() {
-            break;
-        }
-        executor::yield_now().await;
     }
 }
 
@@ -192,11 +177,17 @@ pub(crate) fn look_at_end() {
     }
 }
 
-/// Shows all that was printed, at once. For a panic, when all other CPUs stand still: one of them may have stopped while
-/// it painted, and then the screen stays as it is.
-pub(crate) fn show_now() {
-    let Some(mut screen) = SCREEN.get().and_then(SpinLock::try_lock) else { return };
-    screen.terminal.look_at_end();
-    while screen.read() {}
-    while screen.paint() {}
+/// Shows all that was printed, at once, for the end of a run. From tasks and threads.
+pub(crate) fn show_all() {
+    if let Some(screen) = SCREEN.get() {
+        screen.lock().show_all();
+    }
+}
+
+/// The same for a panic, when all other CPUs stand still: one of them may have stopped while it painted, and then the
+/// screen stays as it is.
+pub(crate) fn show_if_possible() {
+    if let Some(mut screen) = SCREEN.get().and_then(SpinLock::try_lock) {
+        screen.show_all();
+    }
 }
