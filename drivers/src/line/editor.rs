@@ -50,6 +50,7 @@ pub struct LineEditor {
     pub(super) line: String,
     /// A place in the line, in bytes, which are characters.
     pub(super) cursor: usize,
+    /// Something was typed for which there was no room, since the line was empty.
     too_long: bool,
     /// The newest is the last.
     remembered: VecDeque<String>,
@@ -113,10 +114,7 @@ impl LineEditor {
             if self.remembered.len() == REMEMBERED {
                 self.remembered.pop_front();
             }
-            // Where there is no memory, the line is forgotten.
-            if self.remembered.try_reserve(1).is_ok() {
-                self.remembered.push_back(line.clone());
-            }
+            self.remembered.push_back(line.clone());
         }
         Ok(line)
     }
@@ -140,6 +138,9 @@ impl LineEditor {
         back(was_at - part.start, out);
         self.cursor = part.start;
         self.line.replace_range(part, "");
+        if self.line.is_empty() {
+            self.too_long = false;
+        }
         let rest = &self.line[self.cursor..];
         out.push_str(rest);
         if length == 1 {
@@ -182,6 +183,7 @@ impl LineEditor {
         self.go(0, out);
         self.cursor = line.len();
         self.line = line;
+        self.too_long = false;
         out.push_str(&self.line);
         out.push_str(ERASE_REST);
     }
@@ -220,7 +222,7 @@ impl LineEditor {
             out.push_str(&found.join("  "));
             out.push('\n');
             self.show(out);
-        } else {
+        } else if self.line.len() + more.len() <= self.most {
             self.insert(&more, out);
         }
     }

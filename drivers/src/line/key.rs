@@ -98,6 +98,8 @@ enum State {
     Escape,
     /// After ESC O: one more byte.
     Single,
+    /// After ESC [ [, as the Linux console begins F1 to F5: one more byte.
+    Function,
     /// After ESC [, with the first number.
     Sequence(u16),
     /// The same behind the first number, which counts.
@@ -127,6 +129,8 @@ impl KeyDecoder {
             (State::Escape, b'O') => (State::Single, None),
             (State::Escape, _) => (State::Ground, None),
             (State::Single, _) => (State::Ground, final_byte(byte, 0)),
+            (State::Function, _) => (State::Ground, None),
+            (State::Sequence(0), b'[') => (State::Function, None),
             (State::Sequence(number), b'0'..=b'9') => {
                 (State::Sequence(number.saturating_mul(10).saturating_add(u16::from(byte - b'0'))), None)
             }
@@ -137,6 +141,11 @@ impl KeyDecoder {
         };
         self.state = state;
         key
+    }
+
+    /// Whether the last byte was the end of a key, of one that means nothing here, too.
+    pub fn is_between_keys(&self) -> bool {
+        matches!(self.state, State::Ground)
     }
 }
 

@@ -171,9 +171,42 @@ fn a_line_that_is_too_long_is_refused_whole() {
     let mut desk = Desk::new();
     desk.types(&[b'x'; 41]).types(b"\rshort\r");
     assert_eq!(desk.lines, [Err(TooLong), Ok("short".into())]);
-    // A completion for which there is no room is none.
+}
+
+#[test]
+fn a_completion_for_which_there_is_no_room_is_none() {
+    let mut desk = Desk::new();
     desk.types(&[b' '; 37]).types(b"hel\t\r");
+    assert_eq!(desk.lines.pop().unwrap().unwrap().trim_start(), "hel");
+}
+
+#[test]
+fn a_line_that_was_too_long_is_forgotten_when_all_of_it_is_erased_or_another_one_shown() {
+    let mut desk = Desk::new();
+    desk.types(b"first\r").types(&[b'x'; 41]).types(b"\x15help\r");
+    desk.types(&[b'x'; 41]).types(b"\x1b[A\r");
+    assert_eq!(desk.lines, ["first", "help", "help"].map(|line| Ok(line.into())));
+    // What was lost may stand anywhere in what is left.
+    desk.types(&[b'x'; 41]).types(b"\x08\r");
     assert_eq!(desk.lines.pop(), Some(Err(TooLong)));
+}
+
+#[test]
+fn keys_of_the_linux_console_that_mean_nothing_are_passed_over_whole() {
+    let mut desk = Desk::new();
+    desk.types(b"a\x1b[[Ab\r");
+    assert_eq!(desk.lines, [Ok("ab".into())]);
+}
+
+#[test]
+fn a_sequence_is_under_way_until_its_last_byte() {
+    let mut decoder = KeyDecoder::default();
+    let between = b"\x1b[1;5Cx\x1b[[A".map(|byte| {
+        decoder.push(byte);
+        decoder.is_between_keys()
+    });
+    let whole: Vec<usize> = (0..between.len()).filter(|&index| between[index]).collect();
+    assert_eq!(whole, [5, 6, 10]);
 }
 
 #[test]

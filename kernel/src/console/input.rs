@@ -125,6 +125,20 @@ impl Input {
         Some(key)
     }
 
+    /// Waits for any key but those that move the screen's view. A sequence of bytes that a terminal sends for a key is one.
+    ///
+    /// # Cancellation
+    /// Nothing is lost.
+    pub(super) async fn any_key(&mut self) {
+        loop {
+            let key = self.key().await;
+            let moves_view = matches!(key, Some(Key::PageUp | Key::PageDown));
+            if self.decoder.is_between_keys() && !moves_view {
+                return;
+            }
+        }
+    }
+
     /// The next character; keys that are none, and bytes that are not ASCII, are skipped.
     ///
     /// # Cancellation

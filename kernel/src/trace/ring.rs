@@ -79,12 +79,19 @@ impl Rings {
         (0..self.cpus).map(|cpu| self.written(cpu).load(Acquire)).collect()
     }
 
-    /// What was written since, in order. What was overwritten is missing at the beginning.
+    /// What was written since, in order. What was overwritten is missing at the beginning, and all of it where there is no
+    /// memory for it.
     pub(super) fn since(&self, places: &[u64]) -> Vec<Record> {
-        let mut records = Vec::new();
-        for (cpu, &from) in places.iter().enumerate() {
-            let mut read = Vec::new();
-            for place in from..self.written(cpu).load(Acquire) {
+        let (mut records, mut read) = (Vec::new(), Vec::new());
+        let ends = self.places();
+        let most = |(end, from): (&u64, &u64)| end.saturating_sub(*from).min(self.records) as usize;
+        let all = ends.iter().zip(places).map(most).sum();
+        if records.try_reserve_exact(all).is_err() || read.try_reserve_exact(self.records as usize).is_err() {
+            return Vec::new();
+        }
+        for (cpu, (&from, &end)) in places.iter().zip(&ends).enumerate() {
+            read.clear();
+            for place in from.max(end.saturating_sub(self.records))..end {
                 let mut words = [0; WORDS];
                 words.iter_mut().zip(self.slot(cpu, place)).for_each(|(to, word)| *to = word.load(Relaxed));
                 read.push((place, words));
@@ -92,10 +99,10 @@ impl Rings {
             fence(Acquire);
             // The slot of the next record may be half written.
             let first = (self.written(cpu).load(Relaxed) + 1).saturating_sub(self.records);
-            read.retain(|(place, _)| *place >= first);
-            records.extend(read.into_iter().filter_map(|(_, words)| Record::from_words(words)));
+            let whole = read.iter().filter(|(place, _)| *place >= first);
+            records.extend(whole.filter_map(|(_, words)| Record::from_words(*words)));
         }
-        records.sort_by_key(|record| record.number);
+        records.sort_unstable_by_key(|record| record.number);
         records
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("top_goes_on_until_a_key_is_pressed", || Setup { console: true, ..with_disk("") }).driven(top),
         case("top_ends_after_so_many_pictures", || with_disk("top 2; top; exit 50")).driven(top_by_number),
         case("records_are_shown_as_text", || {
-            with_disk("trace last 1; trace on; hash --disk disk0; trace off; trace last 500")
+            with_disk("trace last 1; trace on; hash --disk disk0 --length 4096; trace off; trace last 500")
         })
         .driven(records),
         case("panic_report_has_requests_under_way", || Setup {
@@ -115,7 +115,16 @@ fn records(session: Session) -> Result<()> {
     report.ended_with(0)?;
     let first = report.exec.lines().next().unwrap_or_default();
     ensure!(first.starts_with("nothing was recorded"), "{first}");
-    let order = ["page fault: read at", "is parked", "is asked to load", "completes the request", "goes on"];
+    let order = [
+        "page fault: read at",
+        "page 0: absent -- read --> loading",
+        "its pager is asked to load page 0",
+        "disk0",
+        "completes the request",
+        "page 0: loading -- load done --> loaded",
+        "its fault is resolved",
+        "goes on",
+    ];
     let mut rest = report.exec.as_str();
     for what in order {
         rest = rest.split_once(what).with_context(|| format!("no {what:?} in {}", report.exec))?.1;

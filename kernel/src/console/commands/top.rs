@@ -54,6 +54,7 @@ struct Picture {
     at: u64,
     /// Up and idle, by CPU.
     cpus: Vec<(u64, u64)>,
+    /// By their numbers, and so are the tasks.
     threads: Vec<(Arc<Thread>, thread::ThreadStats, Spent)>,
     tasks: Vec<(TaskRef, Spent)>,
     at_once: u64,
@@ -84,11 +85,13 @@ impl Picture {
                 let (stats, spent) = (thread.stats(), thread.task().map(TaskRef::spent));
                 (thread, stats, spent.unwrap_or_default())
             }));
+            picture.threads.sort_unstable_by_key(|(thread, ..)| thread.id());
             let tasks = executor::tasks().filter(|task| task.class() == Class::Task).take(MOST);
             picture.tasks.extend(tasks.map(|task| {
                 let spent = task.spent();
                 (task, spent)
             }));
+            picture.tasks.sort_unstable_by_key(|(task, _)| task.id());
         }
         picture
     }
@@ -100,7 +103,7 @@ impl Picture {
             Time(self.at),
             Time(took),
             self.at_once - before.at_once,
-            self.parked - before.parked
+            self.parked.saturating_sub(before.parked)
         );
         output().table(&self.table_of_cpus(before)).await;
         say!("");
@@ -126,13 +129,13 @@ impl Picture {
         let mut table = Table::new(heads);
         let mut rows: Vec<_> = (self.threads.iter())
             .map(|(thread, stats, spent)| {
-                let same = before.threads.iter().find(|(other, ..)| other.id() == thread.id());
-                let (stats_then, spent_then) =
-                    same.map_or_else(Default::default, |&(_, stats, spent)| (stats, spent));
+                let same = before.threads.binary_search_by_key(&thread.id(), |(other, ..)| other.id());
+                let (stats_then, spent_then) = same
+                    .map_or_else(|_| Default::default(), |at| (before.threads[at].1, before.threads[at].2));
                 (thread, stats, stats_then, spent.since(spent_then))
             })
             .collect();
-        rows.sort_by_key(|(.., spent)| core::cmp::Reverse(spent.nanos));
+        rows.sort_unstable_by_key(|(.., spent)| core::cmp::Reverse(spent.nanos));
         for (thread, stats, stats_then, spent) in rows.into_iter().take(ROWS) {
             let (reason, since) = ps::wait(thread.task().and_then(TaskRef::wait));
             table.row(&[
@@ -154,11 +157,11 @@ impl Picture {
         let mut table = Table::new(&[">task", "name", ">ran", ">polls", "waits for", ">since"]);
         let mut rows: Vec<_> = (self.tasks.iter())
             .map(|(task, spent)| {
-                let same = before.tasks.iter().find(|(other, _)| other == task);
-                (task, spent.since(same.map_or_else(Spent::default, |same| same.1)))
+                let same = before.tasks.binary_search_by_key(&task.id(), |(other, _)| other.id());
+                (task, spent.since(same.map_or_else(|_| Spent::default(), |at| before.tasks[at].1)))
             })
             .collect();
-        rows.sort_by_key(|(_, spent)| core::cmp::Reverse(spent.nanos));
+        rows.sort_unstable_by_key(|(_, spent)| core::cmp::Reverse(spent.nanos));
         for (task, spent) in rows.into_iter().take(ROWS) {
             let (reason, since) = ps::wait(task.wait());
             table.row(&[&task.id(), &task.name(), &Time(spent.nanos), &spent.polls, &reason, &since]);
@@ -177,6 +180,7 @@ async fn watch(pictures: Option<u64>) {
             break;
         }
         let now = Picture::take();
+        executor::yield_now().await;
         if output().is_terminal() {
             output().write(BEGIN).await;
         }
@@ -193,7 +197,7 @@ async fn key_within(input: &mut Option<MutexGuard<'_, Input>>, limit: Duration) 
         return false;
     };
     select_biased! {
-        _ = input.next().fuse() => true,
+        () = input.any_key().fuse() => true,
         () = end => false,
     }
 }
