@@ -18,8 +18,8 @@ pub trait Order: Sync {
 
 static ORDER: AtomicPtr<&'static dyn Order> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Has all CPUs poll their ready tasks in this order from their next poll on; `None`: in the order in which they were ready,
-/// as at the beginning.
+/// Has all CPUs poll their ready tasks in this order; `None`: in the order in which they were ready, as at the beginning. A
+/// CPU that has taken up to fifteen tasks in hand to poll them in the order before this one polls those first.
 ///
 /// A task whose rank is never the lowest is never polled while others are ready. Threads are not asked for, and miss nothing:
 /// after as many polls as there were ready tasks, one of them has its turn. Other CPUs steal what was ready for longest,

@@ -66,10 +66,10 @@ impl<R: Registers> Serial<R> {
         }
         self.sending.store(false, Ordering::SeqCst);
         self.counters.sent.fetch_add(sent, Ordering::Relaxed);
-        // Waking the writer for each FIFO would cost more than the bytes do.
         if sent > 0 {
             self.signal_mirror();
         }
+        // Waking a writer for each FIFO would cost more than the bytes do: it waits for half of the ring.
         if sent > 0 && self.output.len() <= OUTPUT_BYTES / 2 {
             self.output_room.signal();
         }

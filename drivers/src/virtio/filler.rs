@@ -20,7 +20,7 @@ use super::{Device, Doorbell, ProbeError};
 use crate::dma::{DmaBuffer, Machine};
 use crate::pci::{Function, InterruptTarget};
 
-/// The smallest queue that every device has.
+/// One buffer at a time needs no more. A device whose queue is shorter is refused.
 const DESCRIPTORS: usize = 2;
 /// The device's only queue.
 const QUEUE: u16 = 0;

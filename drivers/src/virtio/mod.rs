@@ -103,9 +103,12 @@ impl Device {
             return Err(ProbeError::OtherType);
         }
         function.enable();
-        function.map_bars()?;
-        let transport = PciTransport::new::<Machine, _>(&mut pci::root(), function.address);
-        let transport = ManuallyDrop::new(transport.map_err(ProbeError::Transport)?);
+        let transport = function.map_bars().map_err(ProbeError::Pci).and_then(|()| {
+            let transport = PciTransport::new::<Machine, _>(&mut pci::root(), function.address);
+            transport.map_err(ProbeError::Transport)
+        });
+        // There is no way to reset a device whose registers cannot be found: the bus keeps it from memory.
+        let transport = ManuallyDrop::new(transport.inspect_err(|_| function.cut_off())?);
         let mut device = Self { transport, function: function.clone(), stopped: false };
         let agreed = device.transport.begin_init(Features::from_bits_retain(features | VERSION_1)).bits();
         let accepted = device.transport.get_status().contains(DeviceStatus::FEATURES_OK);

@@ -33,11 +33,14 @@ impl Entropy {
         None
     }
 
-    /// Fills the bytes, however few the device gives at a time. `None` when it is gone, or memory is out.
+    /// Fills the bytes, however few the device gives at a time. `None` when it is gone or gives none, or memory is out.
     async fn random<const N: usize>(&self) -> Option<[u8; N]> {
         let (mut bytes, mut filled) = ([0; N], 0);
         while filled < N {
             let (buffer, given) = self.0.fill(DmaBuffer::new(N - filled)?).await.ok()?;
+            if given == 0 {
+                return None;
+            }
             bytes[filled..filled + given].copy_from_slice(&buffer.as_bytes()[..given]);
             filled += given;
         }
