@@ -73,8 +73,11 @@ fn readable() -> fs::Permissions {
 }
 
 impl Pixels {
-    /// Reads a portable pixmap as QEMU writes it: `P6`, width, height, 255, and the bytes.
-    fn read(pixmap: &[u8]) -> Result<Self> {
+    /// Reads a portable pixmap as QEMU's `screendump` writes it: `P6`, width, height, 255, and the bytes.
+    ///
+    /// # Errors
+    /// When it is of another kind, or not whole.
+    pub fn read(pixmap: &[u8]) -> Result<Self> {
         let mut rest = pixmap;
         let mut word = || {
             let end = rest.iter().position(u8::is_ascii_whitespace)?;

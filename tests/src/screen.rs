@@ -1,7 +1,7 @@
 //! Pictures of a machine's screen, and the text that stands on them.
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use faultline::screenshot::Pixels;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -22,30 +22,19 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a portable pixmap (`P6`, 8 bits a colour), as QEMU's `screendump` writes it.
+    /// What characters can be recognised by of these pixels.
+    fn new(pixels: &Pixels) -> Self {
+        // The brightest colour tells characters from their backgrounds, whatever both are.
+        let levels = pixels.bytes.chunks_exact(3).map(|pixel| pixel.iter().copied().max().unwrap_or(0));
+        Self { width: pixels.width as usize, height: pixels.height as usize, levels: levels.collect() }
+    }
+
+    /// Reads a portable pixmap, as QEMU's `screendump` writes it.
     ///
     /// # Errors
     /// When it is none, or not whole.
     pub fn from_ppm(file: &[u8]) -> Result<Self> {
-        let mut rest = file;
-        let mut word = || {
-            let end = rest.iter().position(u8::is_ascii_whitespace).context("the header ends early")?;
-            let (word, after) = rest.split_at(end);
-            rest = &after[1..];
-            anyhow::Ok(std::str::from_utf8(word)?)
-        };
-        ensure!(word()? == "P6", "not a pixmap");
-        let (width, height) = (word()?.parse()?, word()?.parse()?);
-        ensure!(word()? == "255", "not of 8 bits");
-        ensure!(rest.len() == width * height * 3, "{} bytes for {width} x {height} pixels", rest.len());
-        Ok(Self::from_rgb(width, height, rest))
-    }
-
-    /// A picture of these pixels, three bytes each.
-    fn from_rgb(width: usize, height: usize, bytes: &[u8]) -> Self {
-        // The brightest colour tells characters from their backgrounds, whatever both are.
-        let levels = bytes.chunks_exact(3).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
-        Self { width, height, levels }
+        Pixels::read(file).map(|pixels| Self::new(&pixels))
     }
 
     /// Reads a PNG file, as the runner's `--screenshot` writes it.
@@ -53,8 +42,7 @@ impl Picture {
     /// # Errors
     /// When it is none, or not whole.
     pub fn from_png(file: &Path) -> Result<Self> {
-        let pixels = Pixels::open(file)?;
-        Ok(Self::from_rgb(pixels.width as usize, pixels.height as usize, &pixels.bytes))
+        Pixels::open(file).map(|pixels| Self::new(&pixels))
     }
 
     /// Characters beside each other.
@@ -150,14 +138,5 @@ mod tests {
             }
         }
         assert_eq!(Picture::from_ppm(&file).unwrap().text(), ["\u{fffd}b"]);
-    }
-
-    #[test]
-    fn files_that_are_no_pictures_are_refused() {
-        for file in
-            [&b""[..], b"P5\n1 1\n255\n1", b"P6\n2 2\n255\n123", b"P6\nx 2\n255\n", b"P6\n1 1\n65535\n123456"]
-        {
-            assert!(Picture::from_ppm(file).is_err());
-        }
     }
 }
