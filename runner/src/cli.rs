@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
+use crate::example::Example;
 use crate::host::AcceleratorChoice;
 
 const ENVIRONMENT: &str = "Environment:
@@ -30,13 +31,12 @@ pub struct Cli {
     /// Boot by UEFI
     #[arg(long)]
     pub uefi: bool,
-    /// Memory of the machine, such as 64M or 2G
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
-    pub memory: u32,
-    /// Number of processors
-    #[arg(long, value_name = "N", default_value_t = 4,
-        default_value_if("record", clap::builder::ArgPredicate::IsPresent, "1"), value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub smp: u32,
+    /// Memory of the machine, such as 64M or 2G [default: 256M, or what the example asks for]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<u32>,
+    /// Number of processors [default: 4, or what the example asks for; 1 with --record]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: Option<u32>,
     /// What executes the machine's instructions
     #[arg(long, value_enum, value_name = "KIND", default_value = "auto")]
     pub accel: AcceleratorChoice,
@@ -138,6 +138,17 @@ impl Cli {
         self.exec.is_some() || self.vmscript.is_some()
     }
 
+    /// Memory in MiB: what the user says, or the example.
+    pub fn memory_mib(&self, example: Option<&Example>) -> u32 {
+        self.memory.or_else(|| example?.memory_mib).unwrap_or(256)
+    }
+
+    /// The number of processors: what the user says, or the example.
+    pub fn cpus(&self, example: Option<&Example>) -> u32 {
+        let usual = if self.record.is_some() || self.replay.is_some() { 1 } else { 4 };
+        self.smp.or_else(|| example?.cpus).unwrap_or(usual)
+    }
+
     /// The kernel's command line.
     pub fn kernel_cmdline(&self) -> String {
         let log = self.log.as_ref().map(|spec| format!("log={spec}"));
@@ -168,6 +179,10 @@ impl Cli {
     fn from_matches(matches: &ArgMatches) -> Result<Self> {
         let mut cli = Self::from_arg_matches(matches).unwrap_or_else(|why| why.exit());
         cli.disks = cli.gather_disks(matches)?;
+        // The kernel takes one of the two.
+        if cli.log.is_some() && cli.cmdline.split_whitespace().any(|word| word.starts_with("log=")) {
+            bail!("what is logged is said twice: by --log, and by log= in --cmdline");
+        }
         Ok(cli)
     }
 
@@ -224,7 +239,7 @@ fn log_spec(text: &str) -> Result<String, String> {
 }
 
 /// Reads a size, in MiB unless it says otherwise.
-fn memory(text: &str) -> Result<u32, String> {
+pub(crate) fn memory(text: &str) -> Result<u32, String> {
     const LEAST: u32 = 32;
     const MOST: u32 = 32 << 10;
     let (digits, mib) = match text.as_bytes().last() {

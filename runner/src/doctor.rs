@@ -178,9 +178,23 @@ fn window() -> Finding {
 }
 
 fn space(root: &Path) -> Finding {
-    let Ok(about) = rustix::fs::statvfs(root) else { return Finding::Note("unknown".into()) };
-    let free = (about.f_bavail.saturating_mul(about.f_frsize)) >> 20;
-    enough_space(free, root)
+    let about = Command::new("df").arg("-Pk").arg(root).output();
+    let free = about.ok().and_then(|output| free_mib(&String::from_utf8_lossy(&output.stdout)));
+    free.map_or_else(
+        || Finding::Note("unknown: `df -Pk` does not tell".into()),
+        |free| enough_space(free, root),
+    )
+}
+
+/// What `df -Pk` says of one file system: below the headings its device, all KiB, those in use, and those that are free.
+fn free_mib(table: &str) -> Option<u64> {
+    let line = table.lines().nth(1)?;
+    // The device's name may have spaces; the use in percent stands behind the free KiB.
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let percent = words
+        .iter()
+        .position(|word| word.strip_suffix('%').is_some_and(|number| number.parse::<u32>().is_ok()))?;
+    Some(words.get(percent.checked_sub(1)?)?.parse::<u64>().ok()? >> 10)
 }
 
 fn enough_space(free_mib: u64, root: &Path) -> Finding {

@@ -1,6 +1,8 @@
 //! How a run of the machine ended.
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 /// How a run of the machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -42,6 +44,28 @@ impl Outcome {
     }
 }
 
+/// For files: a name, and a number where there is one.
+impl From<Outcome> for Value {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Status(status) => json!({ "status": status }),
+            Outcome::Panicked => json!("panicked"),
+            Outcome::Reset => json!("reset"),
+            Outcome::TimedOut(seconds) => json!({ "timed out": seconds }),
+            Outcome::Interrupted(signal) => json!({ "interrupted": signal }),
+        }
+    }
+}
+
+impl Outcome {
+    /// How a run ended that the runner stopped, from what was kept of its outcome. None: it ended by itself, or this was
+    /// never an outcome.
+    pub(crate) fn stopped(kept: &Value) -> Option<Self> {
+        let signal = || i32::try_from(kept["interrupted"].as_i64()?).ok().map(Self::Interrupted);
+        kept["timed out"].as_u64().map(Self::TimedOut).or_else(signal)
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         Self::from(outcome.status())
@@ -60,6 +84,19 @@ mod tests {
         assert_eq!(Outcome::Reset.status(), 102);
         assert_eq!(Outcome::TimedOut(1).status(), 103);
         assert_eq!(Outcome::Interrupted(2).status(), 130);
+    }
+
+    #[test]
+    fn what_stopped_a_run_is_read_back() {
+        for stopped in [Outcome::TimedOut(200), Outcome::Interrupted(15)] {
+            assert_eq!(Outcome::stopped(&Value::from(stopped)), Some(stopped));
+        }
+        for other in [Outcome::Status(3), Outcome::Panicked, Outcome::Reset] {
+            assert_eq!(Outcome::stopped(&Value::from(other)), None);
+        }
+        for nonsense in [json!(null), json!({ "timed out": -1 }), json!({ "interrupted": 1_u64 << 40 })] {
+            assert_eq!(Outcome::stopped(&nonsense), None);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Records of runs, and what they were made with.
 //!
 //! A record is a log of QEMU's: what came into the machine from outside, and at which instruction. It is of use only to the
-//! same machine with the same contents, so a file beside it (`FILE.json`) keeps the options of the run, and a hash of the log
-//! and of each thing that the machine read. A replay takes the options from there, and is refused where a hash differs.
+//! same machine with the same contents, so a file beside it (`FILE.json`) keeps the options of the run, how it ended, and a hash
+//! of the log and of each thing that the machine read. A replay takes the options from there, and is refused where a hash differs.
 //!
 //! The file beside is written when the run has ended, and removed when one begins: a record that is not whole has none.
 use std::env;
@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::Cli;
+use crate::outcome::Outcome;
 use crate::outputs::folder_of;
 use crate::qemu::MachineConfig;
 
 /// How the file beside begins. Another number when its fields change.
-const KIND: &str = "faultline-record-1";
+const KIND: &str = "faultline-record-2";
 /// How it begins whatever its fields are.
 const ANY_KIND: &str = "faultline-record-";
 
@@ -55,11 +56,12 @@ impl Recording {
         }
     }
 
-    /// Keeps the record of a run that has ended.
+    /// Keeps the record of a run that has ended so.
     ///
     /// # Errors
     /// When QEMU has written none, or a file cannot be written.
-    pub fn keep(mut self) -> Result<()> {
+    pub fn keep(mut self, outcome: Outcome) -> Result<()> {
+        self.about["outcome"] = outcome.into();
         self.about["log"] = hash(&self.log)?.into();
         let place = beside(&self.log);
         let failure = || format!("cannot write {}", place.display());
@@ -105,6 +107,15 @@ impl Record {
     /// The log for QEMU.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// How a replay has ended, of whose machine that is the outcome. Where the runner stopped the run that was recorded, the
+    /// log ends, and so does the machine without a word of the kernel's.
+    pub fn outcome(&self, replayed: Outcome) -> Outcome {
+        match replayed {
+            Outcome::Reset => Outcome::stopped(&self.about["outcome"]).unwrap_or(replayed),
+            _ => replayed,
+        }
     }
 
     /// Did the console take input?

@@ -45,9 +45,12 @@ pub fn run(cli: &Cli) -> Result<Outcome> {
 
 fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
     let qemu = host::qemu_version()?;
+    let workspace = Workspace::find()?;
+    let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
+    let cpus = cli.cpus(example.as_ref());
     let is_taped = cli.record.is_some() || record.is_some();
-    if is_taped && cli.smp > 1 {
-        bail!("--record: a machine of {} processors cannot be recorded, only one of --smp 1", cli.smp);
+    if is_taped && cpus > 1 {
+        bail!("--record: a machine of {cpus} processors cannot be recorded, only one of --smp 1");
     }
     if is_taped && cli.accel == AcceleratorChoice::Kvm {
         bail!("--record counts the translator's instructions: it needs --accel tcg");
@@ -66,8 +69,6 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
     let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let trace = cli.trace.as_deref().map(trace_file).transpose()?;
 
-    let workspace = Workspace::find()?;
-    let example = cli.example.as_deref().map(|name| Example::find(workspace.root(), name)).transpose()?;
     let profile = if cli.debug { Profile::Debug } else { Profile::Release };
     // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
     let tool = ToolBuild::begin(&workspace)?;
@@ -89,8 +90,8 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
     let log = record.map(Record::log).or(cli.record.as_deref());
     let config = MachineConfig {
         ovmf,
-        memory_mib: cli.memory,
-        cpus: cli.smp,
+        memory_mib: cli.memory_mib(example.as_ref()),
+        cpus,
         accelerator,
         disks,
         display,
@@ -112,8 +113,8 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         (None, None) => None,
     };
     let outcome = boot(&config, trace, cli.screenshot.as_deref(), cli.timeout.map(Duration::from_secs))?;
-    recording.map_or(Ok(()), Recording::keep).context("there is no record")?;
-    Ok(outcome)
+    recording.map_or(Ok(()), |recording| recording.keep(outcome)).context("there is no record")?;
+    Ok(record.map_or(outcome, |record| record.outcome(outcome)))
 }
 
 /// The file that a trace goes to. Made at once: a run whose trace another one writes ends before anything is built.

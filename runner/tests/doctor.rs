@@ -29,6 +29,7 @@ impl Fake {
         for name in ["cc", "rust-lld", "apt-get"] {
             fake.program(&format!("bin/{name}"), "exit 0");
         }
+        fake.free_space(2048);
         fake
     }
 
@@ -62,6 +63,11 @@ impl Fake {
             "bin/qemu-system-x86_64",
             &format!("[ $1 = --version ] && {{ echo QEMU emulator version {version}; exit; }}\n{help}"),
         );
+    }
+
+    fn free_space(&self, mib: u64) {
+        let line = format!("/dev/one of two 9000000 1 {} 7% /the checkout", mib * 1024);
+        self.program("bin/df", &format!("[ \"$1\" = -Pk ] && echo headings && echo '{line}'"));
     }
 
     fn remove(&self, name: &str) {
@@ -102,9 +108,17 @@ fn notes(fake: &Fake, what: &str) {
 fn a_machine_with_everything_lacks_nothing() {
     let (report, status) = Fake::new().examined();
     assert_eq!(status, Some(0), "{report}");
-    for name in
-        ["compiler", "C linker", "rust-src", "rust-lld", "llvm-tools", "QEMU", "UEFI firmware", "window"]
-    {
+    for name in [
+        "compiler",
+        "C linker",
+        "rust-src",
+        "rust-lld",
+        "llvm-tools",
+        "QEMU",
+        "UEFI firmware",
+        "window",
+        "space",
+    ] {
         assert!(report.contains(&format!("ok       {name}: ")), "{name} in {report}");
     }
 }
@@ -141,6 +155,26 @@ fn an_old_compiler() {
     let fake = Fake::new();
     fake.rustc("1.95.0");
     lacks(&fake, "rustc 1.95.0 in", "./setup.sh, or `rustup toolchain install 1.96.0` in this folder");
+}
+
+#[test]
+fn too_little_space() {
+    let fake = Fake::new();
+    fake.free_space(2047);
+    lacks(
+        &fake,
+        "space: 2047 MiB are free in ",
+        "free 1 MiB there; `rm -r target` gives back what older builds took",
+    );
+}
+
+#[test]
+fn a_space_that_nobody_tells_is_a_note() {
+    let fake = Fake::new();
+    fake.program("bin/df", "echo headings; echo nonsense");
+    notes(&fake, "space: unknown");
+    fake.remove("bin/df");
+    notes(&fake, "space: unknown");
 }
 
 #[test]

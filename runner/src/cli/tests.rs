@@ -78,9 +78,10 @@ fn nonsense_is_a_usage_error() {
 
 #[test]
 fn a_recorded_machine_has_one_processor_unless_told_otherwise() {
-    assert_eq!(read("").unwrap().smp, 4);
-    assert_eq!(read("--record a").unwrap().smp, 1);
-    assert_eq!(read("--record a --smp 2").unwrap().smp, 2);
+    assert_eq!(read("").unwrap().cpus(None), 4);
+    assert_eq!(read("--record a").unwrap().cpus(None), 1);
+    assert_eq!(read("--replay a").unwrap().cpus(None), 1);
+    assert_eq!(read("--record a --smp 2").unwrap().cpus(None), 2);
     assert!(read("--replay a --timeout 9 --screenshot b").is_ok());
 }
 
@@ -100,6 +101,11 @@ fn the_kernel_is_told_what_to_log() {
     assert_eq!(read("--log debug").unwrap().kernel_cmdline(), "log=debug");
     assert_eq!(read("--cmdline a=b").unwrap().kernel_cmdline(), "a=b");
     assert!(read("--log=").is_err());
+    for twice in ["--cmdline log=off --log trace", "--log trace --cmdline=log=off"] {
+        let why = read(twice).expect_err(twice).to_string();
+        assert_eq!(why, "what is logged is said twice: by --log, and by log= in --cmdline");
+    }
+    assert!(read("--cmdline catalog=a --log trace").is_ok());
 }
 
 #[test]

@@ -114,6 +114,6 @@ fn a_record_replaces_the_description_of_another_one_only() {
         refused(&folder, "--record @package", "package.json is not of a record");
         assert_eq!(fs::read_to_string(&place).unwrap(), other);
     }
-    fs::write(&place, "{\"kind\":\"faultline-record-1\"}").unwrap();
+    fs::write(&place, "{\"kind\":\"faultline-record-0\"}").unwrap();
     looked_at(&folder, "--record @package").unwrap();
 }

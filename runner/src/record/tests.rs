@@ -16,7 +16,7 @@ fn recorded() -> (tempfile::TempDir, MachineConfig, PathBuf) {
     let log = at("run", "what came from outside");
     let words = ["faultline", "--record", "run", "--exec", "hash", "--smp", "1"].map(OsString::from);
     let cli = Cli::try_read(words).unwrap();
-    Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep().unwrap();
+    Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep(Outcome::Status(0)).unwrap();
     (folder, config, log)
 }
 
@@ -75,7 +75,7 @@ fn a_record_that_has_begun_anew_is_none_until_it_is_kept() {
     let cli = Cli::try_read(["faultline", "--record", "run"].map(OsString::from)).unwrap();
     let recording = Recording::begin(&log, &cli, &config, "7.2.0").unwrap();
     refuses(Record::open(&log).map(drop), "is no record of a run that has ended");
-    recording.keep().unwrap();
+    recording.keep(Outcome::Status(0)).unwrap();
     Record::open(&log).unwrap();
 }
 
@@ -86,10 +86,30 @@ fn a_record_touches_no_file_but_its_own_two() {
     let others = [folder.path().join("run.json.new"), folder.path().join("run.new")];
     others.iter().for_each(|other| fs::write(other, "another's").unwrap());
     let before = fs::read_dir(folder.path()).unwrap().count();
-    Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep().unwrap();
+    Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep(Outcome::Status(0)).unwrap();
     assert!(others.iter().all(|other| fs::read(other).unwrap() == b"another's"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
     fs::write(beside(&log), "{\"name\":\"package\"}").unwrap();
     refuses(Recording::begin(&log, &cli, &config, "7.2.0").map(drop), "is not of a record");
     assert_eq!(fs::read(beside(&log)).unwrap(), b"{\"name\":\"package\"}");
+}
+
+#[test]
+fn a_replay_ends_as_the_run_did_that_was_stopped() {
+    let (_folder, config, log) = recorded();
+    let cli = Cli::try_read(["faultline", "--record", "run"].map(OsString::from)).unwrap();
+    let replayed = |recorded, replayed| {
+        Recording::begin(&log, &cli, &config, "7.2.0").unwrap().keep(recorded).unwrap();
+        Record::open(&log).unwrap().outcome(replayed)
+    };
+    for stopped in [Outcome::TimedOut(200), Outcome::Interrupted(2)] {
+        assert_eq!(replayed(stopped, Outcome::Reset), stopped);
+        // The replay's own time limit, and signals to it.
+        assert_eq!(replayed(stopped, Outcome::TimedOut(9)), Outcome::TimedOut(9));
+        assert_eq!(replayed(stopped, Outcome::Interrupted(15)), Outcome::Interrupted(15));
+    }
+    for ended in [Outcome::Status(3), Outcome::Reset, Outcome::Panicked] {
+        assert_eq!(replayed(ended, Outcome::Reset), Outcome::Reset);
+    }
+    assert_eq!(replayed(Outcome::Panicked, Outcome::Panicked), Outcome::Panicked);
 }

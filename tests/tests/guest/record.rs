@@ -12,6 +12,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
     vec![
         ("a_replay_prints_the_same_to_the_byte", same),
         ("a_replay_swaps_the_same_pages", swaps),
+        ("a_run_that_was_stopped_is_replayed_with_its_status", is_stopped),
         ("a_panic_is_replayed_with_its_status", panics),
         ("a_record_does_not_fit_another_disk", another_disk),
     ]
@@ -19,7 +20,8 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
 
 fn runner(built: &Built, folder: &Path, words: &[&str]) -> Result<Output> {
     let mut command = Command::new(&built.runner);
-    command.args(["--headless", "--timeout", "200"]).args(words).current_dir(folder).stdin(Stdio::null());
+    let limit: &[&str] = if words.contains(&"--timeout") { &[] } else { &["--timeout", "200"] };
+    command.arg("--headless").args(limit).args(words).current_dir(folder).stdin(Stdio::null());
     command.output().context("the runner does not start")
 }
 
@@ -36,18 +38,27 @@ fn twice(built: &Built, folder: &Path, words: &[&str], status: i32) -> Result<St
     Ok(String::from_utf8_lossy(&first.stdout).into_owned())
 }
 
-/// Sectors that look random, from a seed that a failed test tells.
-fn random_sectors(bytes: u64) -> Result<Vec<String>> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let mut state = since.as_secs() | 1;
-    println!("seed {state}");
+/// The seed of what looks random, another one each second. A failed test tells it, and is given it back by this variable.
+fn seed() -> Result<u64> {
+    const VARIABLE: &str = "FAULTLINE_SEED";
+    let seed = match std::env::var(VARIABLE) {
+        Ok(seed) => seed.parse().with_context(|| format!("{VARIABLE}={seed} is no number"))?,
+        Err(_) => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs(),
+    };
+    println!("{VARIABLE}={seed}");
+    Ok(seed)
+}
+
+/// Sectors that look random.
+fn random_sectors(bytes: u64, seed: u64) -> Vec<String> {
+    let mut state = seed | 1;
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state % (bytes / 512)
     };
-    Ok((0..6).map(|_| next().to_string()).collect())
+    (0..6).map(|_| next().to_string()).collect()
 }
 
 /// Eight threads over a slow disk, some of whose sectors fail: times, orders and errors are those of the record. What the
@@ -59,7 +70,7 @@ fn same(built: &Built) -> Result<()> {
     let file = fs::read_dir(folder.path())?.next().context("a disk")??.path();
     let before = fs::read(&file)?;
     let mut words = vec!["--disk", file.to_str().context("a path of text")?, "--disk-iops", "400"];
-    let sectors = random_sectors(BYTES)?;
+    let sectors = random_sectors(BYTES, seed()?);
     sectors.iter().for_each(|sector| words.extend(["--disk-fail", sector]));
     words.extend(["--exec", "hash --threads 8; faults; ps"]);
     let text = twice(built, folder.path(), &words, 1)?;
@@ -79,6 +90,12 @@ fn swaps(built: &Built) -> Result<()> {
     let out: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
     ensure!(out > 500, "only {out} pages have left for swap");
     Ok(())
+}
+
+/// The runner stops the machine at the time limit, which is not that of the replay.
+fn is_stopped(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    twice(built, folder.path(), &["--timeout", "12", "--exec", "ps; ticks 3600"], 103).map(drop)
 }
 
 fn panics(built: &Built) -> Result<()> {
