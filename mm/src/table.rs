@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::page_table::Run;
 use crate::{PageTable, PhysAddr};
 use executor::lock::SpinLock;
 
@@ -35,5 +36,23 @@ impl Table {
     /// Called with the address space's lock held.
     pub(crate) fn advance_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The tables that are held at the moment, one at a time.
+#[derive(Default)]
+pub(crate) struct Held<'a> {
+    now: Option<(&'a Table, Run<'a>)>,
+}
+
+impl<'a> Held<'a> {
+    /// Those of a mapping. Tables that were held before are given up first.
+    #[inline]
+    pub(crate) fn tables(&mut self, table: &'a Table) -> &mut Run<'a> {
+        if !self.now.as_ref().is_some_and(|(held, _)| core::ptr::eq(*held, table)) {
+            self.now = None;
+        }
+        let (_, run) = self.now.get_or_insert_with(|| (table, Run::new(table.tables.lock())));
+        run
     }
 }

@@ -415,11 +415,6 @@ impl FramePool {
         self.lists.lock().lists.make_first(frame, |ages| policy.look_next(ages));
     }
 
-    /// Gives a listed page another age.
-    pub(crate) fn set_age(&self, frame: u64, age: Age) {
-        self.lists.lock().lists.set_age(frame, age);
-    }
-
     /// Gives listed pages the ages that looks at them have brought.
     pub(crate) fn set_ages(&self, candidates: &[Candidate]) {
         let mut guarded = self.lists.lock();

@@ -14,6 +14,7 @@
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
 
 mod large;
+mod leave;
 mod shown;
 mod swap;
 #[cfg(test)]
@@ -37,7 +38,6 @@ use crate::swap::{PrivateRoom, SwapArea};
 use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
-pub(crate) use swap::Leaving;
 pub(crate) use versions::VersionId;
 use versions::Versions;
 

@@ -1,4 +1,4 @@
-//! Pages of private memory that leave for swap, and come back.
+//! Pages of private memory that leave for swap, and come back. What is decided before they are written is in `leave`.
 //!
 //! A page is where its entry is, in one version. Versions share entries, so a page leaves and comes back once for all who
 //! see it. Entries move between versions; frames and slots do not change meanwhile, so an end finds the entry by its
@@ -16,34 +16,18 @@
 //!
 //! All of it is under the object's lock, and under none that is kept across a wait.
 
-use core::ops::DerefMut;
-use core::sync::atomic::Ordering;
-
 use super::touch::Load;
 use super::versions::VersionId;
 use super::{Inner, PrivateObject};
-use crate::frame::{ListedPage, PageList, address_of};
+use crate::frame::{ListedPage, PageList};
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
 use crate::swap::{ReadPage, ReadRoom, Reading, SwapArea};
 use crate::transfer::Transfer;
 use crate::vm_object::WINDOW;
-use crate::{Advice, Age, Frame, Observation, PAGE_SIZE, PageEvent, PageKind, Verdict};
-
-/// What comes of a page when all CPUs know that no page table shows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Leaving {
-    /// Its frame is free.
-    Gone,
-    /// It has to be written before.
-    ToWrite,
-    /// Somebody has touched it.
-    Stays,
-}
-
-/// Bytes that are compared with zeros at a time.
-const PIECE: usize = 256;
+use crate::{Advice, Frame, PageEvent};
+use core::ops::DerefMut;
 
 impl PrivateObject {
     /// Notes where there is swap that a frame holds a page.
@@ -70,90 +54,10 @@ impl PrivateObject {
         true
     }
 
-    /// Takes a page out of all page tables, unless the policy wants to keep it, or it is not what the frame's record
-    /// said: that was read without this object's lock. True if it leaves.
-    pub(crate) fn begin_swap_out(&self, area: &SwapArea, index: u64, frame: u64, age: Age) -> bool {
-        let inner = &mut *self.inner.lock();
-        let is_it = |entry: PageEntry| entry.frame() == Some(frame);
-        let Some((place, entry)) = inner.versions.find_entry(index, is_it) else { return false };
-        if area.is_writing(frame) {
-            return false;
-        }
-        match entry.state() {
-            PageState::Dirty { .. } | PageState::Loaded { .. } => {}
-            // Whoever began with it has left it there.
-            PageState::SwappingOut { .. } => return true,
-            _ => return false,
-        }
-        let mut used = entry.referenced();
-        inner.mappings.for_each(index, |mapping, page| {
-            let mut tables = mapping.table.tables.lock();
-            used |= tables.take_accessed(page, frame).is_some_and(|leaf| leaf.accessed);
-        });
-        if entry.referenced() {
-            inner.versions.set(place, index, PageEvent::Evict, entry.with_referenced(false));
-        }
-        let is_settled = |low| self.memory.frames().is_over(self.memory.frames().recent(low));
-        if !entry.copied_at().is_none_or(is_settled) {
-            return false;
-        }
-        let seen = Observation { kind: PageKind::Anonymous, age, used };
-        if let Verdict::Keep(from_now_on) = self.memory.policy().judge(seen) {
-            self.memory.frames().set_age(frame, from_now_on);
-            return false;
-        }
-        inner.mappings.for_each(index, |mapping, page| {
-            let mut tables = mapping.table.tables.lock();
-            if tables.unmap_shown(page, frame).is_some() {
-                self.memory.hardware().invalidate(tables.root(), page);
-            }
-        });
-        self.left.store(self.memory.frames().moment().number(), Ordering::Release);
-        let leaving = PageEntry::new(PageState::SwappingOut { frame });
-        inner.versions.set(place, index, PageEvent::Evict, leaving);
-        true
-    }
-
-    /// All CPUs were waited for: the page goes at once if its slot has it, or if it is zeros.
-    pub(crate) fn leave(&self, area: &SwapArea, index: u64, frame: u64) -> Leaving {
-        let gone = {
-            let inner = &mut *self.inner.lock();
-            let leaving = PageEntry::new(PageState::SwappingOut { frame });
-            let Some((place, _)) = inner.versions.find_entry(index, |entry| entry == leaving) else {
-                return Leaving::Stays;
-            };
-            let kept = area.take_kept(frame);
-            let slot = match kept {
-                Some(slot) => slot,
-                None if self.is_zero(frame) => 0,
-                None => return Leaving::ToWrite,
-            };
-            let has_zeros_below = self.base.is_none() && inner.versions.is_first(place);
-            let entry = if slot == 0 && has_zeros_below {
-                PageEntry::ABSENT
-            } else {
-                PageEntry::new(PageState::Swapped { slot })
-            };
-            inner.versions.set(place, index, PageEvent::Forgotten, entry);
-            area.left_unwritten(kept.is_some());
-            self.take_out(frame)
-        };
-        drop(gone);
-        Leaving::Gone
-    }
-
     /// A frame that no page has any more.
     fn take_out(&self, frame: u64) -> Frame {
         self.memory.frames().unlist(frame);
         Frame::from_number(self.memory.frames(), frame)
-    }
-
-    fn is_zero(&self, frame: u64) -> bool {
-        let (window, mut piece) = (self.memory.frames().window(), [0; PIECE]);
-        (0..PAGE_SIZE).step_by(PIECE).all(|offset| {
-            window.read(address_of(frame), offset, &mut piece);
-            piece == [0; PIECE]
-        })
     }
 
     /// A page that leaves is written to a slot from now on. False if it does not leave any more.

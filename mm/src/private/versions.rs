@@ -195,6 +195,27 @@ impl Versions {
         })
     }
 
+    /// Changes the page of any version whose entry is what is looked for as `change` says, if it does, which is told
+    /// whether nothing is above that version.
+    #[inline]
+    pub(crate) fn change(
+        &mut self,
+        index: u64,
+        is_it: impl Fn(PageEntry) -> bool,
+        change: impl FnOnce(PageEntry, bool) -> Option<(PageEvent, PageEntry)>,
+    ) {
+        let mut change = Some(change);
+        for version in self.versions.iter_mut().flatten() {
+            let is_first = version.parent.is_none();
+            version.pages.update(index, |entry| {
+                if is_it(entry) { change.take().and_then(|change| change(entry, is_first)) } else { None }
+            });
+            if change.is_none() {
+                return;
+            }
+        }
+    }
+
     /// The entry of a page at a place.
     pub(crate) fn entry(&self, place: u32, index: u64) -> PageEntry {
         self.at(place).pages.get(index)
@@ -203,11 +224,6 @@ impl Versions {
     /// Changes a page's entry at a place where it has one.
     pub(crate) fn set(&mut self, place: u32, index: u64, event: PageEvent, entry: PageEntry) {
         self.at_mut(place).pages.set(index, event, entry);
-    }
-
-    /// Whether nothing is above a place.
-    pub(crate) fn is_first(&self, place: u32) -> bool {
-        self.at(place).parent.is_none()
     }
 
     /// Whether neither a version nor the past above it has any of these pages; not if the version is gone.

@@ -212,10 +212,11 @@ impl SwapArea {
         }
     }
 
-    /// A page left without being written.
-    pub(crate) fn left_unwritten(&self, had_slot: bool) {
-        count(if had_slot { &self.counters.clean_out } else { &self.counters.zeros_out });
-        self.freed.fetch_add(1, Ordering::AcqRel);
+    /// Pages left without being written, so many of them because they had slots.
+    pub(crate) fn left_unwritten(&self, pages: usize, with_slots: usize) {
+        self.counters.clean_out.fetch_add(with_slots as u64, Ordering::Relaxed);
+        self.counters.zeros_out.fetch_add((pages - with_slots) as u64, Ordering::Relaxed);
+        self.freed.fetch_add(pages, Ordering::AcqRel);
     }
 
     /// What those wait for who want the page of a slot that is being read.

@@ -6,8 +6,7 @@ use core::sync::atomic::Ordering;
 use super::write::{Cluster, SwapWrite};
 use super::{SwapArea, count};
 use crate::Memory;
-use crate::frame::{Candidate, ListedPage, PageList};
-use crate::private::Leaving;
+use crate::frame::{Candidate, ListedPage, Outcome, PageList};
 
 /// Pages that leave with one wait for all CPUs.
 const BATCH: usize = 64;
@@ -16,6 +15,40 @@ const BATCH: usize = 64;
 struct Batch {
     pages: [ListedPage; BATCH],
     count: usize,
+}
+
+impl Batch {
+    fn add(&mut self, candidates: &[Candidate]) {
+        let leaving = candidates.iter().filter(|candidate| candidate.outcome == Outcome::Leaving);
+        for candidate in leaving {
+            self.pages[self.count] = candidate.page;
+            self.count += 1;
+        }
+    }
+}
+
+/// Puts those first that are wanted, and answers how many they are.
+fn bring_forward(candidates: &mut [Candidate], is_wanted: impl Fn(&Candidate) -> bool) -> usize {
+    let mut wanted = 0;
+    for number in 0..candidates.len() {
+        if is_wanted(&candidates[number]) {
+            candidates.swap(number, wanted);
+            wanted += 1;
+        }
+    }
+    wanted
+}
+
+/// Puts the pages first that are not the same as the one before, in order, and answers how many they are.
+fn unique(pages: &mut [ListedPage]) -> usize {
+    let mut count = 0;
+    for number in 0..pages.len() {
+        if count == 0 || pages[number] != pages[count - 1] {
+            pages[count] = pages[number];
+            count += 1;
+        }
+    }
+    count
 }
 
 /// Frees up to `target` frames of private memory by writing their pages to swap, or a few more, those unused for longest
@@ -75,52 +108,62 @@ impl SwapArea {
     async fn begin(&self, looks: &mut usize) {
         let memory = self.memory;
         let _turn = memory.two_steps.lock().await;
-        let mut batch = Batch { pages: [ListedPage::default(); BATCH], count: 0 };
-        // Without a slot to write to, only those leave that have theirs.
-        let full = self.is_full();
-        let most = (*looks).min(4 * BATCH);
-        let mut looked = 0;
-        while looked < most && batch.count < BATCH {
-            looked += 1;
-            let mut next = [Candidate::default()];
-            if memory.frames().next_to_look_at(PageList::Anonymous, memory.policy(), &mut next) == 0 {
-                *looks = 0;
-                break;
-            }
-            let [Candidate { page: listed, age, .. }] = next;
-            if full && !self.kept.has_slot(listed.frame) {
-                continue;
-            }
-            let object = memory.private_object(listed.object);
-            if object.is_some_and(|object| object.begin_swap_out(self, listed.page, listed.frame, age)) {
-                batch.pages[batch.count] = listed;
-                batch.count += 1;
-            }
-        }
-        *looks = looks.saturating_sub(looked);
+        let mut batch = self.take_out(looks);
         if batch.count > 0 {
             memory.forgotten(memory.frames().moment()).await;
             self.write_out(&mut batch);
         }
     }
 
+    /// Looks at the oldest pages until enough leave.
+    fn take_out(&self, looks: &mut usize) -> Batch {
+        let memory = self.memory;
+        let mut batch = Batch { pages: [ListedPage::default(); BATCH], count: 0 };
+        let mut candidates = [Candidate::default(); BATCH];
+        // Without a slot to write to, only those leave that have theirs.
+        let full = self.is_full();
+        let most = (*looks).min(4 * BATCH);
+        let mut looked = 0;
+        while looked < most && batch.count < BATCH {
+            let places = &mut candidates[..(most - looked).min(BATCH - batch.count)];
+            let found = memory.frames().next_to_look_at(PageList::Anonymous, memory.policy(), places);
+            if found == 0 {
+                *looks = 0;
+                break;
+            }
+            looked += found;
+            let mut found = &mut candidates[..found];
+            if full {
+                let leavers = bring_forward(found, |candidate| self.kept.has_slot(candidate.page.frame));
+                found = &mut found[..leavers];
+            }
+            for of_object in found.chunk_by_mut(|one, next| one.page.object == next.page.object) {
+                let object = memory.private_object(of_object[0].page.object);
+                if object.is_some_and(|object| object.begin_swap_outs(self, of_object) > 0) {
+                    batch.add(of_object);
+                }
+            }
+        }
+        *looks = looks.saturating_sub(looked);
+        batch
+    }
+
     /// What nobody has touched leaves: at once, or when it is written. Neighbours in memory become neighbours on disk.
     fn write_out(&self, batch: &mut Batch) {
         let pages = &mut batch.pages[..batch.count];
-        pages.sort_unstable_by_key(|page| (page.object, page.page, page.frame));
-        let mut previous = None;
-        let mut dirty = 0;
-        for number in 0..pages.len() {
-            let page = pages[number];
-            // A short list may have been looked through twice.
-            let is_twice = previous.replace(page) == Some(page);
-            let object = self.memory.private_object(page.object);
-            let Some(object) = object.filter(|_| !is_twice) else { continue };
-            if object.leave(self, page.page, page.frame) == Leaving::ToWrite {
-                pages[dirty] = page;
-                dirty += 1;
-            }
+        let (mut from, mut dirty) = (0, 0);
+        while let Some(ListedPage { object, .. }) = pages.get(from).copied() {
+            let more = pages[from..].iter().take_while(|page| page.object == object).count();
+            let object = self.memory.private_object(object);
+            let left = object.map_or(0, |object| object.leave(self, &mut pages[from..from + more]));
+            pages.copy_within(from..from + left, dirty);
+            dirty += left;
+            from += more;
         }
+        let pages = &mut pages[..dirty];
+        pages.sort_unstable_by_key(|page| (page.object, page.page, page.frame));
+        // A short list may have been looked through twice.
+        let dirty = unique(pages);
         let mut rest = &pages[..dirty];
         while !rest.is_empty() {
             let begun = self.write_some(rest);

@@ -6,10 +6,9 @@ use core::sync::atomic::Ordering;
 use super::VmObject;
 use crate::frame::{Candidate, ListedPage, Outcome};
 use crate::page_state::PageEntry;
-use crate::page_table::Run;
 use crate::reclaim::BATCH;
 use crate::reverse_map::ReverseMap;
-use crate::table::Table;
+use crate::table::{Held, Table};
 use crate::trace::{Event, ObjectName};
 use crate::{Observation, PageEvent, PageIndex, PageKind, ReclaimPolicy, Verdict};
 
@@ -31,24 +30,12 @@ impl Judge {
     }
 }
 
-/// The tables that are held at the moment, one at a time.
+/// The tables that are held, and what was done with them.
 #[derive(Default)]
-struct Held<'a> {
-    now: Option<(&'a Table, Run<'a>)>,
+struct Holding<'a> {
+    held: Held<'a>,
     /// A page was taken out that is written: a CPU may still write to it by what it remembers.
     hid_written: bool,
-}
-
-impl<'a> Held<'a> {
-    /// Those of a mapping. Tables that were held before are given up first.
-    #[inline]
-    fn tables(&mut self, table: &'a Table) -> &mut Run<'a> {
-        if !self.now.as_ref().is_some_and(|(held, _)| core::ptr::eq(*held, table)) {
-            self.now = None;
-        }
-        let (_, run) = self.now.get_or_insert_with(|| (table, Run::new(table.tables.lock())));
-        run
-    }
 }
 
 impl VmObject {
@@ -58,7 +45,7 @@ impl VmObject {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let (pages, mappings) = (&mut inner.pages, &inner.mappings);
-        let mut held = Held::default();
+        let mut holding = Holding::default();
         let (mut leaving, mut aged) = (0, false);
         for candidate in candidates.iter_mut() {
             let ListedPage { page: index, frame, .. } = candidate.page;
@@ -66,18 +53,18 @@ impl VmObject {
                 if entry.clean_frame() != Some(frame) {
                     return None;
                 }
-                let next = self.look(candidate, entry, judge, mappings, &mut held);
+                let next = self.look(candidate, entry, judge, mappings, &mut holding);
                 aged |= matches!(candidate.outcome, Outcome::Aged(_));
                 leaving += usize::from(candidate.outcome == Outcome::Leaving);
                 next
             });
         }
-        if held.hid_written {
+        if holding.hid_written {
             // A store that comes now waits for that CPU first.
             inner.hidden = Some(self.memory.frames().moment());
         }
-        let has_hidden = leaving > 0 || held.hid_written;
-        drop(held);
+        let has_hidden = leaving > 0 || holding.hid_written;
+        drop(holding);
         if has_hidden {
             self.note_left();
         }
@@ -95,13 +82,13 @@ impl VmObject {
         entry: PageEntry,
         judge: Judge,
         mappings: &'a ReverseMap,
-        held: &mut Held<'a>,
+        holding: &mut Holding<'a>,
     ) -> Option<(PageEvent, PageEntry)> {
         let ListedPage { page: index, frame, .. } = candidate.page;
         let (mut used, mut written) = (entry.referenced(), false);
         let (mut first, mut more) = (None, false);
         mappings.for_each(index, |mapping, page| {
-            if let Some(leaf) = held.tables(&mapping.table).take_accessed(page, frame) {
+            if let Some(leaf) = holding.held.tables(&mapping.table).take_accessed(page, frame) {
                 used |= leaf.accessed;
                 written |= leaf.dirty;
                 more |= first.replace((&*mapping.table, page)).is_some();
@@ -111,7 +98,7 @@ impl VmObject {
         let verdict = if written { Verdict::Keep(candidate.age) } else { judge.judge(seen) };
         if verdict == Verdict::Evict {
             let mut hide = |table: &'a Table, page| {
-                if let Some(leaf) = held.tables(table).unmap_shown(page, frame) {
+                if let Some(leaf) = holding.held.tables(table).unmap_shown(page, frame) {
                     written |= leaf.dirty;
                     self.memory.hardware().invalidate(table.root(), page);
                 }
@@ -124,7 +111,7 @@ impl VmObject {
             }
         }
         if written {
-            held.hid_written |= verdict == Verdict::Evict;
+            holding.hid_written |= verdict == Verdict::Evict;
             self.list_dirty(index, frame);
             return Some((PageEvent::Noted, entry.dirtied(frame)));
         }
