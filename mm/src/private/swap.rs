@@ -180,19 +180,19 @@ impl PrivateObject {
         if !self.memory.hardware().heap_has_room() {
             return Err(Attempt::heap_is_full(spare));
         }
-        let Ok(mut read) = Reading::try_new(object, index, slot, most) else {
+        let Ok(room) = Reading::try_room(most - 1) else {
             return Err(Attempt::heap_is_full(spare));
         };
         let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page()) else {
             return Err(Attempt::NeedsFrame);
         };
-        match self.begin_read(area, &mut inner, (place, index, slot), event, frame) {
-            Ok(page) => read.push(page),
+        let mut read = match self.begin_read(area, &mut inner, (place, index, slot), event, frame) {
+            Ok(page) => Reading::new(object, index, slot, page, room),
             Err(frame) => {
                 *spare = Some(frame);
                 return Err(Attempt::heap_is_full(spare));
             }
-        }
+        };
         for ahead in 1..most as u64 {
             let has_room = self.memory.hardware().heap_has_room();
             let frame = if has_room { self.memory.try_alloc_ahead() } else { None };

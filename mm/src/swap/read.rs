@@ -24,26 +24,51 @@ pub(crate) struct Reading {
     /// The first page, and the first slot.
     pub(crate) index: u64,
     pub(crate) slot: u64,
-    pages: Vec<ReadPage>,
+    /// The page that was asked for: mostly the only one. Gone when the read has ended.
+    asked: Option<ReadPage>,
+    ahead: Vec<ReadPage>,
 }
 
 impl Reading {
-    /// Room for so many pages.
-    pub(crate) fn try_new(object: u32, index: u64, slot: u64, most: usize) -> Result<Self, OutOfMemory> {
-        let mut pages = Vec::new();
-        pages.try_reserve_exact(most).map_err(|_| OutOfMemory)?;
-        Ok(Self { object, index, slot, pages })
+    /// Memory for so many pages that are read along.
+    pub(crate) fn try_room(ahead: usize) -> Result<Vec<ReadPage>, OutOfMemory> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(ahead).map_err(|_| OutOfMemory)?;
+        Ok(room)
+    }
+
+    /// A read of one page, with room for more.
+    pub(crate) fn new(object: u32, index: u64, slot: u64, page: ReadPage, ahead: Vec<ReadPage>) -> Self {
+        Self { object, index, slot, asked: Some(page), ahead }
     }
 
     /// Adds the next page, for which there is room.
     pub(crate) fn push(&mut self, page: ReadPage) {
-        debug_assert!(self.pages.len() < self.pages.capacity());
-        self.pages.push(page);
+        debug_assert!(self.ahead.len() < self.ahead.capacity());
+        self.ahead.push(page);
     }
 
     /// What those wait for who wait for the first page.
     pub(crate) fn first_load(&self) -> Shared<Transfer> {
-        self.pages[0].load.clone()
+        self.page(0).load.clone()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.asked.is_some()) + self.ahead.len()
+    }
+
+    fn page(&self, number: usize) -> &ReadPage {
+        match number.checked_sub(1) {
+            None => self.asked.as_ref().expect("it has not ended"),
+            Some(ahead) => &self.ahead[ahead],
+        }
+    }
+
+    fn page_mut(&mut self, number: usize) -> &mut ReadPage {
+        match number.checked_sub(1) {
+            None => self.asked.as_mut().expect("it has not ended"),
+            Some(ahead) => &mut self.ahead[ahead],
+        }
     }
 }
 
@@ -73,17 +98,17 @@ impl SwapRead {
     /// How many slots are read, at least one.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
-        self.reading.pages.len()
+        self.reading.len()
     }
 
     /// Where the device is to write what the slot with this number holds, counted from the first.
     pub fn frame_address(&self, number: usize) -> PhysAddr {
-        self.reading.pages[number].frame.address()
+        self.reading.page(number).frame.address()
     }
 
     /// Whether nobody has asked for the page of the slot with this number. Its error is nobody's.
     pub fn is_ahead(&self, number: usize) -> bool {
-        self.reading.pages[number].ahead
+        self.reading.page(number).ahead
     }
 
     /// Fills the frame of the slot with this number, for stores that read by the processor.
@@ -92,7 +117,7 @@ impl SwapRead {
     /// When `from` is no page.
     pub fn fill(&mut self, number: usize, from: &[u8]) {
         assert_eq!(from.len(), PAGE_SIZE);
-        self.reading.pages[number].frame.as_bytes_mut().copy_from_slice(from);
+        self.reading.page_mut(number).frame.as_bytes_mut().copy_from_slice(from);
     }
 
     /// Ends the read: `result` says of each slot, counted from the first, whether its frame holds it now. Everyone who
@@ -102,10 +127,13 @@ impl SwapRead {
     }
 
     fn end(&mut self, result: impl Fn(usize) -> Result<(), PageError>) {
-        let pages = core::mem::take(&mut self.reading.pages);
-        let (area, ended) = (self.area, pages.len());
+        let (area, ended) = (self.area, self.reading.len());
+        if ended == 0 {
+            return;
+        }
+        let pages = self.reading.asked.take().into_iter().chain(core::mem::take(&mut self.reading.ahead));
         let object = area.memory.private_object(self.reading.object);
-        for (number, page) in pages.into_iter().enumerate() {
+        for (number, page) in pages.enumerate() {
             let (index, slot) = (self.reading.index + number as u64, self.reading.slot + number as u64);
             let result = result(number);
             count(if result.is_ok() { &area.counters.pages_in } else { &area.counters.failed_in });
