@@ -28,6 +28,11 @@ pub(crate) enum Rooms {
 }
 
 impl Backing {
+    /// Whether a fork gets its own copy.
+    pub(crate) fn is_copied(&self) -> bool {
+        matches!(self, Backing::Private(object, _) if !object.is_shared())
+    }
+
     pub(crate) fn rooms(&self) -> Result<Rooms, OutOfMemory> {
         Ok(match self {
             Backing::Shared(object) => Rooms::Shared(object.room()?),
@@ -58,7 +63,8 @@ impl Backing {
         }
     }
 
-    /// What follows after page `next` in the same object, for so many pages; fresh private memory where it is private.
+    /// What follows after page `next` in the same object, for so many pages; fresh private memory where it is private and
+    /// not shared.
     pub(crate) fn following(
         &self,
         memory: &'static Memory,
@@ -73,6 +79,10 @@ impl Backing {
             Backing::Manual(object) => {
                 object.check_pages(next, pages)?;
                 return Ok((self.clone(), next));
+            }
+            Backing::Private(object, _) if object.is_shared() => {
+                let is_within = object.has_pages(next, pages);
+                return if is_within { Ok((self.clone(), next)) } else { Err(MapError::BeyondObject) };
             }
             Backing::Private(object, _) => object.base(),
         };

@@ -108,6 +108,7 @@ pub use page_state::PageState;
 pub use page_table::{Found, PageSize, PageTable, Visit, Walk};
 pub use pager::{PageError, Pager};
 pub use policy::{Age, Ages, Observation, PageKind, ReclaimPolicy, SecondChance, SecondUse, Verdict};
+pub use private::SharedMemory;
 pub use reclaim::{reclaim, reclaimer};
 pub use requests::Requests;
 pub use serving::Serving;

@@ -44,7 +44,7 @@ impl AddressSpace {
                 .try_for_each(|mapping| twin.copy(mapping, number))
         });
         // Also after an error: some may be forked.
-        let private = || mappings.all().filter(|mapping| matches!(mapping.shows, Backing::Private(..)));
+        let private = || mappings.all().filter(|mapping| mapping.shows.is_copied());
         self.write_protect(private().map(|mapping| mapping.start..mapping.end()));
         let moment = self.memory.frames().moment();
         for mapping in private() {
@@ -73,6 +73,7 @@ impl AddressSpace {
     fn copy(&mut self, mapping: &Mapping, number: u64) -> Result<(), OutOfMemory> {
         let shows = match &mapping.shows {
             Backing::Shared(_) | Backing::Manual(_) => mapping.shows.clone(),
+            Backing::Private(object, _) if object.is_shared() => mapping.shows.clone(),
             Backing::Private(object, version) => {
                 Backing::Private(object.clone(), object.fork(*version, number)?)
             }

@@ -64,7 +64,7 @@ impl AddressSpace {
     #[inline]
     pub(super) fn may_be_large(&self, mapping: &Mapping, has_room: impl FnOnce() -> bool) -> bool {
         self.memory.wants_large(mapping.pages, mapping.advice)
-            && matches!(&mapping.shows, Backing::Private(object, _) if object.base().is_none())
+            && matches!(&mapping.shows, Backing::Private(object, _) if object.base().is_none() && !object.is_shared())
             && has_room()
     }
 
@@ -87,7 +87,7 @@ impl AddressSpace {
         let view = self.peek(fault).ok()?;
         let Backing::Private(object, version) = view.shows else { return None };
         let shown = view.pages.end - view.pages.start;
-        if object.base().is_some() || !self.memory.wants_large(shown, view.advice) {
+        if object.base().is_some() || object.is_shared() || !self.memory.wants_large(shown, view.advice) {
             return None;
         }
         let within = view.page.as_u64() / PAGE_BYTES % PAGES;

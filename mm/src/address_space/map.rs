@@ -6,7 +6,7 @@ use super::AddressSpace;
 use crate::backing::{Backing, check_pages};
 use crate::mapping::Mapping;
 use crate::private::{Base, PrivateObject};
-use crate::{MapError, PageIndex, Placement, Protection, VirtAddr, VmObject};
+use crate::{MapError, PageIndex, Placement, Protection, SharedMemory, VirtAddr, VmObject};
 
 impl AddressSpace {
     /// Maps `pages` pages of `object` from `first` on, and says where. Changes are the object's, and seen by all who
@@ -54,6 +54,23 @@ impl AddressSpace {
         placement: Placement,
     ) -> Result<VirtAddr, MapError> {
         self.enter_private(None, pages, protection, placement)
+    }
+
+    /// Maps `pages` pages of memory that is shared, from `first` on. Changes are seen by all who map it; a fork shows the
+    /// same. It has no pages of 2 MiB. Never waits.
+    ///
+    /// # Errors
+    /// As for [`map`](Self::map).
+    pub fn map_shared(
+        &self,
+        memory: &SharedMemory,
+        first: PageIndex,
+        pages: u64,
+        protection: Protection,
+        placement: Placement,
+    ) -> Result<VirtAddr, MapError> {
+        let (object, version) = memory.shown();
+        self.enter(Backing::Private(object, version), first.as_u64(), pages, protection, placement)
     }
 
     fn enter_private(

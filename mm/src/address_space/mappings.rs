@@ -42,6 +42,7 @@ impl PageCounts {
     fn of(&mut self, shows: &Backing) -> &mut u64 {
         match shows {
             Backing::Shared(_) => &mut self.shared,
+            Backing::Private(object, _) if object.is_shared() => &mut self.shared,
             Backing::Private(..) => &mut self.private,
             Backing::Manual(_) => &mut self.manual,
         }

@@ -12,9 +12,11 @@
 //! | change, load or eviction of a page of the object below | under that object's lock, which is taken after this one's; its mappings are noted there, too |
 //! | large page (512 at once), anything | under the object's lock: all 512 are entered, or none because one is there. Afterwards each is a page like others |
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
+//! | anything, another space that shows the same version (`shared`) | as another mapping of one space: a version's pages are taken out of all tables that show it, and all CPUs are waited for |
 
 mod large;
 mod leave;
+mod shared;
 mod shown;
 mod swap;
 #[cfg(test)]
@@ -38,6 +40,7 @@ use crate::swap::{PrivateRoom, SwapArea};
 use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
+pub use shared::SharedMemory;
 pub(crate) use versions::VersionId;
 use versions::Versions;
 
@@ -52,6 +55,8 @@ pub(crate) struct PrivateObject {
     base: Option<Base>,
     /// As of a `VmObject`: since when pages that were hidden by a change of rights are in no page table.
     left: AtomicU64,
+    /// Whether forks show its one version, and do not get their own; see `shared`.
+    is_shared: bool,
     /// What frame records name it by, and where its pages go; only where there was swap when it was made.
     swap: Option<(u32, &'static SwapArea)>,
     inner: SpinLock<Inner>,
@@ -110,6 +115,15 @@ impl PrivateObject {
         base: Option<Base>,
         pages: u64,
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
+        Self::make(memory, base, pages, false)
+    }
+
+    fn make(
+        memory: &'static Memory,
+        base: Option<Base>,
+        pages: u64,
+        is_shared: bool,
+    ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
         let (versions, first) = Versions::try_new(memory, pages)?;
         room_for_arc::<Self>()?;
         let swap = memory.swap().map(|area| Ok((PrivateRoom::try_new()?, area))).transpose()?;
@@ -117,7 +131,7 @@ impl PrivateObject {
         let inner = SpinLock::new("private object", inner);
         let object = Arc::new_cyclic(|this| {
             let swap = swap.map(|(room, area)| (memory.register_private(room, this), area));
-            Self { memory, pages, base, left: AtomicU64::new(0), swap, inner }
+            Self { memory, pages, base, left: AtomicU64::new(0), is_shared, swap, inner }
         });
         Ok((object, first))
     }

@@ -29,9 +29,12 @@ impl PrivateObject {
         Ok(())
     }
 
-    /// Forgets a mapping whose pages are no longer shown. What only it had is freed, if it was not forked.
+    /// Forgets a mapping whose pages are no longer shown. What only it had is freed, if it was not forked, and is not
+    /// shared: that may be mapped again.
     pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
-        if let Some(version) = self.forget_note(id, first, pages) {
+        if let Some(version) = self.forget_note(id, first, pages)
+            && !self.is_shared
+        {
             self.give_up_unshown(version, first..first + pages);
         }
     }

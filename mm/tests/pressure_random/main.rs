@@ -1,6 +1,7 @@
-//! Random programs with everything at once: a few frames, swap, a file that is written back, forks, a heap that is full
-//! at times, disks that fail, answer late or not for a while. Each process sees its own words, each denial has a reason,
-//! a flush leaves on the disk what was written, every wait ends, if need be by a victim, and nothing is left at the end.
+//! Random programs with everything at once: a few frames, swap, a file that is written back, memory that is shared,
+//! forks, a heap that is full at times, disks that fail, answer late or not for a while. Each process sees its own words
+//! and those of others in what they share, each denial has a reason, a flush leaves on the disk what was written, every
+//! wait ends, if need be by a victim, and nothing is left at the end.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use common::page;
 use executor::{JoinHandle, host, spawn, time};
-use mm::reclaimer;
 use mm::write_back::writer;
+use mm::{Marks, reclaimer};
 use process::Process;
 use proptest::prelude::*;
 use steps::{Step, Trouble, step, trouble};
@@ -33,8 +34,8 @@ async fn all_ended(world: &World) {
     }
 }
 
-async fn play(frames: usize, slots: u64, steps: Vec<Step>, troubles: Vec<(u64, Trouble)>) {
-    let world = World::new(frames, slots);
+async fn play((frames, marks): (usize, Marks), slots: u64, steps: Vec<Step>, troubles: Vec<(u64, Trouble)>) {
+    let world = World::new(frames, marks, slots);
     let memory = world.machine.memory;
     let background =
         [spawn(async move { reclaimer(memory).await }), spawn(async move { writer(memory).await })];
@@ -53,6 +54,7 @@ async fn play(frames: usize, slots: u64, steps: Vec<Step>, troubles: Vec<(u64, T
         let stored = world.disk.backing(page(index));
         assert_eq!(stored[..8], word.to_le_bytes(), "page {index} of the file");
     }
+    drop(world.shared.lock().unwrap().take());
     memory.settle().await;
     let swap = memory.swap_stats().unwrap();
     COUNTS.swapped.fetch_add(swap.pages_out as usize, Relaxed);
@@ -78,13 +80,14 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         troubles in prop::collection::vec(trouble(), 0..12),
         frames in 60..140usize,
+        (reserve, low, high) in (1..5usize, 1..7usize, 1..16usize),
         slots in prop_oneof![Just(0u64), 10..60u64, Just(400u64)],
     ) {
         // Each has a thread, and so a clock and a run queue, of its own.
         let (done, is_done) = mpsc::channel();
         std::thread::spawn(move || {
             let _clock = host::simulate_time();
-            host::block_on(play(frames, slots, steps, troubles));
+            host::block_on(play((frames, Marks { reserve, low: reserve + low, high: reserve + low + high }), slots, steps, troubles));
             // Then the thread's place is another one's.
             host::run_until_idle();
             let _heard = done.send(());

@@ -11,10 +11,11 @@ use mm::{Access, AddressSpace, Denial, FaultOutcome, Placement};
 use crate::common::shown::RW;
 use crate::common::{PAGE, address, content, page, range};
 use crate::steps::Step;
-use crate::world::{COUNTS, FILE, OVER, OWN, PROCESSES, World, count};
+use crate::world::{COUNTS, FILE, OVER, OWN, PROCESSES, SHARED, World, count};
 
 const OWN_AT: u64 = 0x40_0000;
 const FILE_AT: u64 = OWN_AT + 0x100 * PAGE;
+const SHARED_AT: u64 = OWN_AT + 0x300 * PAGE;
 const OVER_AT: u64 = OWN_AT + 0x200 * PAGE;
 
 pub(crate) struct Process {
@@ -32,6 +33,9 @@ impl Process {
         space.map_anonymous(OWN, RW, at(OWN_AT)).unwrap();
         space.map(&world.file, page(0), FILE, RW, at(FILE_AT)).unwrap();
         space.map_private(&world.over, page(0), OVER, RW, at(OVER_AT)).unwrap();
+        let shared = world.shared.lock().unwrap();
+        let shared = shared.as_ref().expect("it goes at the end");
+        space.map_shared(shared, page(0), SHARED, RW, at(SHARED_AT)).unwrap();
         let words = (0..OWN).map(|_| Some(0)).chain((0..OVER).map(|page| Some(content(page)))).collect();
         Self::begin(world, 0, space, words)
     }
@@ -95,6 +99,11 @@ impl Process {
         if page < OWN { OWN_AT + page * PAGE } else { OVER_AT + (page - OWN) * PAGE }
     }
 
+    /// Of four pages in a row one is this process's.
+    fn own_of_four(&self, page: u64) -> u64 {
+        page / PROCESSES as u64 * PROCESSES as u64 + self.number as u64
+    }
+
     /// Does one step. False when it was the last.
     pub(crate) async fn step(&mut self, step: Step, rest: &[Step]) -> bool {
         let world = self.world;
@@ -110,12 +119,19 @@ impl Process {
                 }
                 result
             }
+            Step::ReadShared { page } => {
+                self.read(SHARED_AT + page * PAGE, || world.shared_words.lock().unwrap()[page as usize]).await
+            }
+            Step::WriteShared { page, word } => {
+                let page = self.own_of_four(page);
+                let done = || world.shared_words.lock().unwrap()[page as usize] = word;
+                self.write(SHARED_AT + page * PAGE, word, done).await
+            }
             Step::ReadFile { page } => {
                 self.read(FILE_AT + page * PAGE, || world.words.lock().unwrap()[page as usize]).await
             }
             Step::WriteFile { page, word } => {
-                // Of four pages in a row one is this process's.
-                let page = page / PROCESSES as u64 * PROCESSES as u64 + self.number as u64;
+                let page = self.own_of_four(page);
                 let done = || world.words.lock().unwrap()[page as usize] = word;
                 self.write(FILE_AT + page * PAGE, word, done).await
             }
@@ -179,11 +195,15 @@ impl Process {
 
     /// With all disks well and memory for all, it has every word, unless it gave way.
     pub(crate) async fn check(&self) {
-        for (page, word) in (0..).zip(&self.words) {
-            let Some(word) = *word else { continue };
-            let result = self.read(self.at(page), || word).await;
+        let own = (0..).zip(&self.words).filter_map(|(page, word)| Some((self.at(page), (*word)?)));
+        let shared = self.world.shared_words.lock().unwrap().clone();
+        let shared = (0..).zip(shared).map(|(page, word)| (SHARED_AT + page * PAGE, word));
+        for (page, word) in own.chain(shared) {
+            let result = self.read(page, || word).await;
             if result.is_err() {
-                assert!(self.is_victim(), "page {page}: {result:?}");
+                let memory = self.world.machine.memory;
+                let numbers = (memory.frames().stats(), memory.swap_stats());
+                assert!(self.is_victim(), "page {page:#x}: {result:?} with {numbers:?}");
                 return;
             }
         }

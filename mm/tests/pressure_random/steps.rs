@@ -2,12 +2,14 @@
 
 use proptest::prelude::*;
 
-use crate::world::{FILE, OVER, OWN};
+use crate::world::{FILE, OVER, OWN, SHARED};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Read { page: u64 },
     Write { page: u64, word: u64 },
+    ReadShared { page: u64 },
+    WriteShared { page: u64, word: u64 },
     ReadFile { page: u64 },
     WriteFile { page: u64, word: u64 },
     Flush,
@@ -33,10 +35,12 @@ pub(crate) enum Trouble {
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
-    let (own, file) = (0..OWN + OVER, 0..FILE);
+    let (own, shared, file) = (0..OWN + OVER, 0..SHARED, 0..FILE);
     prop_oneof![
         10 => own.clone().prop_map(|page| Step::Read { page }),
         16 => (own.clone(), 0..1000u64).prop_map(|(page, word)| Step::Write { page, word }),
+        6 => shared.clone().prop_map(|page| Step::ReadShared { page }),
+        10 => (shared, 0..1000u64).prop_map(|(page, word)| Step::WriteShared { page, word }),
         6 => file.clone().prop_map(|page| Step::ReadFile { page }),
         10 => (file, 0..1000u64).prop_map(|(page, word)| Step::WriteFile { page, word }),
         1 => Just(Step::Flush),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use executor::{JoinHandle, spawn, time};
 use mm::{
-    AddressSpace, FlushRequest, Marks, PageError, PageRequest, Pager, StoreRequest, SwapRead, SwapStore,
-    SwapWrite, TestPager, TestStore, Victims, VmObject,
+    AddressSpace, FlushRequest, Marks, PageError, PageRequest, Pager, SharedMemory, StoreRequest, SwapRead,
+    SwapStore, SwapWrite, TestPager, TestStore, Victims, VmObject,
 };
 
 use crate::common::{Machine, content};
@@ -17,14 +17,14 @@ use crate::limited_heap::{exempt, with_heap};
 use crate::process::Process;
 use crate::steps::Trouble;
 
-/// Memory's marks.
-const MARKS: Marks = Marks { reserve: 4, low: 10, high: 20 };
 /// Pages of memory that is a process's own.
 pub(crate) const OWN: u64 = 24;
 /// Pages of the file, which all show.
 pub(crate) const FILE: u64 = 24;
 /// Pages of another that each changes for itself.
 pub(crate) const OVER: u64 = 8;
+/// Pages of memory that all show, without a file.
+pub(crate) const SHARED: u64 = 16;
 pub(crate) const PROCESSES: usize = 4;
 /// Longer than all disks together do not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -94,6 +94,9 @@ pub(crate) struct World {
     pub(crate) disk: Arc<TestPager>,
     pub(crate) file: Arc<VmObject>,
     pub(crate) over: Arc<VmObject>,
+    /// Until the end.
+    pub(crate) shared: Mutex<Option<SharedMemory>>,
+    pub(crate) shared_words: Mutex<Vec<u64>>,
     /// What the file's pages hold.
     pub(crate) words: Mutex<Vec<u64>>,
     pub(crate) alive: Mutex<Vec<Arc<AddressSpace>>>,
@@ -120,9 +123,9 @@ impl Victims for World {
 }
 
 impl World {
-    pub(crate) fn new(frames: usize, slots: u64) -> &'static Self {
+    pub(crate) fn new(frames: usize, marks: Marks, slots: u64) -> &'static Self {
         let machine = Machine::new(frames);
-        machine.memory.frames().set_marks(MARKS);
+        machine.memory.frames().set_marks(marks);
         let (swap, disk) = (TestStore::new(slots), machine.pager());
         machine.memory.swap_on(Arc::new(Disk(swap.clone()))).unwrap();
         let file = VmObject::new(machine.memory, Arc::new(Disk(disk.clone())), FILE);
@@ -133,6 +136,8 @@ impl World {
             disk,
             file,
             over,
+            shared: Mutex::new(Some(SharedMemory::try_new(machine.memory, SHARED).unwrap())),
+            shared_words: Mutex::new(vec![0; SHARED as usize]),
             words: Mutex::new((0..FILE).map(content).collect()),
             alive: Mutex::default(),
             victims: Mutex::default(),
@@ -185,7 +190,7 @@ impl World {
                 Trouble::TakeFrames { frames: more } => {
                     // What lies below the low mark is for page tables.
                     let pool = self.machine.memory.frames();
-                    let is_left = |_: &usize| pool.stats().free > MARKS.low;
+                    let is_left = |_: &usize| pool.stats().free > pool.marks().low;
                     frames.extend((0..more).take_while(is_left).map_while(|_| pool.try_alloc()));
                 }
                 Trouble::Release => {

@@ -108,6 +108,7 @@ const TESTS: &[Test] = tests![
     forks::protect_storm,
     reclaim::readers_outgrow_memory,
     swap::memory_goes_through_swap,
+    swap::shared_memory_goes_through_swap,
     swap::errors_of_swap,
     pressed::memory_and_a_file_outgrow_memory_at_once,
     pressed::full_machine_with_a_crawling_disk_goes_on,

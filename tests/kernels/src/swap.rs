@@ -1,4 +1,4 @@
-//! More private memory than there are frames, through a disk for swap.
+//! More memory without a file than there are frames, private or shared, through a disk for swap.
 #![allow(unsafe_code, reason = "threads touch the words of spaces that the test has made")]
 
 use alloc::{sync::Arc, vec::Vec};
@@ -11,8 +11,8 @@ use kernel::{
     thread::{self, EndReason, ThreadHandle},
 };
 use mm::{
-    AddressSpace, Denial, PAGE_SIZE, PageError, PageIndex, Placement, Protection, SecondChance, SwapStats,
-    VirtAddr, swap_out,
+    AddressSpace, Denial, PAGE_SIZE, PageError, PageIndex, Placement, Protection, SecondChance, SharedMemory,
+    SwapStats, VirtAddr, swap_out,
 };
 
 use crate::{
@@ -24,6 +24,8 @@ const START: usize = 1 << 40;
 pub(crate) const PAGE_WORDS: usize = PAGE_SIZE / 8;
 /// 256 MiB.
 const PAGES: usize = 65_536;
+/// 128 MiB.
+const SHARED: usize = PAGES / 2;
 /// Threads of a space.
 const THREADS: usize = 4;
 
@@ -77,9 +79,10 @@ pub(crate) async fn start(
     begun.await.needed("a task")?.needed("a thread")
 }
 
-/// Threads go through all pages of a space, each through a part, and look at or change each word.
+/// Threads go through so many pages of a space, each through a part, and look at or change each word.
 async fn go_through(
     space: &Arc<AddressSpace>,
+    pages: usize,
     tally: &Arc<Tally>,
     each: impl Fn(usize) -> bool + Clone + Send + 'static,
 ) -> Outcome {
@@ -87,7 +90,7 @@ async fn go_through(
     for number in 0..THREADS {
         let (tally, each) = (tally.clone(), each.clone());
         let run = move || {
-            for page in PAGES * number / THREADS..PAGES * (number + 1) / THREADS {
+            for page in pages * number / THREADS..pages * (number + 1) / THREADS {
                 let words = page * PAGE_WORDS..(page + 1) * PAGE_WORDS;
                 let wrong = words.filter(|&word| !each(word)).count();
                 tally.wrong.fetch_add(wrong, Relaxed);
@@ -101,6 +104,11 @@ async fn go_through(
         ensure!(end == EndReason::Finished(0), "a thread was {end}");
     }
     Ok(())
+}
+
+async fn fork(space: &Arc<AddressSpace>) -> Result<Arc<AddressSpace>, Failure> {
+    let table = mm::PageTable::new_user(memory(), memory::kernel_space().root()).needed("a table")?;
+    space.fork(table).await.needed("a fork")
 }
 
 /// Which words a side of a fork rewrites.
@@ -118,9 +126,8 @@ pub(crate) async fn memory_goes_through_swap() -> Outcome {
         true
     };
     let parent = space(PAGES)?;
-    go_through(&parent, &tally, write_all).await?;
-    let table = mm::PageTable::new_user(memory(), memory::kernel_space().root()).needed("a table")?;
-    let child = parent.fork(table).await.needed("a fork")?;
+    go_through(&parent, PAGES, &tally, write_all).await?;
+    let child = fork(&parent).await?;
     for (space, round) in [(&parent, 1), (&child, 2)] {
         let rewrite = move |number| {
             if is_rewritten(number, round) {
@@ -128,12 +135,12 @@ pub(crate) async fn memory_goes_through_swap() -> Outcome {
             }
             true
         };
-        go_through(space, &tally, rewrite).await?;
+        go_through(space, PAGES, &tally, rewrite).await?;
     }
     for (space, round) in [(&parent, 1), (&child, 2)] {
         let is_right =
             move |number| read(number) == value(number, if is_rewritten(number, round) { round } else { 0 });
-        go_through(space, &tally, is_right).await?;
+        go_through(space, PAGES, &tally, is_right).await?;
     }
     let wrong = tally.wrong.load(Relaxed);
     ensure!(wrong == 0, "{wrong} words are not what was written");
@@ -141,6 +148,44 @@ pub(crate) async fn memory_goes_through_swap() -> Outcome {
     ensure!(stats.pages_out > 100_000 && stats.pages_in > 100_000, "hardly anything was swapped: {stats:?}");
     ensure!(stats.failed_in + stats.failed_out == 0, "the disk has failed: {stats:?}");
     drop((parent, child));
+    nothing_is_left().await
+}
+
+/// Twice the memory is shared by two sides of a fork. One side writes it, each rewrites a part, and both find, word by word,
+/// what either has written; then nothing is left.
+pub(crate) async fn shared_memory_goes_through_swap() -> Outcome {
+    let frames = memory().frames().stats().total;
+    ensure!(2 * SHARED > 3 * frames, "{SHARED} pages are no match for {frames} frames");
+    let tally = Arc::new(Tally::default());
+    let shared = SharedMemory::try_new(memory(), SHARED as u64).needed("shared memory")?;
+    let parent = memory::new_user_space().needed("a space")?;
+    let place = Placement::Fixed(VirtAddr::truncated(START as u64));
+    parent
+        .map_shared(&shared, PageIndex::new(0), SHARED as u64, Protection::READ_WRITE, place)
+        .needed("a mapping")?;
+    let child = fork(&parent).await?;
+    for (space, round) in [(&parent, 0), (&child, 1), (&parent, 2)] {
+        let write_some = move |number| {
+            if round == 0 || is_rewritten(number, round) {
+                write(number, round);
+            }
+            true
+        };
+        go_through(space, SHARED, &tally, write_some).await?;
+    }
+    for space in [&parent, &child] {
+        let is_right = |number: usize| {
+            let round = [1, 2].into_iter().find(|&round| is_rewritten(number, round));
+            read(number) == value(number, round.unwrap_or(0))
+        };
+        go_through(space, SHARED, &tally, is_right).await?;
+    }
+    let wrong = tally.wrong.load(Relaxed);
+    ensure!(wrong == 0, "{wrong} words are not what was written");
+    let stats = stats()?;
+    ensure!(stats.pages_out > 30_000 && stats.pages_in > 30_000, "hardly anything was swapped: {stats:?}");
+    ensure!(stats.failed_in + stats.failed_out == 0, "the disk has failed: {stats:?}");
+    drop((parent, child, shared));
     nothing_is_left().await
 }
 

@@ -55,6 +55,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("flush_is_one_command_of_the_device").on(|| with(TestDisk::offsets(8 * PAGE).writable())),
         case("memory_goes_through_swap").on(|| swapping(1)).within(300),
         case("memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
+        case("shared_memory_goes_through_swap").on(|| swapping(1)).within(300),
+        case("shared_memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
         case("errors_of_swap").on(failing_swap).traced(),
         case("write_errors_reach_the_flush_that_covers_them").on(failing_stores).traced(),
         case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
