@@ -33,6 +33,23 @@ pub struct Layout {
 pub struct Canvas<'a> {
     pixels: &'a mut [u8],
     layout: Layout,
+    palette: Palette,
+}
+
+/// The pixels of two colours by the level of the first: characters beside each other have mostly the same.
+#[derive(Debug)]
+struct Palette {
+    of: Option<([u8; 3], [u8; 3])>,
+    pixels: [[u8; MOST_BYTES]; 256],
+}
+
+impl Palette {
+    /// Paints pixels of `BYTES` bytes: a length that is known makes each of them few stores.
+    fn paint<const BYTES: usize>(&self, levels: &[u8], places: &mut [u8]) {
+        for (place, &level) in places.as_chunks_mut::<BYTES>().0.iter_mut().zip(levels) {
+            place.copy_from_slice(&self.pixels[usize::from(level)][..BYTES]);
+        }
+    }
 }
 
 impl<'a> Canvas<'a> {
@@ -43,7 +60,8 @@ impl<'a> Canvas<'a> {
             && width.checked_mul(bytes_per_pixel)? <= stride
             && height.checked_mul(stride)? <= pixels.len()
             && colours.is_none_or(|shifts| shifts.iter().all(|&shift| shift <= 24));
-        let canvas = Self { pixels, layout };
+        let palette = Palette { of: None, pixels: [[0; MOST_BYTES]; 256] };
+        let canvas = Self { pixels, layout, palette };
         (fits && canvas.columns() > 0 && canvas.rows() > 0).then_some(canvas)
     }
 
@@ -71,25 +89,30 @@ impl<'a> Canvas<'a> {
         assert!(row < self.rows() && column < self.columns());
         let raster = get_raster(cell.character(), WEIGHT, SIZE).or_else(|| get_raster(UNKNOWN, WEIGHT, SIZE));
         let Some(raster) = raster else { return };
-        let (foreground, background) = (cell.foreground().rgb(), cell.background().rgb());
-        let (solid, empty) = (self.pixel(foreground), self.pixel(background));
-        let length = self.layout.bytes_per_pixel;
+        self.mix(cell.foreground().rgb(), cell.background().rgb());
+        let Self { pixels, layout, palette } = self;
+        let length = layout.bytes_per_pixel;
         for (line, levels) in raster.rows().enumerate() {
-            let start = (row * HEIGHT + line) * self.layout.stride + column * WIDTH * length;
-            for (index, &level) in levels.iter().enumerate() {
-                let pixel = match level {
-                    0 => empty,
-                    u8::MAX => solid,
-                    level => self.pixel(mixed(foreground, background, level)),
-                };
-                let at = start + index * length;
-                match length {
-                    // A length that is known makes it one store.
-                    4 => self.pixels[at..at + 4].copy_from_slice(&pixel),
-                    _ => self.pixels[at..at + length].copy_from_slice(&pixel[..length]),
-                }
+            let start = (row * HEIGHT + line) * layout.stride + column * WIDTH * length;
+            let places = &mut pixels[start..start + levels.len() * length];
+            match length {
+                4 => palette.paint::<4>(levels, places),
+                3 => palette.paint::<3>(levels, places),
+                2 => palette.paint::<2>(levels, places),
+                _ => palette.paint::<1>(levels, places),
             }
         }
+    }
+
+    /// Makes the palette that of these colours.
+    fn mix(&mut self, foreground: [u8; 3], background: [u8; 3]) {
+        if self.palette.of == Some((foreground, background)) {
+            return;
+        }
+        for level in 0..=u8::MAX {
+            self.palette.pixels[usize::from(level)] = self.pixel(mixed(foreground, background, level));
+        }
+        self.palette.of = Some((foreground, background));
     }
 
     fn pixel(&self, rgb: [u8; 3]) -> [u8; MOST_BYTES] {

@@ -88,8 +88,13 @@ impl Grid {
 
     /// A row of the view.
     pub(super) fn view(&self, row: usize) -> &[Cell] {
-        let start = (self.top + self.total - self.back + row) % self.total * self.columns;
+        let start = self.view_start(row);
         &self.cells[start..start + self.columns]
+    }
+
+    /// Where it begins among the cells.
+    fn view_start(&self, row: usize) -> usize {
+        (self.top + self.total - self.back + row) % self.total * self.columns
     }
 
     /// Hands out cells of the view that the canvas shows differently, and counts them as shown: at most `most`. Returns
@@ -102,20 +107,28 @@ impl Grid {
     ) -> bool {
         let mut painted = 0;
         while self.compared < self.shown.len() {
-            let (row, column) = (self.compared / self.columns, self.compared % self.columns);
-            let mut cell = self.view(row)[column];
-            if cursor == Some((row, column)) {
-                cell = cell.inverse();
+            let row = self.compared / self.columns;
+            let (begin, from) = (row * self.columns, self.view_start(row));
+            let shown = &mut self.shown[begin..begin + self.columns];
+            let view = &self.cells[from..from + self.columns];
+            let cursor = cursor.and_then(|(at, column)| (at == row).then_some(column));
+            // Most rows stay as they are.
+            if cursor.is_none() && *shown == *view {
+                self.compared = begin + self.columns;
+                continue;
             }
-            if self.shown[self.compared] != cell {
-                if painted == most {
-                    return true;
+            for column in self.compared - begin..self.columns {
+                let cell = if cursor == Some(column) { view[column].inverse() } else { view[column] };
+                if shown[column] != cell {
+                    if painted == most {
+                        return true;
+                    }
+                    painted += 1;
+                    shown[column] = cell;
+                    paint(row, column, cell);
                 }
-                painted += 1;
-                self.shown[self.compared] = cell;
-                paint(row, column, cell);
+                self.compared += 1;
             }
-            self.compared += 1;
         }
         false
     }
