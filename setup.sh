@@ -3,7 +3,7 @@
 # right yet, and asks for root only then.
 #
 # There are two ways to the compiler: the distribution's packages, where they are new enough (Debian 12 and
-# later), or rustup. The rest is QEMU, its UEFI firmware, a C linker, and valgrind for the benchmarks.
+# later), or rustup. The rest is QEMU, its UEFI firmware, a C linker, gdb, and valgrind for the benchmarks.
 set -eu
 cd "$(dirname "$0")"
 here=$(pwd -P)
@@ -13,7 +13,7 @@ toolchain=1.96.0 # as in rust-toolchain.toml
 components="rust-src llvm-tools rustfmt clippy"
 target=x86_64-unknown-none
 rust_packages="rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy"
-system_packages="gcc libc6-dev qemu-system-x86 ovmf valgrind"
+system_packages="gcc libc6-dev qemu-system-x86 ovmf valgrind gdb"
 
 say() { echo "setup: $*"; }
 fail() {
@@ -227,6 +227,7 @@ setup_elsewhere() {
     fi
     has qemu-system-x86_64 || { say "missing: QEMU; $install $qemu" && lacking=yes; }
     has_ovmf || { say "missing: UEFI firmware for --uefi; $install $ovmf" && lacking=yes; }
+    has gdb || { say "missing: gdb, for --gdb and its tests; $install gdb" && lacking=yes; }
     has cc || { say "missing: a C compiler as linker; $install gcc" && lacking=yes; }
     [ -z "$lacking" ] || fail "install what is named above and run ./setup.sh again"
 }

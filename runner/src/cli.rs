@@ -8,6 +8,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
 use crate::example::Example;
+use crate::gdb::Debugger;
 use crate::host::AcceleratorChoice;
 
 const ENVIRONMENT: &str = "Environment:
@@ -96,6 +97,11 @@ pub struct Cli {
         "kernel_bin", "qemu_args",
     ])]
     pub replay: Option<PathBuf>,
+    /// Stop the machine at the kernel's entry and start gdb there, in this terminal; with =wait tell how to start it in
+    /// another one
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "start",
+        conflicts_with_all = ["record", "replay"])]
+    pub gdb: Option<Debugger>,
     /// Stop the machine after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout: Option<u64>,

@@ -58,6 +58,7 @@ fn findings() -> Vec<(&'static str, Finding)> {
     all.push(("QEMU", qemu()));
     all.push(("UEFI firmware", firmware()));
     all.push(("window", window()));
+    all.push(("gdb", gdb()));
     all.push(("KVM", kvm(&Kvm::probe())));
     if let Ok(workspace) = &workspace {
         all.push(("space", space(workspace.root())));
@@ -174,6 +175,16 @@ fn window() -> Finding {
     match Window::find() {
         Ok(window) => Finding::Fine(window.name().into()),
         Err(why) => Finding::Note(format!("{why:#}")),
+    }
+}
+
+fn gdb() -> Finding {
+    match host::in_path("gdb") {
+        Some(gdb) => Finding::Fine(gdb.display().to_string()),
+        None => Finding::Note(format!(
+            "--gdb only tells what to type: there is no gdb (fix: {})",
+            package("gdb", "gdb")
+        )),
     }
 }
 

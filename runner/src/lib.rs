@@ -17,6 +17,7 @@ pub mod control;
 pub mod disk;
 pub mod doctor;
 pub mod example;
+pub mod gdb;
 pub mod host;
 pub mod image;
 pub mod launcher;

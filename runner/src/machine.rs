@@ -21,12 +21,16 @@ use crate::qemu::{self, MachineConfig};
 use crate::qmp::Qmp;
 use crate::screenshot::Picture;
 use crate::symbols::{Symboliser, Symbols};
-use crate::{host, launcher, trace};
+use crate::{gdb, host, launcher, trace};
 
 /// After its last word the kernel has this long to power off (a panic's report may still be on its way).
 const POWER_OFF_TIME: Duration = Duration::from_secs(10);
 /// Messages of QEMU are held back until the machine runs: a failed start ends in one sentence instead.
 const HELD_MESSAGES: usize = 50;
+/// What gdb is to do first.
+const GDB_SCRIPT: &str = "gdb.commands";
+/// What QEMU says when gdb ends it.
+const ENDED_BY_GDB: &str = "Terminated via GDBstub";
 
 /// Where the machine's output goes.
 pub struct Sinks {
@@ -109,6 +113,10 @@ impl Machine {
         for (name, content) in config.overlays() {
             fs::write(folder.path().join(name), content).context("cannot write a file for a disk")?;
         }
+        if config.gdb {
+            let script = gdb::script(&config.boot.symbols, &folder.path().join(qemu::GDB_SOCKET))?;
+            fs::write(folder.path().join(GDB_SCRIPT), script).context("cannot write a file for gdb")?;
+        }
         let listen = |name| UnixListener::bind(folder.path().join(name)).context("cannot make a socket");
         let control = listen(qemu::CONTROL_SOCKET)?;
         let pipe = pumps::make_pipe(&folder.path().join(qemu::COM2_PIPE));
@@ -187,6 +195,11 @@ impl Machine {
     /// The socket for QMP, if the machine was configured to have it.
     pub fn qmp_socket(&self) -> PathBuf {
         self.folder.path().join(qemu::QMP_SOCKET)
+    }
+
+    /// What gdb is to do first, if the machine was configured to wait for it.
+    pub fn gdb_script(&self) -> PathBuf {
+        self.folder.path().join(GDB_SCRIPT)
     }
 
     /// A way to stop the machine while a thread waits for it.
@@ -279,6 +292,10 @@ impl Machine {
     fn message(&mut self, line: &str) {
         if self.ended && line.contains("terminating on signal") {
             // We told it to.
+            return;
+        }
+        if line.contains(ENDED_BY_GDB) {
+            self.outcome.get_or_insert(Outcome::Debugged);
             return;
         }
         match &mut self.held {

@@ -14,6 +14,8 @@ pub enum Outcome {
     Reset,
     /// The time limit passed, in seconds.
     TimedOut(u64),
+    /// The machine was ended by its debugger.
+    Debugged,
     /// The runner was told to stop by this signal.
     Interrupted(i32),
 }
@@ -26,6 +28,7 @@ impl Outcome {
     pub fn status(self) -> u8 {
         match self {
             Self::Status(status) => status,
+            Self::Debugged => 0,
             Self::Panicked => 101,
             Self::Reset => 102,
             Self::TimedOut(_) => 103,
@@ -36,7 +39,7 @@ impl Outcome {
     /// One sentence for the user, where the kernel's own output does not tell enough.
     pub fn sentence(self) -> Option<String> {
         match self {
-            Self::Status(_) | Self::Interrupted(_) => None,
+            Self::Status(_) | Self::Debugged | Self::Interrupted(_) => None,
             Self::Panicked => Some("the kernel panicked (its report is above)".into()),
             Self::Reset => Some("the machine reset without a word from the kernel (a triple fault?)".into()),
             Self::TimedOut(seconds) => Some(format!("the machine was stopped: no end within {seconds} s")),
@@ -49,6 +52,7 @@ impl From<Outcome> for Value {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Status(status) => json!({ "status": status }),
+            Outcome::Debugged => json!("debugged"),
             Outcome::Panicked => json!("panicked"),
             Outcome::Reset => json!("reset"),
             Outcome::TimedOut(seconds) => json!({ "timed out": seconds }),
@@ -62,7 +66,8 @@ impl Outcome {
     /// never an outcome.
     pub(crate) fn stopped(kept: &Value) -> Option<Self> {
         let signal = || i32::try_from(kept["interrupted"].as_i64()?).ok().map(Self::Interrupted);
-        kept["timed out"].as_u64().map(Self::TimedOut).or_else(signal)
+        let debugged = || (kept == "debugged").then_some(Self::Debugged);
+        kept["timed out"].as_u64().map(Self::TimedOut).or_else(signal).or_else(debugged)
     }
 }
 
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!(Outcome::Panicked.status(), 101);
         assert_eq!(Outcome::Reset.status(), 102);
         assert_eq!(Outcome::TimedOut(1).status(), 103);
+        assert_eq!(Outcome::Debugged.status(), 0);
         assert_eq!(Outcome::Interrupted(2).status(), 130);
     }
 

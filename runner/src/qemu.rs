@@ -20,6 +20,8 @@ pub(crate) const COM2_PIPE: &str = "com2.pipe";
 pub(crate) const CONTROL_SOCKET: &str = "control.socket";
 /// The memory that the kernel records in.
 pub(crate) const TRACE_MEMORY: &str = "trace-memory";
+/// Where a debugger reaches the machine.
+pub(crate) const GDB_SOCKET: &str = "gdb.socket";
 pub(crate) const QMP_SOCKET: &str = "qmp.socket";
 
 /// What executes the machine's instructions.
@@ -52,6 +54,8 @@ pub struct MachineConfig {
     pub stays: bool,
     /// A nanosecond of the machine's time is one instruction.
     pub icount: bool,
+    /// It stops before its first instruction, until a debugger says otherwise.
+    pub gdb: bool,
     /// It is recorded or replayed.
     pub tape: Option<Tape>,
     /// Offer QMP, for [`Machine::qmp_socket`](crate::Machine::qmp_socket).
@@ -98,6 +102,7 @@ impl MachineConfig {
             display: None,
             stays: false,
             icount: false,
+            gdb: false,
             tape: None,
             qmp: false,
             cmdline: String::new(),
@@ -206,6 +211,10 @@ impl MachineConfig {
             let memory = format!("memory-backend-file,id=trace,share=on,size={},mem-path=", rings::BYTES);
             args.add("-object", with_path(&memory, &folder.join(TRACE_MEMORY)));
             args.add("-device", format!("ivshmem-plain,memdev=trace,addr={TRACE_SLOT:#x}"));
+        }
+        if self.gdb {
+            let socket = with_path("socket,id=gdb,server=on,wait=off,path=", &folder.join(GDB_SOCKET));
+            args.flag("-S").add("-chardev", socket).add("-gdb", "chardev:gdb");
         }
         if self.qmp || self.stays {
             args.add(

@@ -3,6 +3,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::Cli;
 use crate::disk::{self, Disk};
 use crate::example::{self, Example};
+use crate::gdb::{Debugger, Gdb};
 use crate::host::{self, AcceleratorChoice, Kvm, Window};
 use crate::image::{self, Firmware, ToolBuild};
 use crate::machine::{Machine, Sinks, Stopper};
@@ -97,6 +100,7 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         display,
         stays: cli.screenshot.is_some(),
         icount: cli.icount,
+        gdb: cli.gdb.is_some(),
         cmdline: cli.kernel_cmdline(),
         tape: log.map(|log| Tape { log: log.into(), replays: record.is_some() }),
         exec: cli.exec.clone(),
@@ -112,7 +116,8 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         (None, Some(log)) => Some(Recording::begin(log, cli, &config, &qemu)?),
         (None, None) => None,
     };
-    let outcome = boot(&config, trace, cli.screenshot.as_deref(), cli.timeout.map(Duration::from_secs))?;
+    let limit = cli.timeout.map(Duration::from_secs);
+    let outcome = boot(&config, trace, cli.screenshot.as_deref(), limit, cli.gdb)?;
     recording.map_or(Ok(()), |recording| recording.keep(outcome)).context("there is no record")?;
     Ok(record.map_or(outcome, |record| record.outcome(outcome)))
 }
@@ -148,6 +153,7 @@ fn boot(
     trace: Option<Box<dyn Sink>>,
     screenshot: Option<&Path>,
     limit: Option<Duration>,
+    debugger: Option<Debugger>,
 ) -> Result<Outcome> {
     // From here on a signal ends the machine, and what this process has made is removed.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot watch for signals")?;
@@ -170,10 +176,18 @@ fn boot(
         },
     };
     let mut machine = Machine::start(config, sinks, limit)?;
-    stop_on_signal(signals, machine.stopper());
+    let gdb = debugger.and_then(|how| Gdb::start(how, &machine.gdb_script()));
+    stop_on_signal(signals, machine.stopper(), gdb.as_ref().map(Gdb::is_over));
+    let input = machine.console_input();
+    if let Some(gdb) = gdb {
+        // The terminal is the debugger's. The machine's keyboard is that of its window.
+        let outcome = machine.wait(|_| ());
+        drop(input);
+        gdb.wait();
+        return outcome;
+    }
     // Lives until the machine has ended: then the terminal is as it was.
     let _terminal = config.console.then(RawTerminal::enter);
-    let input = machine.console_input();
     // What was typed in a run that is replayed is in its record.
     let replays = config.tape.as_ref().is_some_and(|tape| tape.replays);
     if config.console && !replays {
@@ -188,10 +202,13 @@ fn boot(
     outcome
 }
 
-fn stop_on_signal(mut signals: Signals, stopper: Stopper) {
+/// Ctrl-C is for the debugger as long as there is one.
+fn stop_on_signal(mut signals: Signals, stopper: Stopper, is_debugger_over: Option<Arc<AtomicBool>>) {
     thread::spawn(move || {
         for signal in signals.forever() {
-            stopper.interrupt(signal);
+            if signal != SIGINT || is_debugger_over.as_ref().is_none_or(|is_over| is_over.load(Relaxed)) {
+                stopper.interrupt(signal);
+            }
         }
     });
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use addr2line::Loader;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 /// Where the kernel's first byte is in memory, unless its ELF file names final addresses itself.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -61,14 +61,35 @@ impl Symbols {
     }
 }
 
-fn load(elf: &mut File) -> Result<(Loader, u64)> {
-    let mut header = [0; 18];
+/// Where a kernel is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// What is added to the addresses in its file.
+    pub(crate) base: u64,
+    /// Its first instruction.
+    pub(crate) entry: u64,
+}
+
+/// Reads from the head of an ELF file where its kernel will be.
+///
+/// # Errors
+/// When it has none.
+pub(crate) fn place(elf: &mut File) -> Result<Place> {
+    let mut header = [0; 32];
     elf.read_exact(&mut header)?;
+    ensure!(header.starts_with(b"\x7fELF"), "it is no ELF file");
     const POSITION_INDEPENDENT: u16 = 3;
     let movable = u16::from_le_bytes([header[16], header[17]]) == POSITION_INDEPENDENT;
+    let base = if movable { KERNEL_BASE } else { 0 };
+    let entry = u64::from_le_bytes(header[24..].try_into().expect("8 bytes"));
+    Ok(Place { base, entry: base.wrapping_add(entry) })
+}
+
+fn load(elf: &mut File) -> Result<(Loader, u64)> {
+    let base = place(elf)?.base;
     let path = format!("/proc/self/fd/{}", elf.as_raw_fd());
     let loader = Loader::new(path).map_err(|why| anyhow!("{why}"))?;
-    Ok((loader, if movable { KERNEL_BASE } else { 0 }))
+    Ok((loader, base))
 }
 
 fn demangled(name: &str) -> String {

@@ -122,6 +122,8 @@ impl Workspace {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
         command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+        // A debugger walks the kernel's structures. What boots is stripped, and the host's own programs do without.
+        command.env("CARGO_PROFILE_RELEASE_DEBUG", "full").env("CARGO_PROFILE_DEV_DEBUG", "full");
         let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
         let output = output.context("cargo does not start")?;
         if !output.status.success() {

@@ -26,7 +26,7 @@ impl Fake {
         fake.file("OVMF.fd", "");
         fake.rustc("1.96.0");
         fake.qemu("7.2.0", "gtk");
-        for name in ["cc", "rust-lld", "apt-get"] {
+        for name in ["cc", "rust-lld", "apt-get", "gdb"] {
             fake.program(&format!("bin/{name}"), "exit 0");
         }
         fake.free_space(2048);
@@ -118,6 +118,7 @@ fn a_machine_with_everything_lacks_nothing() {
         "UEFI firmware",
         "window",
         "space",
+        "gdb",
     ] {
         assert!(report.contains(&format!("ok       {name}: ")), "{name} in {report}");
     }
@@ -221,6 +222,13 @@ fn no_firmware_for_uefi_is_a_note_with_its_cure() {
     let fake = Fake::new();
     fake.remove("OVMF.fd");
     notes(&fake, "which is no file (fix: sudo apt-get install ovmf)");
+}
+
+#[test]
+fn no_gdb_is_a_note_with_its_cure() {
+    let fake = Fake::new();
+    fake.remove("bin/gdb");
+    notes(&fake, "there is no gdb (fix: sudo apt-get install gdb)");
 }
 
 #[test]

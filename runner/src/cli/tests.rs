@@ -7,6 +7,17 @@ fn read(line: &str) -> Result<Cli> {
 }
 
 #[test]
+fn a_debugger_is_started_or_told_of() {
+    assert_eq!(read("").unwrap().gdb, None);
+    assert_eq!(read("--gdb --exec ps").unwrap().gdb, Some(Debugger::Start));
+    assert_eq!(read("--gdb=wait").unwrap().gdb, Some(Debugger::Wait));
+    assert!(read("--gdb=later").is_err());
+    for other in ["--record run", "--replay run"] {
+        assert!(read(&format!("{other} --gdb")).is_err(), "{other}");
+    }
+}
+
+#[test]
 fn the_declaration_is_consistent() {
     Cli::command().debug_assert();
 }

@@ -83,6 +83,14 @@ fn a_machine_whose_screen_is_to_be_seen_stays() {
 }
 
 #[test]
+fn a_machine_with_a_debugger_waits_for_it() {
+    let debugged = line(&MachineConfig { gdb: true, ..config() });
+    let gdb = " -S -chardev socket,id=gdb,server=on,wait=off,path=/run/gdb.socket -gdb chardev:gdb ";
+    assert!(debugged.contains(gdb), "{debugged}");
+    assert!(!line(&config()).contains(" -S "));
+}
+
+#[test]
 fn disks_stand_in_order_and_are_locked() {
     let mut config = config();
     config.disks = vec![
