@@ -4,6 +4,7 @@ mod common;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use common::cpus::{Busy, poll_once};
 use common::shown::RW;
@@ -201,6 +202,20 @@ fn an_error_of_a_read_ends_only_who_waits_for_that_page_and_a_later_touch_reads_
     assert_eq!(scene.read(&space, 2), Ok(SEVEN + 2));
     assert_eq!(scene.stats().failed_in, 2);
     drop((space, twin));
+    scene.assert_nothing_is_left();
+}
+
+#[test]
+fn a_page_is_not_read_while_the_heap_is_short_and_it_stays_where_it_is() {
+    let (mut scene, space) = swapped(2);
+    drop(scene.store.take_asked());
+    let free = scene.machine.free();
+    scene.machine.processor.heap_is_short.store(true, Relaxed);
+    assert_eq!(scene.read(&space, 0), Err(Denial::OutOfMemory));
+    assert_eq!((scene.store.take_asked().len(), scene.machine.free()), (0, free));
+    scene.machine.processor.heap_is_short.store(false, Relaxed);
+    assert_eq!((scene.read(&space, 0), scene.stats().pages_in), (Ok(SEVEN), 1));
+    drop(space);
     scene.assert_nothing_is_left();
 }
 

@@ -158,6 +158,30 @@ fn writes_wait_above_the_limit_and_go_on_in_order_as_pages_become_clean() {
 }
 
 #[test]
+fn a_write_that_waited_and_finds_its_page_dirty_gives_its_turn_to_the_next() {
+    let scene = Scene::new();
+    let memory = scene.machine.memory;
+    (0..2).for_each(|index| scene.write(index * 8, 7));
+    for index in [64, 65] {
+        let object = scene.object.clone();
+        block_on(async move { object.read(index * PAGE, &mut [0]).await.unwrap() });
+    }
+    memory.set_dirty_limit(2);
+    let mut tasks = Tasks::default();
+    let _writer = tasks.spawn(async move { writer(memory).await });
+    // Nothing becomes clean, so nobody is resumed for that.
+    scene.pager.hold();
+    tasks.run();
+    let writers = scene.writers(&mut tasks, [64, 64, 65]);
+    tasks.run();
+    assert_eq!(finished(&writers), [false; 3]);
+    // Room for two.
+    memory.set_dirty_limit(4);
+    tasks.run();
+    assert_eq!((finished(&writers), scene.stats().parked), (vec![true; 3], 0));
+}
+
+#[test]
 fn a_pager_that_cannot_store_parks_nobody_for_ever_and_the_writer_tries_again_later() {
     let scene = Scene::new();
     let memory = scene.machine.memory;
