@@ -5,7 +5,7 @@
 //! | holder, other CPU | the other one spins; every section is short and never waits |
 //! | holder, interrupt handler on its CPU | interrupts are off while a guard lives, so the handler comes later |
 //! | holder, its own stack's page fault | `lock` touches the next 8 KiB of stack before it turns interrupts off |
-//! | guard within another one | it cannot outlive that one, which has turned interrupts off for both |
+//! | guard within another one, or within a trap | it cannot outlive that, which has turned interrupts off for both |
 //! | guards dropped out of order | interrupts come back with the last one; the names stay harmless |
 //!
 //! Interrupt handlers take no lock that other code takes. No guard lives across an `await`: clippy knows the
@@ -69,8 +69,8 @@ impl<T: ?Sized> SpinLock<T> {
         SpinGuard { lock: self, cpu, previous, not_send: PhantomData }
     }
 
-    /// Takes the lock while another guard is held here, and for no longer: what that has done about interrupts holds for
-    /// both, and reports name the other one.
+    /// Takes the lock while another guard is held here, or a trap is answered, and for no longer: what that has done about
+    /// interrupts holds for both, and reports name the other one.
     #[inline]
     pub fn lock_within<'a>(&'a self, _within: Within<'a>) -> InnerGuard<'a, T> {
         if !take(&self.locked) {
@@ -172,9 +172,23 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
     }
 }
 
-/// A guard is held on this CPU, and interrupts are off, as long as this lives.
+/// Interrupts are off on this CPU as long as this lives: a guard is held, or a trap is being answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Within<'a>(PhantomData<(&'a (), *mut ())>);
+
+/// Runs `f` with leave to take locks by [`SpinLock::lock_within`]. For the handler of a thread's trap, whose entry has turned
+/// interrupts off and whose return turns them on again. Not for interrupt handlers, which may have interrupted a holder.
+///
+/// Reports do not name what is taken so. In debug builds, it counts as a guard that is held.
+#[inline]
+pub fn in_trap<R>(f: impl FnOnce(Within<'_>) -> R) -> R {
+    let held = cfg!(debug_assertions).then(|| (arch::local(), enter(arch::local(), false, &TRAP)));
+    let result = f(Within(PhantomData));
+    if let Some((cpu, previous)) = held {
+        leave(cpu, &TRAP, previous);
+    }
+    result
+}
 
 /// Shows that a [`SpinLock`] is held within another guard; dropping it releases the lock, and nothing else.
 pub struct InnerGuard<'a, T: ?Sized> {
@@ -238,6 +252,9 @@ pub fn held_guard() -> Option<&'static str> {
     // restores the name of a lock that was released in between.
     Some(unsafe { *held })
 }
+
+/// Stands for the name while a trap is answered.
+static TRAP: &str = "(a trap)";
 
 /// Stands for the name where guards were dropped in another order than they were made.
 static OUT_OF_ORDER: &str = "(guards were dropped out of order)";

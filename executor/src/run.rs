@@ -308,14 +308,19 @@ fn attend(cpu: &'static CpuLocal) {
 /// that are ready do not count. For the end of an interrupt handler, with interrupts off.
 #[inline]
 pub fn has_work() -> bool {
-    has_new_work() || arch::local().ready.has_tasks()
+    let cpu = arch::local();
+    has_come(cpu) || cpu.ready.has_tasks()
 }
 
 /// As [`has_work`], but only what has come since the run loop looked last: when it polls a thread, the tasks that were
 /// ready by then have had their turn.
 #[inline]
 pub fn has_new_work() -> bool {
-    let cpu = arch::local();
+    has_come(arch::local())
+}
+
+#[inline]
+fn has_come(cpu: &CpuLocal) -> bool {
     let is_called =
         cpu.attention.load(Ordering::Relaxed) && (cpu.alarm.load(Ordering::Relaxed) || grace::is_due(cpu));
     is_called || !cpu.woken_tasks.is_empty()

@@ -8,7 +8,7 @@ use executor::lock::Within;
 use crate::mapping::Mapping;
 use crate::private::{PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
-use crate::settle::{Attempt, Offer};
+use crate::settle::{Attempt, Commit, Offer};
 use crate::table::Table;
 use crate::vm_object::ObjectRoom;
 use crate::{Advice, Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
@@ -226,7 +226,7 @@ impl Backing {
         index: u64,
         write: bool,
         within: Within<'_>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+        commit: impl Commit,
     ) -> Attempt {
         let spare = &mut None;
         match self {
@@ -234,14 +234,15 @@ impl Backing {
             Backing::Shared(object) if object.is_in_ranges() => Attempt::Again,
             Backing::Shared(object) => {
                 object.touch_at_once(index, write, within, spare, |frame, writable, spare| {
-                    commit(Offer::new(frame, writable), spare)
+                    commit.commit(Offer::new(frame, writable), spare)
                 })
             }
             Backing::Private(object, version) => {
                 object.touch_at_once(*version, index, write, within, spare, commit)
             }
-            Backing::Manual(object) => object
-                .touch(index, spare, |frame, writable, spare| commit(Offer::new(frame, writable), spare)),
+            Backing::Manual(object) => object.touch(index, spare, |frame, writable, spare| {
+                commit.commit(Offer::new(frame, writable), spare)
+            }),
         }
     }
 }

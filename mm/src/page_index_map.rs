@@ -44,6 +44,27 @@ impl Nodes {
     }
 }
 
+/// A page that is absent, and has room for its entry.
+pub(crate) struct Vacancy<'a> {
+    owner: &'a Owner,
+    len: &'a mut usize,
+    chunk: &'a mut Chunk,
+    index: u64,
+}
+
+impl Vacancy<'_> {
+    /// Sets the entry.
+    #[inline]
+    pub(crate) fn fill(self, event: PageEvent, entry: PageEntry) {
+        self.chunk.entries[slot(self.index, 0)] = entry;
+        self.chunk.used += 1;
+        *self.len += 1;
+        if self.owner.memory.is_recorded() {
+            self.owner.changed(self.index, PageEntry::ABSENT, event, entry);
+        }
+    }
+}
+
 /// The pages of one object, guarded by the object's lock.
 pub(crate) struct PageIndexMap {
     owner: Owner,
@@ -135,9 +156,13 @@ impl PageIndexMap {
         self.len == 0
     }
 
-    /// Whether there is room for a page's entry already.
-    pub(crate) fn has_room(&self, index: u64) -> bool {
-        self.chunk(index).is_some()
+    /// The room for the entry of a page that is absent, if there is any already.
+    #[inline]
+    pub(crate) fn vacancy(&mut self, index: u64) -> Option<Vacancy<'_>> {
+        let Self { owner, root, end, shift, len, .. } = self;
+        let chunk = chunk_mut(root, *end, *shift, index)?;
+        debug_assert!(chunk.entries[slot(index, 0)] == PageEntry::ABSENT, "page {index} is there");
+        Some(Vacancy { owner, len, chunk, index })
     }
 
     /// Tells each page that is not absent, in order.
@@ -231,21 +256,26 @@ impl PageIndexMap {
 
     #[inline]
     fn chunk_mut(&mut self, index: u64) -> Option<&mut Chunk> {
-        let mut node = self.root.as_mut().filter(|_| index < self.end)?;
-        let mut shift = self.shift;
-        loop {
-            match node {
-                Node::Chunk(chunk) => return Some(chunk),
-                Node::Inner(nodes) => node = nodes[slot(index, shift)].as_mut()?,
-            }
-            shift -= BITS;
-        }
+        chunk_mut(&mut self.root, self.end, self.shift, index)
     }
 }
 
 impl Drop for PageIndexMap {
     fn drop(&mut self) {
         self.owner.memory.tell(Event::Ended(self.owner.name));
+    }
+}
+
+/// The chunk with a page's entry, below a root as [`PageIndexMap`] has it.
+#[inline]
+fn chunk_mut(root: &mut Option<Node>, end: u64, mut shift: u32, index: u64) -> Option<&mut Chunk> {
+    let mut node = root.as_mut().filter(|_| index < end)?;
+    loop {
+        match node {
+            Node::Chunk(chunk) => return Some(chunk),
+            Node::Inner(nodes) => node = nodes[slot(index, shift)].as_mut()?,
+        }
+        shift -= BITS;
     }
 }
 

@@ -89,7 +89,8 @@ impl PageRequest {
     /// only while there is plenty (see [`ReadAhead`](crate::ReadAhead)), so that nothing is given back for it. False if not.
     pub fn try_attach(&mut self) -> bool {
         let memory = self.memory();
-        let frame = if self.is_ahead() { memory.try_alloc_ahead() } else { memory.frames().try_alloc_page() };
+        let frame =
+            if self.is_ahead() { memory.try_alloc_ahead() } else { memory.frames().try_alloc_page(None) };
         frame.map(|frame| self.attach(frame)).is_some()
     }
 

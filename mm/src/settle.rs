@@ -64,6 +64,19 @@ impl Offer {
     }
 }
 
+/// Uses a page that is offered, once and with its object's lock held. A closure mostly; a fault that is answered at once
+/// has a type of its own, so that its few instructions stand wherever they are used.
+pub(crate) trait Commit {
+    fn commit(self, offer: Offer, spare: &mut Option<Frame>) -> Attempt;
+}
+
+impl<F: FnOnce(Offer, &mut Option<Frame>) -> Attempt> Commit for F {
+    #[inline]
+    fn commit(self, offer: Offer, spare: &mut Option<Frame>) -> Attempt {
+        self(offer, spare)
+    }
+}
+
 /// A touch that can be tried again and again, and what its end means.
 pub(crate) trait Touch {
     /// What the caller of the future gets.

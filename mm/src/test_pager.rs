@@ -242,7 +242,7 @@ impl TestPager {
             let frame = self.memory.try_alloc_ahead();
             return self.finish(request, frame.ok_or(OutOfMemory));
         }
-        if let Some(frame) = self.memory.frames().try_alloc_page() {
+        if let Some(frame) = self.memory.frames().try_alloc_page(None) {
             return self.finish(request, Ok(frame));
         }
         if let Some(this) = self.this.upgrade() {

@@ -8,6 +8,10 @@ use core::sync::atomic::AtomicU64;
 use crate::page_entry::ENTRIES;
 use crate::{PAGE_SIZE, PhysAddr};
 
+/// Words of a page.
+#[cfg(target_os = "none")]
+const WORDS: usize = PAGE_SIZE / size_of::<u64>();
+
 /// Where physical memory is visible: physical address `p` is at `base + p`.
 ///
 /// In the kernel that is the boot loader's mapping of all memory, on the host an arena.
@@ -62,7 +66,7 @@ impl PhysWindow {
     /// Fills a whole frame that the caller owns with zeros.
     pub(crate) fn zero(&self, frame: PhysAddr) {
         // SAFETY: the caller owns the frame, which lies in the pool's memory (see `new`).
-        unsafe { ptr::write_bytes(self.at(frame), 0, PAGE_SIZE) }
+        unsafe { zero_page(self.at(frame)) }
     }
 
     /// Copies a whole frame that stays allocated meanwhile to one that the caller owns.
@@ -70,7 +74,7 @@ impl PhysWindow {
         assert!(from != to);
         // SAFETY: two frames of the pool's memory (see `new`); the caller owns one, and others may read and write the
         // other as for `read`.
-        unsafe { ptr::copy_nonoverlapping(self.at(from), self.at(to), PAGE_SIZE) }
+        unsafe { copy_page(self.at(from), self.at(to)) }
     }
 
     /// Copies bytes out of a frame that stays allocated meanwhile. Threads and devices may write to it at
@@ -121,6 +125,42 @@ impl PhysWindow {
             }
             core::slice::from_raw_parts_mut(first, count)
         }
+    }
+}
+
+/// Fills a page with zeros, by words: a page needs none of what makes `memset` do for any length and address.
+///
+/// # Safety
+/// As of [`ptr::write_bytes`], for a whole page; it is aligned.
+unsafe fn zero_page(page: *mut u8) {
+    #[cfg(target_os = "none")]
+    // SAFETY: as the caller says; the direction flag is clear, as everywhere in Rust code.
+    unsafe {
+        core::arch::asm!("rep stosq", inout("rcx") WORDS => _, inout("rdi") page => _, in("rax") 0_u64,
+            options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    // SAFETY: as the caller says.
+    unsafe {
+        ptr::write_bytes(page, 0, PAGE_SIZE);
+    }
+}
+
+/// Copies a page, by words, as [`zero_page`] fills one.
+///
+/// # Safety
+/// As of [`ptr::copy_nonoverlapping`], for whole pages; they are aligned.
+unsafe fn copy_page(from: *const u8, to: *mut u8) {
+    #[cfg(target_os = "none")]
+    // SAFETY: as in `zero_page`.
+    unsafe {
+        core::arch::asm!("rep movsq", inout("rcx") WORDS => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    // SAFETY: as the caller says.
+    unsafe {
+        ptr::copy_nonoverlapping(from, to, PAGE_SIZE);
     }
 }
 

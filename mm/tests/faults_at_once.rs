@@ -8,8 +8,11 @@ use std::task::Poll;
 
 use common::cpus::poll_once;
 use common::{Machine, PAGE, address, page};
-use executor::lock::held_guard;
-use mm::{Access, FaultOutcome, PageRequest, PageState, Pager, Placement, Protection, TestPager, VmObject};
+use executor::lock::{held_guard, in_trap};
+use mm::{
+    Access, AddressSpace, Fault, FaultOutcome, PageRequest, PageState, Pager, Placement, Protection,
+    TestPager, VmObject,
+};
 
 const BASE: u64 = 0x4000_0000;
 const RIGHTS: Protection = Protection::READ_WRITE.for_user();
@@ -21,20 +24,24 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+fn at_once(space: &AddressSpace, fault: Fault) -> bool {
+    in_trap(|within| space.resolve_at_once(fault, within))
+}
+
 #[test]
 fn a_page_that_is_there_or_can_be_made_is_shown_at_once() {
     let machine = Machine::new(100);
     let space = machine.user_space();
     space.map_anonymous(4, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
     let minor = machine.memory.stats().minor_faults;
-    assert!(space.resolve_at_once(machine.fault(BASE, Access::Read)));
+    assert!(at_once(&space, machine.fault(BASE, Access::Read)));
     assert_eq!(machine.try_read(space.root(), BASE), Some(0));
-    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert!(at_once(&space, machine.fault(BASE, Access::Write)));
     assert_eq!(machine.try_write(space.root(), BASE, 7), Some(()));
     // A copy takes the place of what was shown.
     let twin = now(space.fork(machine.empty_table())).unwrap();
     assert_eq!(machine.try_write(space.root(), BASE, 8), None);
-    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert!(at_once(&space, machine.fault(BASE, Access::Write)));
     assert_eq!(machine.try_write(space.root(), BASE, 8), Some(()));
     assert_eq!((now(machine.read(&twin, BASE)), now(machine.read(&space, BASE))), (Ok(7), Ok(8)));
     assert!(machine.memory.stats().minor_faults >= minor + 3);
@@ -45,7 +52,7 @@ fn what_is_copied_out_takes_the_place_of_the_zeros_that_a_page_shows() {
     let machine = Machine::new(100);
     let space = machine.user_space();
     space.map_anonymous(1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
-    assert!(space.resolve_at_once(machine.fault(BASE, Access::Read)));
+    assert!(at_once(&space, machine.fault(BASE, Access::Read)));
     assert_eq!(machine.try_read(space.root(), BASE), Some(0));
     now(space.copy_out(BASE, &7_u64.to_ne_bytes())).unwrap();
     assert_eq!(machine.try_read(space.root(), BASE), Some(7), "with no fault");
@@ -59,7 +66,7 @@ fn a_page_that_has_to_be_loaded_is_left_alone() {
     space.map(&object, page(0), 1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
     space.map_private(&object, page(1), 1, RIGHTS, Placement::Fixed(address(BASE + PAGE))).unwrap();
     for at in [BASE, BASE + PAGE] {
-        assert!(!space.resolve_at_once(machine.fault(at, Access::Write)));
+        assert!(!at_once(&space, machine.fault(at, Access::Write)));
     }
     let stats = machine.memory.stats();
     assert_eq!((stats.loads_started, stats.minor_faults, object.stats().transfers), (0, 0, 0));
@@ -93,9 +100,9 @@ fn a_fault_asks_a_pager_nothing_with_a_lock_held() {
     space.map(&object, page(0), 8, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
     for at in [BASE, BASE + PAGE] {
         let fault = machine.fault(at, Access::Read);
-        assert!(!space.resolve_at_once(fault), "it may be the time to read on");
+        assert!(!at_once(&space, fault), "it may be the time to read on");
         assert_eq!(now(space.resolve(fault)), FaultOutcome::Resolved);
-        assert!(!space.resolve_at_once(fault));
+        assert!(!at_once(&space, fault));
     }
 }
 
@@ -106,7 +113,7 @@ fn what_is_denied_is_left_to_who_can_say_why() {
     space.map_anonymous(1, Protection::READ.for_user(), Placement::Fixed(address(BASE))).unwrap();
     for (at, access) in [(BASE, Access::Write), (BASE + PAGE, Access::Read)] {
         let fault = machine.fault(at, access);
-        assert!(!space.resolve_at_once(fault));
+        assert!(!at_once(&space, fault));
         assert_eq!(machine.memory.stats().denied, u64::from(at > BASE));
         assert!(matches!(now(space.resolve(fault)), FaultOutcome::Denied(_)));
     }
@@ -119,8 +126,8 @@ fn without_a_frame_nothing_has_happened() {
     space.map_anonymous(1, RIGHTS, Placement::Fixed(address(BASE))).unwrap();
     let frames = machine.memory.frames();
     let taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
-    assert!(!space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert!(!at_once(&space, machine.fault(BASE, Access::Write)));
     assert_eq!((frames.stats().waiting, space.stats().resident_pages), (0, 0));
     drop(taken);
-    assert!(space.resolve_at_once(machine.fault(BASE, Access::Write)));
+    assert!(at_once(&space, machine.fault(BASE, Access::Write)));
 }

@@ -9,7 +9,7 @@ use core::{
     time::Duration,
 };
 
-use executor::TaskRef;
+use executor::{TaskRef, lock::in_trap};
 use mm::{Access, AddressSpace, Denial, Fault, FaultOutcome};
 
 use super::{
@@ -202,26 +202,17 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
 
 /// Resolves a fault for which nothing has to be waited for, and says whether it was one. Called where the trap arrives,
 /// with interrupts off; what is left, with all that can go wrong, is for [`serve_fault`].
-#[inline]
+#[inline(always)]
 pub(crate) fn serve_fault_at_once(thread: &Thread, fault: PageFault) -> bool {
-    if trace::is_on() {
-        return serve_recorded(thread, fault);
-    }
-    resolve_at_once(thread, fault)
-}
-
-#[cold]
-#[inline(never)]
-fn serve_recorded(thread: &Thread, fault: PageFault) -> bool {
-    let since = clock::now();
+    let since = trace::is_on().then(clock::now);
     let resolved = resolve_at_once(thread, fault);
-    if resolved {
+    if let Some(since) = since.filter(|_| resolved) {
         trace::fault_at_once(thread, access_number(fault), fault.address, since);
     }
     resolved
 }
 
-#[inline]
+#[inline(always)]
 fn resolve_at_once(thread: &Thread, fault: PageFault) -> bool {
     if fault.is_reserved_bit() || thread.kill_requested() {
         return false;
@@ -233,7 +224,7 @@ fn resolve_at_once(thread: &Thread, fault: PageFault) -> bool {
             _ => return false,
         },
     };
-    if !space.resolve_at_once(as_seen_by_mm(fault)) {
+    if !in_trap(|within| space.resolve_at_once(as_seen_by_mm(fault), within)) {
         return false;
     }
     thread.counters.faults.fetch_add(1, Relaxed);

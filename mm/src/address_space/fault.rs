@@ -6,7 +6,7 @@ use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
-use executor::lock::SpinGuard;
+use executor::lock::Within;
 
 use super::AddressSpace;
 use super::mappings::Mappings;
@@ -14,7 +14,7 @@ use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
-use crate::settle::{Attempt, Offer, Touch, Waited, settle};
+use crate::settle::{Attempt, Commit, Offer, Touch, Waited, settle};
 use crate::vm_object::Around;
 use crate::{Advice, Frame, FrameRun, PageError, PageIndex, PageTable, Protection, VirtAddr};
 
@@ -169,6 +169,22 @@ impl Touch for Resolving<'_> {
     }
 }
 
+/// Shows the page of a fault that is answered at once: the mapping is held, so it is what it was.
+struct AtOnce<'a> {
+    space: &'a AddressSpace,
+    within: Within<'a>,
+    page: VirtAddr,
+    protection: Protection,
+}
+
+impl Commit for AtOnce<'_> {
+    #[inline(always)]
+    fn commit(self, offer: Offer, spare: &mut Option<Frame>) -> Attempt {
+        let mut tables = self.space.table.tables.lock_within(self.within);
+        self.space.show(&mut tables, self.page, self.protection, offer, spare)
+    }
+}
+
 impl AddressSpace {
     /// Makes the touched page accessible, or says why not: peek, touch, commit.
     ///
@@ -186,30 +202,27 @@ impl AddressSpace {
     /// Makes the touched page accessible if nothing has to be waited for. False otherwise, and where the access is to be
     /// denied: then [`resolve`](Self::resolve) says what becomes of it.
     ///
-    /// Called by whoever runs the thread, also with interrupts off.
+    /// Called where the trap arrives, with interrupts off.
     #[must_use]
     #[inline]
-    pub fn resolve_at_once(&self, fault: Fault) -> bool {
+    pub fn resolve_at_once(&self, fault: Fault, within: Within<'_>) -> bool {
         let address = VirtAddr::new(fault.address);
         let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {
             return false;
         };
         let done = {
             // Held to the end, so that the mapping stays what it is: there is nothing to note, and nothing to compare.
-            let mappings = self.mappings.lock();
+            let mappings = self.mappings.lock_within(within);
             let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none());
             let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
                 return false;
             };
-            let within = SpinGuard::within(&mappings);
             let has_room = || self.table.tables.lock_within(within).has_room_for_large(address.page_start());
             if fault.access == Access::Write && self.may_be_large(mapping, has_room) {
                 return false;
             }
-            let commit = |offer, spare: &mut Option<Frame>| {
-                let mut tables = self.table.tables.lock_within(within);
-                self.show(&mut tables, address.page_start(), mapping.protection, offer, spare)
-            };
+            let (page, protection) = (address.page_start(), mapping.protection);
+            let commit = AtOnce { space: self, within, page, protection };
             let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
             matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
         };
@@ -270,7 +283,7 @@ impl AddressSpace {
         self.show(&mut tables, view.page, view.protection, offer, spare)
     }
 
-    #[inline]
+    #[inline(always)]
     fn show(
         &self,
         tables: &mut PageTable,
@@ -280,13 +293,31 @@ impl AddressSpace {
         spare: &mut Option<Frame>,
     ) -> Attempt {
         let protection = Protection { write: protection.write && offer.writable, ..protection };
-        if self.memory.is_recorded() {
-            self.memory.tell_map(self.table.root(), page, offer.frame, protection.write);
-        }
-        if offer.instead_of.is_none() && tables.map_if_open(page, offer.frame, protection) {
+        if !self.memory.is_recorded() && tables.map_if_open(page, offer.instead_of, offer.frame, protection) {
             return Attempt::Done;
         }
-        match tables.map_instead(page, offer.instead_of, offer.frame, protection, spare) {
+        self.show_slowly(tables, page, protection, offer, spare)
+    }
+
+    /// The same, where it takes tables or is told.
+    #[cold]
+    #[inline(never)]
+    fn show_slowly(
+        &self,
+        tables: &mut PageTable,
+        page: VirtAddr,
+        protection: Protection,
+        offer: Offer,
+        spare: &mut Option<Frame>,
+    ) -> Attempt {
+        let Offer { frame, instead_of, .. } = offer;
+        let entered = if self.memory.is_recorded() {
+            self.memory.tell_map(self.table.root(), page, frame, protection.write);
+            tables.map_instead(page, instead_of, frame, protection, spare)
+        } else {
+            tables.map_slowly(page, instead_of, frame, protection, spare)
+        };
+        match entered {
             Ok(()) => Attempt::Done,
             Err(_) => Attempt::needs_table(self.memory),
         }

@@ -6,6 +6,8 @@ use core::ops::Range;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
+use executor::lock::in_trap;
+
 use super::AddressSpace;
 use crate::mapping::Going;
 use crate::page_table::LOOKS;
@@ -71,14 +73,14 @@ fn a_page_that_was_copied_for_rights_that_went_takes_the_place_of_the_old_one() 
     let (space, _object) = scene();
     let zeros = space.map_anonymous(1, RW, Placement::Anywhere).expect("room");
     let fault = |access| Fault { address: zeros.as_u64(), access, user: true };
-    assert!(space.resolve_at_once(fault(Access::Read)));
+    assert!(in_trap(|within| space.resolve_at_once(fault(Access::Read), within)));
     let view = space.peek(fault(Access::Write)).expect("it is writable");
     now(space.protect(zeros..zeros.page_add(1), Protection::READ.for_user())).expect("it is mapped");
     assert!(matches!(space.touch_and_commit(&view, Access::Write, &mut None), Attempt::Again));
     let shown = space.walk(zeros).expect("it is still shown");
     assert_eq!(Some(shown.address.as_u64() / 4096), space.private_frame(zeros));
     assert!(!shown.protection.write);
-    assert!(space.resolve_at_once(fault(Access::Read)));
+    assert!(in_trap(|within| space.resolve_at_once(fault(Access::Read), within)));
 }
 
 #[test]

@@ -19,10 +19,11 @@
 //!
 //! The order of locks is: one cache, the lists. Nobody holds two caches.
 
+use core::ops::DerefMut;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use executor::current_cpu;
-use executor::lock::{SpinGuard, SpinLock};
+use executor::lock::{SpinGuard, SpinLock, Within};
 
 use super::marks::Claim;
 use super::pool::Guarded;
@@ -107,15 +108,24 @@ impl Cache {
     pub(super) fn try_lock(&self) -> Option<LockedCache<'_>> {
         Some(LockedCache { frames: self.frames.try_lock()?, count: &self.count })
     }
+
+    /// Takes a frame out, if there is one at hand.
+    #[inline]
+    fn take(&self, within: Option<Within<'_>>) -> Option<u64> {
+        match within {
+            Some(within) => LockedCache { frames: self.frames.lock_within(within), count: &self.count }.pop(),
+            None => self.try_lock()?.pop(),
+        }
+    }
 }
 
 /// Dropping it unlocks the cache.
-pub(super) struct LockedCache<'a> {
-    frames: SpinGuard<'a, [u64; ROOM]>,
+pub(super) struct LockedCache<'a, G = SpinGuard<'a, [u64; ROOM]>> {
+    frames: G,
     count: &'a AtomicUsize,
 }
 
-impl LockedCache<'_> {
+impl<G: DerefMut<Target = [u64; ROOM]>> LockedCache<'_, G> {
     #[inline]
     pub(super) fn count(&self) -> usize {
         self.count.load(Relaxed)
@@ -162,10 +172,8 @@ pub(super) struct After {
 impl FramePool {
     /// A frame that is not promised to anyone. The fast path.
     #[inline]
-    pub(super) fn take_frame(&self, claim: Claim) -> Option<u64> {
-        // Not in the condition, where the lock would be held to the end.
-        let cached = self.caches.own().try_lock().and_then(|mut own| own.pop());
-        match cached {
+    pub(super) fn take_frame(&self, claim: Claim, within: Option<Within<'_>>) -> Option<u64> {
+        match self.caches.own().take(within) {
             Some(frame) => Some(frame),
             None => self.take_frame_slowly(claim),
         }

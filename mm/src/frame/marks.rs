@@ -13,6 +13,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use executor::lock::Within;
+
 use super::pool::Guarded;
 use super::{Frame, FramePool};
 
@@ -153,13 +155,13 @@ impl FramePool {
     /// A free frame for writing a page out, with whatever bytes were in it, or `None` at once: also one of the reserve,
     /// which is for those whose work gives frames back. Given back, it fills the reserve first.
     pub fn try_alloc_reserved(&'static self) -> Option<Frame> {
-        self.take_frame(Claim::Any).map(|number| self.hand_out(number))
+        self.take_frame(Claim::Any, None).map(|number| self.hand_out(number))
     }
 
     /// A free frame for a page, or `None` when it is to be waited for.
     #[inline]
-    pub(crate) fn try_alloc_page(&'static self) -> Option<Frame> {
-        self.take_frame(Claim::Page).map(|number| self.hand_out(number))
+    pub(crate) fn try_alloc_page(&'static self, within: Option<Within<'_>>) -> Option<Frame> {
+        self.take_frame(Claim::Page, within).map(|number| self.hand_out(number))
     }
 
     /// Gives those who wait what is free down to half way between the low mark and the reserve: nothing is given back soon

@@ -13,7 +13,7 @@ use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
 use executor::WaitReason;
-use executor::lock::SpinLock;
+use executor::lock::{SpinLock, Within};
 use executor::sync::{Notify, Semaphore};
 
 use super::caches::Caches;
@@ -158,7 +158,7 @@ impl FramePool {
     /// overtakes those who wait there, but takes nothing of the reserve.
     #[inline]
     pub fn try_alloc(&'static self) -> Option<Frame> {
-        self.take_frame(Claim::Now).map(|number| self.hand_out(number))
+        self.take_frame(Claim::Now, None).map(|number| self.hand_out(number))
     }
 
     /// A free frame for what could as well be left, or `None` at once: only while more than the high mark are free and
@@ -200,14 +200,18 @@ impl FramePool {
 
     /// The same for a page, which waits where there are few.
     #[inline]
-    pub(crate) fn zeroed_page(&'static self, spare: &mut Option<Frame>) -> Option<Frame> {
+    pub(crate) fn zeroed_page(
+        &'static self,
+        spare: &mut Option<Frame>,
+        within: Option<Within<'_>>,
+    ) -> Option<Frame> {
         // The stock is there only while there is plenty.
         if spare.is_none()
             && let Some(number) = self.take_zeroed()
         {
             return Some(self.hand_out(number));
         }
-        let mut frame = spare.take().or_else(|| self.try_alloc_page())?;
+        let mut frame = spare.take().or_else(|| self.try_alloc_page(within))?;
         frame.zero();
         Some(frame)
     }

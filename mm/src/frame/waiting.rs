@@ -111,7 +111,7 @@ impl FramePool {
 
     /// Takes a frame, or registers the caller among those who wait.
     fn take_or_apply(&'static self) -> Result<Frame, Applicant> {
-        match self.try_alloc_page() {
+        match self.try_alloc_page(None) {
             Some(frame) => Ok(frame),
             None => self.apply(),
         }

@@ -50,24 +50,20 @@ impl PageTable {
         self.map_instead(page, None, frame, protection, spare)
     }
 
-    /// The same where nothing is shown and all tables are there, as mostly. False if not.
+    /// As [`map_instead`](Self::map_instead) where all tables are there and nothing else is shown, as mostly. False if not.
     #[inline]
-    pub(crate) fn map_if_open(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+    pub(crate) fn map_if_open(
+        &mut self,
+        page: VirtAddr,
+        old_frame: Option<u64>,
+        frame: u64,
+        protection: Protection,
+    ) -> bool {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
         match self.leaf_if_open(page, wanted) {
-            Some((parent, leaf)) if leaf.load(Ordering::Relaxed) & PRESENT == 0 => {
-                self.add(Some(parent), leaf, wanted);
-                true
-            }
-            _ => false,
+            Some((parent, leaf)) => self.enter_at(leaf, Some(parent), page, old_frame, wanted),
+            None => false,
         }
-    }
-
-    #[inline]
-    fn add(&mut self, parent: Parent, leaf: &AtomicU64, entry: u64) {
-        leaf.store(entry, Ordering::Release);
-        self.resident += 1;
-        self.count_in(parent, 1);
     }
 
     /// The same where the page may show the frame `old_frame` until now: then this CPU forgets that.
@@ -79,27 +75,60 @@ impl PageTable {
         protection: Protection,
         spare: &mut Option<Frame>,
     ) -> Result<(), NeedsFrame> {
+        if self.map_if_open(page, old_frame, frame, protection) {
+            return Ok(());
+        }
+        self.map_slowly(page, old_frame, frame, protection, spare)
+    }
+
+    /// The same where [`map_if_open`](Self::map_if_open) has failed.
+    pub(crate) fn map_slowly(
+        &mut self,
+        page: VirtAddr,
+        old_frame: Option<u64>,
+        frame: u64,
+        protection: Protection,
+        spare: &mut Option<Frame>,
+    ) -> Result<(), NeedsFrame> {
         let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
-        let (parent, leaf) = match self.leaf_if_open(page, wanted) {
-            Some((parent, leaf)) => (Some(parent), leaf),
-            None if self.is_in_large(page, wanted) => return Ok(()),
-            None => self.leaf_or_make(page, wanted, spare)?,
-        };
+        if self.is_in_large(page, wanted) {
+            return Ok(());
+        }
+        let (parent, leaf) = self.leaf_or_make(page, wanted, spare)?;
+        if self.enter_at(leaf, parent, page, old_frame, wanted) {
+            return Ok(());
+        }
         let old = leaf.load(Ordering::Relaxed);
-        if old & PRESENT == 0 {
-            self.add(parent, leaf, wanted);
-            return Ok(());
-        }
-        if old_frame.is_some_and(|frame| old & (ADDRESS | GLOBAL) == address_of(frame).as_u64()) {
-            leaf.store(wanted, Ordering::Release);
-            self.memory.hardware().invalidate(self.root, page);
-            return Ok(());
-        }
         let same = old & (ADDRESS | GLOBAL) == wanted & ADDRESS;
         assert!(same, "page {page} shows another frame already");
         let kept = ACCESSED | DIRTY;
         leaf.try_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(wanted | old & kept)).ok();
         Ok(())
+    }
+
+    /// Stores a leaf where nothing is shown, or the old frame. False if not.
+    #[inline]
+    fn enter_at(
+        &mut self,
+        leaf: &AtomicU64,
+        parent: Parent,
+        page: VirtAddr,
+        old_frame: Option<u64>,
+        wanted: u64,
+    ) -> bool {
+        let old = leaf.load(Ordering::Relaxed);
+        if old & PRESENT == 0 {
+            leaf.store(wanted, Ordering::Release);
+            self.resident += 1;
+            self.count_in(parent, 1);
+            return true;
+        }
+        let is_old = old_frame.is_some_and(|frame| old & (ADDRESS | GLOBAL) == address_of(frame).as_u64());
+        if is_old {
+            leaf.store(wanted, Ordering::Release);
+            self.memory.hardware().invalidate(self.root, page);
+        }
+        is_old
     }
 
     /// Enters a frame at a page where nothing is shown, if the table for it is there.

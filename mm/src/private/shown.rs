@@ -7,7 +7,7 @@ use super::{BATCH, Inner, PrivateObject, VersionId};
 use crate::mapping::Mapping;
 use crate::page_state::PageEntry;
 use crate::page_table::LOOKS;
-use crate::reverse_map::{NoteRoom, Shown};
+use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
 use crate::{MapError, PageEvent, VirtAddr};
 
@@ -129,9 +129,15 @@ impl PrivateObject {
 
     /// Takes a frame out of the page tables that show it as a page of a version; this CPU forgets it. True if any
     /// did.
-    pub(super) fn hide(&self, inner: &Inner, version: VersionId, index: u64, frame: u64) -> bool {
+    pub(super) fn hide(
+        &self,
+        mappings: &ReverseMap<VersionId>,
+        version: VersionId,
+        index: u64,
+        frame: u64,
+    ) -> bool {
         let mut shown = false;
-        inner.mappings.for_each(index, |mapping, page| {
+        mappings.for_each(index, |mapping, page| {
             let mut tables = mapping.table.tables.lock();
             if mapping.of == version && tables.shows(page, frame) {
                 tables.unmap(page);

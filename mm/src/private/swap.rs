@@ -148,7 +148,7 @@ impl PrivateObject {
                 return Err(Attempt::Again);
             }
             (PageState::Swapped { slot: 0 }, _) => {
-                let Some(frame) = self.memory.frames().zeroed_page(spare) else {
+                let Some(frame) = self.memory.frames().zeroed_page(spare, None) else {
                     return Err(Attempt::NeedsFrame);
                 };
                 let frame = frame.into_number();
@@ -183,7 +183,7 @@ impl PrivateObject {
         let Ok(room) = Reading::try_room(most - 1) else {
             return Err(Attempt::heap_is_full(spare));
         };
-        let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page()) else {
+        let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page(None)) else {
             return Err(Attempt::NeedsFrame);
         };
         let mut read = match self.begin_read(area, &mut inner, (place, index, slot), event, frame) {

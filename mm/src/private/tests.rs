@@ -3,9 +3,9 @@
 use alloc::sync::Arc;
 
 use super::{PrivateObject, VersionId};
-use crate::settle::Attempt;
+use crate::settle::{Attempt, Offer};
 use crate::window::arena;
-use crate::{Advice, Memory};
+use crate::{Advice, Frame, Memory};
 
 const PAGES: u64 = 300;
 
@@ -26,11 +26,18 @@ impl Scene {
     /// Writes the page, and says which frame it has.
     fn write(&self, version: VersionId, index: u64) -> Result<u64, Attempt> {
         let mut found = 0;
-        let attempt = self.object.touch(version, index, true, Advice::Normal, &mut None, |offer, _| {
-            assert!(offer.writable);
-            found = offer.frame;
-            Attempt::Done
-        });
+        let attempt = self.object.touch(
+            version,
+            index,
+            true,
+            Advice::Normal,
+            &mut None,
+            |offer: Offer, _: &mut Option<Frame>| {
+                assert!(offer.writable);
+                found = offer.frame;
+                Attempt::Done
+            },
+        );
         if matches!(attempt, Attempt::Done) { Ok(found) } else { Err(attempt) }
     }
 

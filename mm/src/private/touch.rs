@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use executor::lock::Within;
 
 use super::versions::{Found, Settled, VersionId};
-use super::{Inner, PrivateObject};
+use super::{Base, Inner, PrivateObject};
 use crate::Advice;
 use crate::frame::{Moment, address_of};
 use crate::page_state::{PageEntry, PageState};
-use crate::settle::{Attempt, Offer};
+use crate::settle::{Attempt, Commit, Offer};
 use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
@@ -26,11 +26,49 @@ impl Source {
     }
 }
 
+/// A page that is ready to be shown.
+struct Ready {
+    offer: Offer,
+    then: Then,
+}
+
+/// What is left to do once it is.
+enum Then {
+    Nothing,
+    /// The page is as its slot has it, and is written now.
+    NoteWrite,
+    /// The old frame of a copy goes wherever else it is shown.
+    Exchange,
+}
+
+/// Where a version gets the page that it wants to have.
+enum Own {
+    /// It is there.
+    Is(Ready),
+    /// It is copied from this, or is zeros.
+    CopyOf(Option<Source>),
+}
+
+impl Ready {
+    fn shown(frame: u64, writable: bool) -> Self {
+        Self { offer: Offer::new(frame, writable), then: Then::Nothing }
+    }
+}
+
 /// Whether a page of the object below is loaded that is not there.
 pub(super) enum Load<'a> {
     With(Advice),
     /// Nothing is, in a touch that must not wait.
     Not(Within<'a>),
+}
+
+impl<'a> Load<'a> {
+    fn within(&self) -> Option<Within<'a>> {
+        match self {
+            Load::With(_) => None,
+            Load::Not(within) => Some(*within),
+        }
+    }
 }
 
 impl PrivateObject {
@@ -43,7 +81,7 @@ impl PrivateObject {
         write: bool,
         advice: Advice,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+        commit: impl Commit,
     ) -> Attempt {
         self.touch_locked(self.inner.lock(), version, index, write, Load::With(advice), spare, commit)
     }
@@ -57,7 +95,7 @@ impl PrivateObject {
         write: bool,
         within: Within<'_>,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+        commit: impl Commit,
     ) -> Attempt {
         let inner = self.inner.lock_within(within);
         self.touch_locked(inner, version, index, write, Load::Not(within), spare, commit)
@@ -74,7 +112,7 @@ impl PrivateObject {
         write: bool,
         load: Load<'_>,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
+        commit: impl Commit,
     ) -> Attempt {
         let mut found = inner.versions.find(version, index);
         // Without swap, each page that is found is dirty.
@@ -88,64 +126,98 @@ impl PrivateObject {
             }
             found = inner.versions.find(version, index);
         }
-        match found {
-            None => Attempt::Again,
-            Some(Found::Own(entry)) => self.use_own(&mut inner, version, index, write, entry, spare, commit),
-            Some(Found::Past(_, entry)) if !write => match entry.frame() {
-                Some(frame) => commit(Offer::new(frame, false), spare),
-                None => Attempt::Again,
-            },
-            Some(Found::Past(past, entry)) => {
-                match inner.versions.settled(past) {
-                    Settled::At(moment) if self.memory.frames().is_over(moment) => {}
-                    Settled::At(moment) => return Attempt::Forgetting(moment),
-                    // It is being done in a poll, which is over when all CPUs were waited for.
-                    Settled::NotYet => return Attempt::Forgetting(self.memory.frames().moment()),
-                }
-                if inner.versions.is_seen_by_others(version, past, index) {
-                    let source = entry.frame().map(Source::whole);
-                    return self.copy(&mut inner, version, index, source, spare, commit);
-                }
-                // Another version may have copied the page, or ended, whose CPUs still remember this frame.
-                let left = self.left();
-                if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
-                    return Attempt::Forgetting(left);
-                }
-                if inner.make_room(version, index).is_err() {
-                    return Attempt::heap_is_full(spare);
-                }
-                inner.versions.take(version, past, index);
-                self.use_own(&mut inner, version, index, write, entry, spare, commit)
+        let own = match (found, &self.base) {
+            (None, _) => Err(Attempt::Again),
+            (Some(Found::Own(entry)), _) => {
+                self.own_page(&mut inner, version, index, write, entry).map(Own::Is)
             }
-            Some(Found::Nothing) => match &self.base {
-                Some(base) => {
-                    let (below, part) = (base.first + index, base.part_of(index));
-                    let copied = write || part != (0..PAGE_SIZE);
-                    let use_it = |frame, _, spare: &mut Option<Frame>| {
-                        if copied {
-                            let source = Source { frame, part };
-                            self.copy(&mut inner, version, index, Some(source), spare, commit)
-                        } else {
-                            commit(Offer::new(frame, false), spare)
-                        }
-                    };
-                    let advice = match load {
-                        Load::With(advice) => advice,
-                        Load::Not(within) => {
-                            return base.object.touch_at_once(below, false, within, spare, use_it);
-                        }
-                    };
-                    let touched = base.object.touch_or_begin(below, false, spare, use_it);
-                    drop(inner);
-                    base.object.hand_over(touched, advice)
-                }
-                None if write => self.copy(&mut inner, version, index, None, spare, commit),
-                None => match self.memory.zero_page() {
-                    Some(zero) => commit(Offer::new(zero, false), spare),
-                    None => Attempt::needs_table(self.memory),
-                },
+            (Some(Found::Past(_, entry)), _) if !write => {
+                entry.frame().map(|frame| Own::Is(Ready::shown(frame, false))).ok_or(Attempt::Again)
+            }
+            (Some(Found::Past(past, entry)), _) => {
+                self.page_of_past(&mut inner, version, index, (past, entry), spare)
+            }
+            (Some(Found::Nothing), Some(base)) => {
+                return self.touch_below(inner, base, version, index, write, load, spare, commit);
+            }
+            (Some(Found::Nothing), None) if write => Ok(Own::CopyOf(None)),
+            (Some(Found::Nothing), None) => match self.memory.zero_page() {
+                Some(zero) => Ok(Own::Is(Ready::shown(zero, false))),
+                None => Err(Attempt::needs_table(self.memory)),
             },
+        };
+        let ready = match own {
+            Ok(Own::Is(ready)) => Ok(ready),
+            Ok(Own::CopyOf(source)) => self.copy(&mut inner, version, index, source, spare, load.within()),
+            Err(attempt) => Err(attempt),
+        };
+        self.show(&mut inner, version, index, ready, spare, commit)
+    }
+
+    /// Shows a page that is ready, and does what is left.
+    #[inline(always)]
+    fn show(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        ready: Result<Ready, Attempt>,
+        spare: &mut Option<Frame>,
+        commit: impl Commit,
+    ) -> Attempt {
+        let Ready { offer, then } = match ready {
+            Ok(ready) => ready,
+            Err(attempt) => return attempt,
+        };
+        let Offer { frame, instead_of, .. } = offer;
+        let attempt = commit.commit(offer, spare);
+        let is_done = matches!(attempt, Attempt::Done);
+        match (then, instead_of) {
+            (Then::NoteWrite, _) if is_done => {
+                inner.set(version, index, PageEvent::Write, PageEntry::new(PageState::Dirty { frame }));
+                if let Some((_, area)) = self.swap {
+                    area.written(frame);
+                }
+            }
+            // Else it was shown only where it was touched, and is so no more.
+            (then, Some(old)) if !is_done || matches!(then, Then::Exchange) => {
+                self.exchange(inner, version, index, old, frame);
+            }
+            _ => {}
         }
+        attempt
+    }
+
+    /// Shows or copies a page of the object below, under its lock.
+    #[expect(clippy::too_many_arguments, reason = "what a touch is made of")]
+    fn touch_below(
+        &self,
+        mut inner: impl DerefMut<Target = Inner>,
+        base: &Base,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        load: Load<'_>,
+        spare: &mut Option<Frame>,
+        commit: impl Commit,
+    ) -> Attempt {
+        let (below, part) = (base.first + index, base.part_of(index));
+        let copied = write || part != (0..PAGE_SIZE);
+        let use_it = |frame, _, spare: &mut Option<Frame>| {
+            let ready = if copied {
+                self.copy(&mut inner, version, index, Some(Source { frame, part }), spare, load.within())
+            } else {
+                Ok(Ready::shown(frame, false))
+            };
+            self.show(&mut inner, version, index, ready, spare, commit)
+        };
+        let advice = match load {
+            Load::With(advice) => advice,
+            Load::Not(within) => return base.object.touch_at_once(below, false, within, spare, use_it),
+        };
+        let touched = base.object.touch_or_begin(below, false, spare, use_it);
+        drop(inner);
+        base.object.hand_over(touched, advice)
     }
 
     /// Whether a page of a version has a frame now: its own, one of the past, or one of the object below.
@@ -177,44 +249,66 @@ impl PrivateObject {
     }
 
     /// Uses a page that the version has.
-    #[expect(clippy::too_many_arguments, reason = "what a touch is made of")]
-    fn use_own(
+    fn own_page(
         &self,
         inner: &mut Inner,
         version: VersionId,
         index: u64,
         write: bool,
         entry: PageEntry,
-        spare: &mut Option<Frame>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
-    ) -> Attempt {
+    ) -> Result<Ready, Attempt> {
         if let Some(low) = entry.copied_at() {
             let moment = self.memory.frames().recent(low);
             if !self.memory.frames().is_over(moment) {
-                return Attempt::Forgetting(moment);
+                return Err(Attempt::Forgetting(moment));
             }
             inner.set(version, index, PageEvent::Read, entry.settled());
         }
-        let Some(frame) = entry.frame() else { return Attempt::Again };
+        let Some(frame) = entry.frame() else { return Err(Attempt::Again) };
         let merged = inner.versions.merged(version);
         if !self.memory.frames().is_over(merged) {
-            return if write { Attempt::Forgetting(merged) } else { commit(Offer::new(frame, false), spare) };
+            return if write { Err(Attempt::Forgetting(merged)) } else { Ok(Ready::shown(frame, false)) };
         }
         if entry.is_dirty() {
-            return commit(Offer::new(frame, true), spare);
+            return Ok(Ready::shown(frame, true));
         }
         // What its slot has is the same until it is written.
-        let attempt = commit(Offer::new(frame, write), spare);
-        if write && matches!(attempt, Attempt::Done) {
-            inner.set(version, index, PageEvent::Write, PageEntry::new(PageState::Dirty { frame }));
-            if let Some((_, area)) = self.swap {
-                area.written(frame);
-            }
+        let then = if write { Then::NoteWrite } else { Then::Nothing };
+        Ok(Ready { offer: Offer::new(frame, write), then })
+    }
+
+    /// What a version is to write to that sees a page of the past: a copy, or the page itself if nobody else sees it.
+    fn page_of_past(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        (past, entry): (u32, PageEntry),
+        spare: &mut Option<Frame>,
+    ) -> Result<Own, Attempt> {
+        match inner.versions.settled(past) {
+            Settled::At(moment) if self.memory.frames().is_over(moment) => {}
+            Settled::At(moment) => return Err(Attempt::Forgetting(moment)),
+            // It is being done in a poll, which is over when all CPUs were waited for.
+            Settled::NotYet => return Err(Attempt::Forgetting(self.memory.frames().moment())),
         }
-        attempt
+        if inner.versions.is_seen_by_others(version, past, index) {
+            return Ok(Own::CopyOf(entry.frame().map(Source::whole)));
+        }
+        // Another version may have copied the page, or ended, whose CPUs still remember this frame.
+        let left = self.left();
+        if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
+            return Err(Attempt::Forgetting(left));
+        }
+        if inner.make_room(version, index).is_err() {
+            return Err(Attempt::heap_is_full(spare));
+        }
+        inner.versions.take(version, past, index);
+        self.own_page(inner, version, index, true, entry).map(Own::Is)
     }
 
     /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
+    #[inline(never)]
     fn copy(
         &self,
         inner: &mut Inner,
@@ -222,21 +316,27 @@ impl PrivateObject {
         index: u64,
         source: Option<Source>,
         spare: &mut Option<Frame>,
-        commit: impl FnOnce(Offer, &mut Option<Frame>) -> Attempt,
-    ) -> Attempt {
-        let has_heap = || self.memory.hardware().heap_has_room();
-        let Some(pages) = inner.versions.own(version) else { return Attempt::Again };
-        if !pages.has_room(index) && (!has_heap() || pages.make_room(index).is_err()) {
-            return Attempt::heap_is_full(spare);
-        }
+        within: Option<Within<'_>>,
+    ) -> Result<Ready, Attempt> {
+        let Inner { versions, mappings, .. } = inner;
+        let Some((pages, users)) = versions.own_and_users(version) else { return Err(Attempt::Again) };
+        let vacancy = match pages.vacancy(index) {
+            Some(vacancy) => vacancy,
+            None => {
+                if !self.memory.hardware().heap_has_room() || pages.make_room(index).is_err() {
+                    return Err(Attempt::heap_is_full(spare));
+                }
+                pages.vacancy(index).expect("room was made")
+            }
+        };
         let frames = self.memory.frames();
         let frame = match &source {
-            Some(_) => spare.take().or_else(|| frames.try_alloc_page()),
-            None => frames.zeroed_page(spare),
+            Some(_) => spare.take().or_else(|| frames.try_alloc_page(within)),
+            None => frames.zeroed_page(spare, within),
         };
         let Some(mut frame) = frame else {
-            inner.give_up_room(version, index);
-            return Attempt::NeedsFrame;
+            pages.give_up_room(index);
+            return Err(Attempt::NeedsFrame);
         };
         if let Some(Source { frame: source, part }) = &source {
             frames.window().copy(address_of(*source), frame.address());
@@ -250,26 +350,22 @@ impl PrivateObject {
         let entry = PageEntry::new(PageState::Dirty { frame });
         let mut old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
         if !self.memory.has_one_cpu() {
-            let shown = old.take().is_some_and(|old| self.hide(inner, version, index, old));
+            let shown = old.take().is_some_and(|old| self.hide(mappings, version, index, old));
             if shown || self.may_be_remembered() {
-                let moment = self.memory.frames().moment();
+                let moment = frames.moment();
                 if shown {
                     self.left.store(moment.number(), Ordering::Release);
                 }
-                inner.set(version, index, PageEvent::Write, entry.copied(moment));
+                vacancy.fill(PageEvent::Write, entry.copied(moment));
                 self.list(index, frame);
-                return Attempt::Forgetting(moment);
+                return Err(Attempt::Forgetting(moment));
             }
         }
-        inner.set(version, index, PageEvent::Write, entry);
+        vacancy.fill(PageEvent::Write, entry);
         self.list(index, frame);
-        let attempt = commit(Offer { frame, writable: true, instead_of: old }, spare);
-        // One CPU forgets the old page at once, and nobody else has seen it.
-        let is_replaced = matches!(attempt, Attempt::Done) && inner.versions.users(version) == 1;
-        if let Some(old) = old.filter(|_| !is_replaced) {
-            self.exchange(inner, version, index, old, frame);
-        }
-        attempt
+        // One CPU forgets the old page at once, where it was touched; nobody else has seen it if no other mapping shows it.
+        let then = if users > 1 { Then::Exchange } else { Then::Nothing };
+        Ok(Ready { offer: Offer { frame, writable: true, instead_of: old }, then })
     }
 }
 

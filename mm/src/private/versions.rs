@@ -143,9 +143,17 @@ impl Versions {
     }
 
     #[inline]
+    fn get(&self, id: VersionId) -> Option<&Version> {
+        self.versions.get(id.place as usize)?.as_ref().filter(|version| version.number == id.number)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, id: VersionId) -> Option<&mut Version> {
+        self.versions.get_mut(id.place as usize)?.as_mut().filter(|version| version.number == id.number)
+    }
+
     fn is(&self, id: VersionId) -> bool {
-        let version = self.versions.get(id.place as usize).and_then(Option::as_ref);
-        version.is_some_and(|version| version.number == id.number)
+        self.get(id).is_some()
     }
 
     /// How many versions there are, the past included.
@@ -157,19 +165,27 @@ impl Versions {
     /// Where a page comes from; `None` when the version is gone.
     #[inline]
     pub(crate) fn find(&self, id: VersionId, index: u64) -> Option<Found> {
-        if !self.is(id) {
-            return None;
-        }
-        let mut place = id.place;
+        let version = self.get(id)?;
+        let entry = version.pages.get(index);
+        Some(match version.parent {
+            _ if entry != PageEntry::ABSENT => Found::Own(entry),
+            None => Found::Nothing,
+            Some(past) => self.find_in_past(past, index),
+        })
+    }
+
+    /// The same from a past on.
+    fn find_in_past(&self, past: u32, index: u64) -> Found {
+        let mut place = past;
         loop {
             let version = self.at(place);
             let entry = version.pages.get(index);
             if entry != PageEntry::ABSENT {
-                return Some(if place == id.place { Found::Own(entry) } else { Found::Past(place, entry) });
+                return Found::Past(place, entry);
             }
             match version.parent {
                 Some(parent) => place = parent,
-                None => return Some(Found::Nothing),
+                None => return Found::Nothing,
             }
         }
     }
@@ -326,8 +342,15 @@ impl Versions {
     }
 
     /// The pages that a version itself has, to be changed.
+    #[inline]
     pub(crate) fn own(&mut self, id: VersionId) -> Option<&mut PageIndexMap> {
-        self.is(id).then(|| &mut self.at_mut(id.place).pages)
+        self.own_and_users(id).map(|(pages, _)| pages)
+    }
+
+    /// The same, with how many mappings show the version.
+    #[inline]
+    pub(crate) fn own_and_users(&mut self, id: VersionId) -> Option<(&mut PageIndexMap, usize)> {
+        self.get_mut(id).map(|version| (&mut version.pages, version.users))
     }
 
     /// Gives a version a page that only it sees, out of the past above it. There is room for it.

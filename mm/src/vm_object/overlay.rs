@@ -111,7 +111,7 @@ impl VmObject {
         if !self.memory.hardware().heap_has_room() || inner.pages.make_room(index).is_err() {
             return Attempt::heap_is_full(spare);
         }
-        let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page()) else {
+        let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page(None)) else {
             inner.pages.give_up_room(index);
             return Attempt::NeedsFrame;
         };

@@ -23,6 +23,30 @@ pub(crate) enum Touched {
 /// A page has to be loaded.
 pub(super) struct NotThere;
 
+/// A page that is there.
+struct Ready {
+    frame: u64,
+    /// Whether it may be shown writable.
+    writable: bool,
+    then: Then,
+}
+
+/// What is to be noted when it was used.
+enum Then {
+    Nothing,
+    /// It was dirty already.
+    WrittenAgain,
+    /// It is clean so far.
+    Used,
+}
+
+/// Why a page cannot be used now.
+enum Unready {
+    NotThere,
+    /// For this, which is then the answer.
+    Because(Attempt),
+}
+
 /// The object does not use its pager any more.
 pub(super) fn closed(index: u64) -> Touched {
     let (page, error) = (PageIndex::new(index), PageError::Closed);
@@ -132,17 +156,21 @@ impl VmObject {
             return Attempt::Again;
         }
         let entry = inner.pages.get(index);
-        if !write && let Some((frame, writable)) = entry.as_it_is() {
-            return commit(frame, writable, spare);
+        let ready = match entry.as_it_is() {
+            Some((frame, writable)) if !write => Ok(Ready { frame, writable, then: Then::Nothing }),
+            None if !entry.can_be_shown() && (self.pager.is_some() || entry.is_under_way()) => {
+                return Attempt::Again;
+            }
+            _ => self.ready(&mut inner, index, entry, write, spare),
+        };
+        match ready {
+            Ok(ready) => self.use_page(&mut inner, index, entry, write, ready, spare, commit),
+            Err(Unready::Because(attempt)) => attempt,
+            Err(Unready::NotThere) => Attempt::Again,
         }
-        if !entry.can_be_shown() && (self.pager.is_some() || entry.is_under_way()) {
-            return Attempt::Again;
-        }
-        self.try_touch(&mut inner, index, entry, write, spare, commit).unwrap_or(Attempt::Again)
     }
 
     /// Uses a page that is there or can be made, or says what to wait for.
-    #[inline]
     pub(super) fn try_touch(
         &self,
         inner: &mut Inner,
@@ -152,37 +180,71 @@ impl VmObject {
         spare: &mut Option<Frame>,
         commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
     ) -> Result<Attempt, NotThere> {
+        match self.ready(inner, index, entry, write, spare) {
+            Ok(ready) => Ok(self.use_page(inner, index, entry, write, ready, spare, commit)),
+            Err(Unready::Because(attempt)) => Ok(attempt),
+            Err(Unready::NotThere) => Err(NotThere),
+        }
+    }
+
+    /// Uses a page that is there, and notes it.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "what a touch is made of")]
+    fn use_page(
+        &self,
+        inner: &mut Inner,
+        index: u64,
+        entry: PageEntry,
+        write: bool,
+        ready: Ready,
+        spare: &mut Option<Frame>,
+        commit: impl FnOnce(u64, bool, &mut Option<Frame>) -> Attempt,
+    ) -> Attempt {
+        let Ready { frame, writable, then } = ready;
+        let attempt = commit(frame, writable, spare);
+        let is_written = write && matches!(attempt, Attempt::Done);
+        match then {
+            Then::WrittenAgain if is_written => inner.pages.set(index, PageEvent::Write, entry.written()),
+            Then::Used if is_written => inner.make_dirty(self, index, frame, PageEvent::Write),
+            Then::Used if !entry.referenced() => {
+                inner.pages.set(index, PageEvent::Read, entry.with_referenced(true));
+            }
+            _ => {}
+        }
+        attempt
+    }
+
+    /// Whether a page is there, or can be made; or what to wait for.
+    fn ready(
+        &self,
+        inner: &mut Inner,
+        index: u64,
+        entry: PageEntry,
+        write: bool,
+        spare: &mut Option<Frame>,
+    ) -> Result<Ready, Unready> {
         let counters = &self.memory.counters;
         if let Some(moment) = entry.dropped_at()
             && !self.memory.frames().is_over(moment)
         {
-            return Ok(Attempt::Forgetting(moment));
+            return Err(Unready::Because(Attempt::Forgetting(moment)));
         }
-        Ok(match (entry.state(), &self.pager) {
+        Err(Unready::Because(match (entry.state(), &self.pager) {
             (PageState::Dirty { frame } | PageState::WritingBack { frame }, _) => {
-                let done = commit(frame, write || !entry.is_between(), spare);
-                if write && matches!(done, Attempt::Done) {
-                    inner.pages.set(index, PageEvent::Write, entry.written());
-                }
-                done
+                let writable = write || !entry.is_between();
+                return Ok(Ready { frame, writable, then: Then::WrittenAgain });
             }
             (PageState::Loaded { .. }, Some(_)) if write && !self.memory.may_dirty() => Attempt::TooManyDirty,
             (PageState::Loaded { frame }, _) => {
-                let done = commit(frame, write, spare);
-                if write && matches!(done, Attempt::Done) {
-                    inner.make_dirty(self, index, frame, PageEvent::Write);
-                } else if !entry.referenced() {
-                    inner.pages.set(index, PageEvent::Read, entry.with_referenced(true));
+                return Ok(Ready { frame, writable: write, then: Then::Used });
+            }
+            (PageState::Loading | PageState::LoadingInvalidated, _) => match inner.load(self.memory, index) {
+                Ok(load) => {
+                    Counters::count(&counters.loads_shared);
+                    Attempt::Wait(load)
                 }
-                done
-            }
-            (PageState::Loading | PageState::LoadingInvalidated, _) => {
-                let Ok(load) = inner.load(self.memory, index) else {
-                    return Ok(Attempt::heap_is_full(spare));
-                };
-                Counters::count(&counters.loads_shared);
-                Attempt::Wait(load)
-            }
+                Err(OutOfMemory) => Attempt::heap_is_full(spare),
+            },
             (PageState::WritingBackDiscarded { .. }, _) => {
                 Attempt::Wait(inner.pages.transfer(index).expect("it is being stored").clone())
             }
@@ -192,20 +254,20 @@ impl VmObject {
             _ if !self.memory.hardware().heap_has_room() => Attempt::heap_is_full(spare),
             (PageState::Absent | PageState::Failed, None) => {
                 if inner.pages.make_room(index).is_err() {
-                    return Ok(Attempt::heap_is_full(spare));
+                    return Err(Unready::Because(Attempt::heap_is_full(spare)));
                 }
-                let Some(frame) = self.memory.frames().zeroed_page(spare) else {
+                let Some(frame) = self.memory.frames().zeroed_page(spare, None) else {
                     inner.pages.give_up_room(index);
-                    return Ok(Attempt::NeedsFrame);
+                    return Err(Unready::Because(Attempt::NeedsFrame));
                 };
                 let frame = frame.into_number();
                 let entry = PageEntry::new(PageState::Dirty { frame });
                 inner.pages.set(index, PageEvent::touch(write), entry);
                 inner.resident += 1;
                 Counters::count(&counters.zero_fills);
-                commit(frame, true, spare)
+                return Ok(Ready { frame, writable: true, then: Then::Nothing });
             }
-            (PageState::Absent | PageState::Failed, Some(_)) => return Err(NotThere),
-        })
+            (PageState::Absent | PageState::Failed, Some(_)) => return Err(Unready::NotThere),
+        }))
     }
 }
