@@ -6,6 +6,9 @@ field that has another name now is an error that says so.
 """
 import gdb
 
+# By itself gdb takes the language of the function that the CPU is in, and there is none in ring 3.
+gdb.execute("set language rust")
+
 PAGE = 4096
 # Of `executor/src/task/state.rs`, `header.rs` and `spent.rs`.
 SCHEDULED, RUNNING, DONE, THREAD = 1 << 0, 1 << 1, 1 << 2, 1 << 7

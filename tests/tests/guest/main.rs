@@ -7,6 +7,7 @@ use faultline_tests::Suite;
 
 mod console;
 mod examples;
+mod gdb;
 mod hash;
 mod kernels;
 mod power;
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
     runner_tests.extend(trace::tests());
     runner_tests.extend(record::tests());
     runner_tests.extend(examples::tests());
+    runner_tests.extend(gdb::tests());
     Suite::new(cases, runner_tests).run()
 }

@@ -1,0 +1,153 @@
+//! gdb at the machine: the breakpoint at the kernel's entry, and the commands that know the kernel's structures.
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use faultline::host;
+use faultline_tests::TestDisk;
+use faultline_tests::suite::{Built, RunnerTest};
+
+/// What the helpers are asked, while the machine stands still: all four commands, of two pages of the disk that the
+/// console's `hash` maps, of the stack of a program, and of an address where nothing is.
+const QUESTIONS: &str = r#"
+fl-tasks
+fl-threads
+fl-requests
+python
+import re
+fl_requests = gdb.execute("fl-requests", to_string=True)
+loading = int(re.search(r"Loading: pages (\d+)", fl_requests).group(1))
+space = arc(field(once(static("kernel::memory::KERNEL_SPACE")), "space"))
+def shows_disk0(mapping):
+    kind, shows = variant(field(mapping, "shows"))
+    return kind == "Shared" and object_text(shows["__0"]) == "the object of disk0"
+mappings = ordered_values(field(locked(field(space, "mappings")), "by_start"))
+start = [number(field(mapping, "start")) for mapping in mappings if shows_disk0(mapping)][0]
+print("page 0, then one that is loading:")
+gdb.execute("fl-pages %#x" % start)
+gdb.execute("fl-pages %#x" % (start + 4096 * loading))
+program = [thread for thread in threads() if text(field(thread, "name")) == "spin-calls"][0]
+stack = int(field(field(program, "context.value"), "rsp"))
+print("the program's stack, then its code, then nothing:")
+gdb.execute("fl-pages %#x %d" % (stack, number(field(program, "id"))))
+code = int(field(field(program, "context.value"), "rip"))
+gdb.execute("fl-pages %#x %d" % (code, number(field(program, "id"))))
+gdb.execute("fl-pages 0xffffcfff00000000")
+end
+kill
+"#;
+
+/// The tests of `--gdb`.
+pub(crate) fn tests() -> Vec<RunnerTest> {
+    vec![("gdb_stops_at_the_kernels_entry_and_knows_its_structures", helpers)]
+}
+
+/// Ends the runner with the test, however that ends.
+struct Runner(Child);
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn gdb(script: &Path) -> Result<String> {
+    let gdb =
+        host::in_path("gdb").context("there is no gdb, which this test needs: ./setup.sh installs it")?;
+    let mut command = Command::new(gdb);
+    command.args(["-q", "-nx", "-batch", "-x"]).arg(script).stdin(Stdio::null());
+    let output = command.output().context("gdb does not start")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "gdb: {}\n{text}\n---- stderr ----\n{errors}", output.status);
+    ensure!(!errors.contains("rror"), "gdb: {errors}\n{text}");
+    Ok(text)
+}
+
+/// Reads lines until one has this text, and returns that.
+fn line_with(lines: &mut impl Iterator<Item = std::io::Result<String>>, part: &str) -> Result<String> {
+    for line in lines {
+        let line = line?;
+        if line.contains(part) {
+            return Ok(line);
+        }
+    }
+    bail!("the machine has ended before it printed {part:?}")
+}
+
+/// Threads hash a slow disk, a program spins: the machine is stopped twice, and ended by gdb.
+fn helpers(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    TestDisk::offsets(4 << 20).make(folder.path(), "disk0")?;
+    let disk = std::fs::read_dir(folder.path())?.next().context("a disk")??.path();
+    // All of them together are busy for much longer than gdb takes to come.
+    let commands = "run spin-calls & ".repeat(64) + "hash --threads 4 & ticks 1; ticks 3000";
+    let mut command = Command::new(&built.runner);
+    command
+        .args([
+            "--gdb=wait",
+            "--accel",
+            "tcg",
+            "--smp",
+            "2",
+            "--log",
+            "error",
+            "--timeout",
+            "300",
+            "--disk-ro",
+        ])
+        .arg(&disk);
+    command.args(["--disk-iops", "1", "--exec", &commands]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut runner = Runner(command.spawn().context("the runner does not start")?);
+    let mut errors = BufReader::new(runner.0.stderr.take().context("it is piped")?).lines();
+    let mut output = BufReader::new(runner.0.stdout.take().context("it is piped")?).lines();
+
+    let line = line_with(&mut errors, "in another terminal")?;
+    let script = line.rsplit_once(" -x ").context("the line to type")?.1.to_owned();
+    let first = gdb(Path::new(&script))?;
+    ensure!(first.contains("hit Temporary breakpoint 1, ") && first.contains("__impl_start ("), "{first}");
+
+    line_with(&mut output, "worst")?;
+    let commands = std::fs::read_to_string(&script)?;
+    let attach = commands.lines().filter(|line| !line.starts_with("thbreak") && *line != "continue");
+    let again = folder.path().join("again");
+    std::fs::write(&again, attach.collect::<Vec<_>>().join("\n") + QUESTIONS)?;
+    let told = gdb(&again)?;
+
+    let count =
+        |parts: &[&str]| told.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    for (parts, expected) in [
+        (&[" reclaim ", " waiting ", "notify since "][..], 1),
+        (&[" virtio-blk ", "block io since "], 2),
+        (&["thread ", " hash: parked for page since ", " faults"], 4),
+        (&["    #0 0xffffffff8", "(core/src/"], 4),
+        (&["kernel::console::commands::hash::start::"], 4),
+        (&["kernel::thread::spawn::first_instruction"], 4),
+        (&["programs: 0 requests under way, "], 1),
+        (&[" (r): page 0 of the object of disk0: Loaded, frame 0x"], 1),
+        (&["of the object of disk0: Loading"], 1),
+        (&["(rwu): page ", " of private memory: Dirty, frame 0x"], 1),
+        (&["(rxu): page ", " of object ", ": Loaded, frame 0x"], 1),
+        (&["nothing is mapped there"], 1),
+    ] {
+        ensure!(count(parts) == expected, "{} times {parts:?}, not {expected}, in\n{told}", count(parts));
+    }
+    let under_way = told.lines().find(|line| line.starts_with("disk0: ")).context("no disk0")?;
+    ensure!(!under_way.starts_with("disk0: 0 "), "{told}");
+    // What the tables show is what the object says of the page.
+    let page = told.split_once("page 0, then").and_then(|(_, page)| page.split_once("level 1, entry "));
+    let (_, page) = page.and_then(|(_, page)| page.split_once(": frame ")).context("page 0 is shown")?;
+    let frame = page.split_whitespace().next().context("its frame")?;
+    ensure!(page.contains(&format!("disk0: Loaded, frame {frame}\n")), "{told}");
+
+    let status = runner.0.wait()?;
+    let mut rest = String::new();
+    for line in errors {
+        rest += &line?;
+    }
+    ensure!(status.success(), "after gdb had ended the machine: {status}: {rest}");
+    Ok(())
+}
