@@ -56,8 +56,8 @@ pub(crate) const FW_CFG_DATA: Port<u8> = Port::new(0x511);
 pub(crate) const CONTROL_CHANNEL: Port<u8> = Port::new(0xe9);
 /// QEMU's isa-debug-exit: any write ends QEMU.
 pub(crate) const DEBUG_EXIT: Port<u32> = Port::new(0xf4);
-/// The ACPI power management control register where SeaBIOS puts it on QEMU's `pc` machine.
-pub(crate) const ACPI_CONTROL: Port<u16> = Port::new(0x604);
+/// The ACPI power management control register where SeaBIOS puts it on QEMU's `pc` machine, and where OVMF does.
+pub(crate) const ACPI_CONTROL: [Port<u16>; 2] = [Port::new(0x604), Port::new(0xb004)];
 
 /// One of the two serial ports that every PC has at a fixed place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

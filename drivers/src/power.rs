@@ -34,12 +34,14 @@ pub fn control(line: &str) {
 /// Ends the machine. May be called from anywhere; does not return.
 ///
 /// QEMU's debug-exit device makes QEMU end at once; without it the machine is powered off by ACPI where
-/// QEMU's default firmware has that register; without either, this CPU halts for good.
+/// QEMU's firmwares have that register; without either, this CPU halts for good.
 pub fn off() -> ! {
     x86_64::instructions::interrupts::disable();
     DEBUG_EXIT.write(0);
     // SLP_EN with sleep type 0, which is "soft off" on this chip set.
-    ACPI_CONTROL.write(1 << 13);
+    for place in ACPI_CONTROL {
+        place.write(1 << 13);
+    }
     loop {
         x86_64::instructions::hlt();
     }

@@ -257,6 +257,10 @@ impl Machine {
             }
             Err(_) if self.deadline.is_none_or(|at| Instant::now() < at) => Ok(Next::Nothing),
             Err(_) => {
+                if self.outcome.is_some() && self.screenshot.is_some() {
+                    let seconds = POWER_OFF_TIME.as_secs();
+                    self.message(&format!("faultline: no power-off within {seconds} s of the last word: the screen may lack its end"));
+                }
                 self.outcome.get_or_insert(Outcome::TimedOut(self.limit.as_secs()));
                 self.ended = true;
                 Ok(Next::End)

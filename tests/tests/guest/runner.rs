@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
         ("runner_saves_the_screen_when_the_commands_are_done", screenshot),
         ("runner_saves_the_screen_with_uefi", screenshot_uefi),
         ("runner_saves_the_screen_of_a_panic", screenshot_of_a_panic),
+        ("runner_saves_the_screen_of_a_panic_with_uefi", screenshot_of_a_panic_uefi),
         ("runner_says_why_there_is_no_screenshot", no_screenshot),
         ("runner_makes_the_picture_of_the_readme", picture_of_the_readme),
         ("runner_is_outlived_by_no_machine", orphan),
@@ -156,10 +157,21 @@ fn screenshot_uefi(built: &Built) -> Result<()> {
 }
 
 fn screenshot_of_a_panic(built: &Built) -> Result<()> {
+    has_the_screen_of_a_panic(built, "--bios")
+}
+
+fn screenshot_of_a_panic_uefi(built: &Built) -> Result<()> {
+    has_the_screen_of_a_panic(built, "--uefi")
+}
+
+/// The machine powers itself off when the report is on its screen: the runner does not end it.
+fn has_the_screen_of_a_panic(built: &Built, firmware: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("a.png");
-    let output = run(built, &["--screenshot", file.to_str().context("a path of text")?, "--exec", "panic"])?;
+    let path = file.to_str().context("a path of text")?;
+    let output = run(built, &[firmware, "--screenshot", path, "--exec", "panic"])?;
     let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(!errors.contains("no power-off"), "{errors}");
     let report = errors.lines().find(|line| line.contains("PANIC after")).context("no report")?;
     has_a_screen(folder.path(), &output, 101, report.trim_end())
 }
