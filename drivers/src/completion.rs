@@ -166,7 +166,7 @@ pub(crate) async fn serve<Q: Queue>(desk: Arc<Desk>, queue: Q) -> ! {
         server.before_wait();
         server.desk.attention.wait().await;
         server.after_wait();
-        gathering.wait().await;
+        gathering.wait(|| server.desk.inbox.lock().waiting.len()).await;
         // What was signalled meanwhile is seen by the turn that follows.
         server.desk.attention.take();
     }

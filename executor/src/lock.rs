@@ -182,6 +182,8 @@ pub struct Within<'a>(PhantomData<(&'a (), *mut ())>);
 /// Reports do not name what is taken so. In debug builds, it counts as a guard that is held.
 #[inline]
 pub fn in_trap<R>(f: impl FnOnce(Within<'_>) -> R) -> R {
+    #[cfg(target_os = "none")]
+    debug_assert!(!arch::interrupts_off(), "a trap is answered with interrupts off");
     let held = cfg!(debug_assertions).then(|| (arch::local(), enter(arch::local(), false, &TRAP)));
     let result = f(Within(PhantomData));
     if let Some((cpu, previous)) = held {

@@ -326,8 +326,8 @@ fn has_come(cpu: &CpuLocal) -> bool {
     is_called || !cpu.woken_tasks.is_empty()
 }
 
-/// Whether a thread, other than the one that runs, is ready on this CPU: for the end of a time slot. With
-/// interrupts off.
+/// Whether a thread, other than the one that runs, is ready on this CPU: for the end of a time slot, where interrupts are
+/// off; for a task, which may be elsewhere at once, it is a guess.
 pub fn has_ready_thread() -> bool {
     let cpu = arch::local();
     cpu.ready.has_threads() || !cpu.woken_threads.is_empty()

@@ -144,6 +144,8 @@ pub(crate) struct Counters {
     pub(crate) loads_failed: AtomicU64,
     pub(crate) loads_invalidated: AtomicU64,
     pub(crate) zero_fills: AtomicU64,
+    /// Those of them that had left before.
+    pub(crate) zeros_back: AtomicU64,
     pub(crate) minor_faults: AtomicU64,
     pub(crate) major_faults: AtomicU64,
     pub(crate) denied: AtomicU64,

@@ -151,6 +151,7 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                         Err(OutOfMemory) => None,
                     };
                     if touch.attempt_large(run) {
+                        Counters::count(&memory.counters.settled);
                         return touch.end(Ok(waited));
                     }
                     continue;

@@ -129,7 +129,7 @@ impl TaskRef {
         Some(self.header().reason().unwrap_or((WaitReason::Other, 0)))
     }
 
-    /// How often it was polled (modulo 2^24).
+    /// How often it was polled (modulo 2^24, and one more for each 18 minutes in polls).
     pub fn polls(&self) -> u32 {
         self.spent().polls
     }

@@ -15,10 +15,11 @@ mod tasks;
 use alloc::{string::String, vec::Vec};
 use core::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use conquer_once::spin::OnceCell;
+use executor::lock::SpinLock;
 use mm::{Memory, PageEvent, trace::Event, trace::PageWord};
 
 pub use layout::{Kind, Record};
@@ -44,7 +45,11 @@ static DEVICES: AtomicU32 = AtomicU32::new(0);
 static DEVICE_NAMES: [OnceCell<String>; 16] = [const { OnceCell::uninit() }; 16];
 
 /// A recording under way. Dropping it leaves the rings on.
-pub struct Recording(Vec<u64>);
+pub struct Recording {
+    /// Where the rings ended when it began.
+    places: Vec<u64>,
+    was_on: bool,
+}
 
 /// Begins a recording; `None` when there is no memory for the rings.
 pub fn start() -> Option<Recording> {
@@ -53,15 +58,15 @@ pub fn start() -> Option<Recording> {
         RINGS.init_once(|| rings);
     }
     let places = RINGS.get()?.places();
-    ON.store(true, Release);
-    Some(Recording(places))
+    Some(Recording { places, was_on: ON.swap(true, AcqRel) })
 }
 
 impl Recording {
-    /// Ends it and returns what was recorded, oldest first; what did not fit is missing at the beginning.
+    /// Ends it and returns what was recorded, oldest first; what did not fit is missing at the beginning. What was recorded
+    /// before for somebody else is so still.
     pub fn stop(self) -> Vec<Record> {
-        ON.store(SHARED.load(Relaxed), Release);
-        RINGS.get().map_or(Vec::new(), |rings| rings.since(&self.0))
+        ON.store(self.was_on, Release);
+        RINGS.get().map_or(Vec::new(), |rings| rings.since(&self.places))
     }
 }
 
@@ -120,6 +125,8 @@ pub(crate) fn tell_log(whether: bool) {
 
 /// Makes memory tell what happens in it, if anybody wants to know.
 fn attend_to_memory() {
+    static ONE_AT_A_TIME: SpinLock<()> = SpinLock::new("who is told of memory", ());
+    let _one = ONE_AT_A_TIME.lock();
     // Where the runner reads, it tells for good.
     if !is_shared() {
         memory::memory().record_as(u16::from(LOGS_MEMORY.load(Relaxed) || is_on()));

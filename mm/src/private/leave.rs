@@ -14,6 +14,8 @@ use crate::{Observation, PAGE_SIZE, PageEvent, PageKind, Verdict};
 
 /// Bytes that are compared with zeros at a time.
 const PIECE: usize = 256;
+/// Mappings that are looked at with one hold of the lock, for as many pages as that makes: each may show each page.
+const LOOKS: usize = 64;
 /// Pages that are compared with zeros with one hold of the lock.
 pub(crate) const AT_ONCE: usize = 16;
 
@@ -22,6 +24,11 @@ impl PrivateObject {
     /// policy wants to keep it, and where it is not what its frame's record said: the records were read without this object's
     /// lock.
     pub(crate) fn begin_swap_outs(&self, area: &SwapArea, candidates: &mut [Candidate]) -> usize {
+        let at_once = LOOKS / self.inner.lock().mappings.len().max(1);
+        candidates.chunks_mut(at_once.max(1)).map(|some| self.begin_some(area, some)).sum()
+    }
+
+    fn begin_some(&self, area: &SwapArea, candidates: &mut [Candidate]) -> usize {
         let mut guard = self.inner.lock();
         let Inner { versions, mappings, .. } = &mut *guard;
         let mut held = Held::default();

@@ -155,6 +155,7 @@ impl PrivateObject {
                 inner.versions.set(place, index, event, PageEntry::new(PageState::Dirty { frame }));
                 self.list(index, frame);
                 Counters::count(&self.memory.counters.zero_fills);
+                Counters::count(&self.memory.counters.zeros_back);
                 return Ok(inner);
             }
             (PageState::Swapped { slot }, _) => slot,

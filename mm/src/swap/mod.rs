@@ -281,8 +281,8 @@ impl Swappable {
 }
 
 impl Memory {
-    /// From now on private memory that is mapped is swapped to this store where frames are short. What was mapped before
-    /// is not. Once, for good.
+    /// From now on private memory that is mapped, and shared memory that is made, is swapped to this store where frames are
+    /// short. What there was before is not. Once, for good.
     ///
     /// # Errors
     /// [`OutOfMemory`] when the heap is full; then there is no swap.
@@ -304,7 +304,7 @@ impl Memory {
 
     /// A number that grows with each page that comes back, be it read or zeros.
     pub(crate) fn came_back(&self) -> u64 {
-        let zeros = self.counters.zero_fills.load(Ordering::Relaxed);
+        let zeros = self.counters.zeros_back.load(Ordering::Relaxed);
         self.swap().map_or(0, |area| area.counters.pages_in.load(Ordering::Relaxed)).wrapping_add(zeros)
     }
 
