@@ -27,6 +27,8 @@ pub struct DiskSpec {
     pub failing_once: Vec<Range<u64>>,
     /// Writes that touch one of these sectors fail. For tests.
     pub failing_writes: Vec<Range<u64>>,
+    /// The first write that touches one of these sectors fails. For tests.
+    pub failing_writes_once: Vec<Range<u64>>,
     /// So flushes fail. For tests.
     pub failing_flushes: Option<Failing>,
     /// Each write and flush is noted in this file, in their order. For tests.
@@ -46,7 +48,7 @@ impl DiskSpec {
     /// Whether any request is to fail.
     pub(crate) fn fails(&self) -> bool {
         self.failing_flushes.is_some()
-            || ![&self.failing, &self.failing_once, &self.failing_writes]
+            || ![&self.failing, &self.failing_once, &self.failing_writes, &self.failing_writes_once]
                 .iter()
                 .all(|sectors| sectors.is_empty())
     }

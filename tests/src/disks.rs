@@ -35,6 +35,8 @@ pub struct TestDisk {
     pub failing_once: Vec<Range<u64>>,
     /// Writes of these sectors fail.
     pub failing_writes: Vec<Range<u64>>,
+    /// The first write that touches one of these sectors fails.
+    pub failing_writes_once: Vec<Range<u64>>,
     /// So flushes fail.
     pub failing_flushes: Option<Failing>,
     /// Its writes and flushes are noted beside it: see [`power`](crate::power).
@@ -52,6 +54,7 @@ impl TestDisk {
             failing: Vec::new(),
             failing_once: Vec::new(),
             failing_writes: Vec::new(),
+            failing_writes_once: Vec::new(),
             failing_flushes: None,
             logged: false,
         }
@@ -113,6 +116,7 @@ impl TestDisk {
             failing: self.failing.clone(),
             failing_once: self.failing_once.clone(),
             failing_writes: self.failing_writes.clone(),
+            failing_writes_once: self.failing_writes_once.clone(),
             failing_flushes: self.failing_flushes,
             log,
         };

@@ -42,6 +42,7 @@ pub(super) fn add(args: &mut Arguments, index: usize, disk: &Disk, taped: Option
         let rules: Vec<Value> = rules(&spec.failing, "read", false)
             .chain(rules(&spec.failing_once, "read", true))
             .chain(rules(&spec.failing_writes, "write", false))
+            .chain(rules(&spec.failing_writes_once, "write", true))
             .chain(spec.failing_flushes.map(failing_flush))
             .collect();
         let faults = json!({

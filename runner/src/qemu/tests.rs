@@ -146,6 +146,7 @@ fn faults_stand_below_the_limit() {
         log: Some("/a.log".into()),
         failing_once: vec![7..8, 8..9],
         failing_writes: vec![9..10, 10..11],
+        failing_writes_once: vec![11..12, 12..13],
     };
     config.disks = vec![disk("disk0", 4096, spec)];
     let line = line(&config);
@@ -158,6 +159,7 @@ fn faults_stand_below_the_limit() {
         r#""errno":5,"event":"none","immediately":false,"iotype":"read","once":false,"sector":2048"#,
         r#""iotype":"read","once":true,"sector":8"#,
         r#""iotype":"write","once":false,"sector":10"#,
+        r#""iotype":"write","once":true,"sector":12"#,
         r#""limits":{"iops-total":10}"#,
         r#""driver":"throttle","file":"faults0""#,
         "drive=limit0",

@@ -106,11 +106,18 @@ async fn fail_together(pager: &TestPager, object: &Arc<VmObject>, window: &Arc<W
     Ok(())
 }
 
-/// A sector that cannot be read fails the page that it is in, for everyone, each time; other pages are fine.
+/// A sector that cannot be read fails the page that it is in, for everyone, each time; one that cannot be read once fails
+/// its page once; other pages are fine.
 pub(crate) async fn failing_sector_reaches_everyone() -> Outcome {
     const FAILING: usize = 3;
+    const FAILING_ONCE: usize = 5;
     let disk = pages::disk()?;
     let window = pages::window(&disk.object, 8)?;
+    for expected in [[0, 0, 1, 0, 0], [1, 0, 0, 0, 0]] {
+        let tally = Arc::new(Tally::default());
+        readers(&window, FAILING_ONCE, 1, &tally)?.finish().await?;
+        ensure!(tally.all() == expected, "at the sector that fails once: {tally}");
+    }
     for round in 1..=3 {
         let before = disk.device.stats();
         let tally = Arc::new(Tally::default());

@@ -13,6 +13,8 @@ use crate::{
 const PAGES: u64 = 16;
 /// The page of the first disk that can never be stored; see the host's part.
 const BROKEN: u64 = 5;
+/// The first page of the fourth disk that cannot be stored the first time.
+const BROKEN_ONCE: u64 = 9;
 
 async fn write_all(object: &Arc<VmObject>, word: u64) -> Outcome {
     for page in 0..PAGES {
@@ -34,7 +36,33 @@ async fn check(object: &Arc<VmObject>, word: u64, but: Option<u64>) -> Outcome {
     Ok(())
 }
 
-/// One page of the first disk can never be stored, the flushes of the second fail once, those of the third always.
+/// A page that cannot be stored the first time: alone its error reaches the flush, with others it is stored alone then.
+async fn stored_at_last(object: &Arc<VmObject>) -> Outcome {
+    write_all(object, 500).await?;
+    let others = PageIndex::new(0)..PageIndex::new(BROKEN_ONCE);
+    object.discard(others).await;
+    let others = PageIndex::new(BROKEN_ONCE + 1)..PageIndex::new(PAGES);
+    object.discard(others).await;
+    let broken = StoreError { page: PageIndex::new(BROKEN_ONCE), error: PageError::Io };
+    let answer = object.flush().await;
+    ensure!(answer == Err(FlushError::Page(broken)), "a page that cannot be stored once: {answer:?}");
+    let answer = object.flush().await;
+    ensure!(answer.is_ok(), "the flush after it: {answer:?}");
+    let mut bytes = [0; 8];
+    object.release(PageIndex::new(BROKEN_ONCE)..PageIndex::new(BROKEN_ONCE + 1)).await;
+    object.read(BROKEN_ONCE * PAGE_SIZE as u64, &mut bytes).await.needed("it is stored")?;
+    ensure!(
+        u64::from_le_bytes(bytes) == 500 + BROKEN_ONCE,
+        "what was stored at the second try is something else"
+    );
+    write_all(object, 600).await?;
+    let answer = object.flush().await;
+    ensure!(answer.is_ok(), "all pages of a request are stored, the one that failed alone: {answer:?}");
+    check(object, 600, None).await
+}
+
+/// One page of the first disk can never be stored, the flushes of the second fail once, those of the third always, and two
+/// pages of the fourth cannot be stored the first time.
 pub(crate) async fn write_errors_reach_the_flush_that_covers_them() -> Outcome {
     let object = &pages::disk()?.object;
     write_all(object, 100).await?;
@@ -73,5 +101,11 @@ pub(crate) async fn write_errors_reach_the_flush_that_covers_them() -> Outcome {
     write_all(once, 400).await?;
     let answer = once.flush().await;
     ensure!(answer.is_ok(), "the second disk, after the third: {answer:?}");
-    check(once, 400, None).await
+    check(once, 400, None).await?;
+
+    let disk = machine::disk("disk3").needed("a fourth disk")?;
+    stored_at_last(&disk.object).await?;
+    let errors = disk.device.stats().errors;
+    ensure!(errors == 2, "the device has failed {errors} times");
+    Ok(())
 }

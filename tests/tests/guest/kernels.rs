@@ -18,7 +18,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("one_page_is_loaded_once").traced(),
         case("one_disk_page_is_read_once").on(|| with(TestDisk::offsets(64 * PAGE).limited(1))),
         case("failed_load_reaches_everyone"),
-        case("failing_sector_reaches_everyone").on(|| with(TestDisk::offsets(64 * PAGE).failing(24..25))),
+        case("failing_sector_reaches_everyone").on(failing_loads),
+        case("failing_sector_reaches_everyone_on_4_cpus").on(|| Setup { cpus: 4, ..failing_loads() }),
         case("disk_error_storm").on(broken),
         case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),
         case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
@@ -58,7 +59,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("shared_memory_goes_through_swap").on(|| swapping(1)).within(300),
         case("shared_memory_goes_through_swap_on_4_cpus").on(|| swapping(4)).within(300),
         case("errors_of_swap").on(failing_swap).traced(),
+        case("errors_of_swap_on_4_cpus").on(|| Setup { cpus: 4, ..failing_swap() }).traced(),
         case("write_errors_reach_the_flush_that_covers_them").on(failing_stores).traced(),
+        case("write_errors_reach_the_flush_that_covers_them_on_4_cpus")
+            .on(|| Setup { cpus: 4, ..failing_stores() })
+            .traced(),
         case("file_outgrows_memory").on(|| outgrown(1)).within(300).driven(rewritten),
         case("file_outgrows_memory_on_4_cpus").on(|| outgrown(4)).within(300).driven(rewritten),
         case("memory_and_a_file_outgrow_memory_at_once")
@@ -262,7 +267,13 @@ fn crawling_swap(cpus: u32) -> Setup {
     Setup { swap: Some(TestDisk::zeros(256 << 20).limited(10)), ..swapping(cpus) }
 }
 
-/// Slot 5 cannot be read, slot 9 not the first time, and slot 7 cannot be written.
+/// With a disk whose page 3 cannot be read, and page 5 not the first time.
+fn failing_loads() -> Setup {
+    let disk = TestDisk::offsets(64 * PAGE).failing(24..25);
+    with(TestDisk { failing_once: std::iter::once(40..41).collect(), ..disk })
+}
+
+/// Slot 5 cannot be read, slot 9 not the first time; slot 7 cannot be written, slot 11 not the first time.
 fn failing_swap() -> Setup {
     let slot = |number: u64| number * 8..number * 8 + 8;
     let one_sector_of = |number: u64| number * 8..number * 8 + 1;
@@ -270,6 +281,7 @@ fn failing_swap() -> Setup {
         failing: vec![slot(5)],
         failing_once: vec![one_sector_of(9)],
         failing_writes: vec![slot(7)],
+        failing_writes_once: vec![one_sector_of(11)],
         ..TestDisk::zeros(256 * PAGE)
     };
     Setup { memory_mib: 64, swap: Some(swap), ..Setup::default() }
@@ -315,12 +327,14 @@ fn disk_keeper(mut session: Session) -> Result<()> {
     passed(session)
 }
 
-/// A disk whose page 5 cannot be written, one whose first flush fails, and one that cannot flush.
+/// A disk whose page 5 cannot be written, one whose first flush fails, one that cannot flush, and one whose pages 9 and 12
+/// cannot be written the first time.
 fn failing_stores() -> Setup {
     let disk = || TestDisk::offsets(16 * PAGE).writable();
     let broken = TestDisk { failing_writes: std::iter::once(40..48).collect(), ..disk() };
     let flushes = |which| TestDisk { failing_flushes: Some(which), ..disk() };
-    let disks = vec![broken, flushes(Failing::Once), flushes(Failing::Always)];
+    let broken_once = TestDisk { failing_writes_once: vec![72..73, 96..97], ..disk() };
+    let disks = vec![broken, flushes(Failing::Once), flushes(Failing::Always), broken_once];
     Setup { disks, ..Setup::default() }
 }
 
