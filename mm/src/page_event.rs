@@ -229,7 +229,7 @@ const TABLE: &[(&[Shape], &[PageEvent], Shape)] = &[
     (&[state(SWAPPING_OUT)], &[E::Read, E::Write], USED),
     (&[state(SWAPPING_OUT)], &[E::Forgotten, E::StoreDone], state(SWAPPED)),
     (&[state(SWAPPING_OUT)], &[E::Forgotten], GONE),
-    (&[PLAIN], &[E::StoreFailed], NEVER_STORED),
+    (&[PLAIN], &[E::StoreFailed, E::Evict], NEVER_STORED),
     (&[state(SWAPPED)], &[E::Read, E::Write, E::Ahead], state(SWAPPING_IN)),
     (&[state(SWAPPED)], &[E::Read, E::Write], NEVER_STORED),
     (&[state(SWAPPING_IN)], &[E::LoadDone], PLAIN),

@@ -34,7 +34,7 @@
 //! | state | touch for reading | touch for writing | load done | load failed | evict | store done | store failed |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
 //! | `Dirty` | show writable | the same | - | - | unless it was used lately: `SwappingOut`, unmapped | - | - |
-//! | `Loaded` | show read-only | `Dirty`, its slot is free | - | - | the same: `SwappingOut`, and its slot still has it | no change | `Dirty` |
+//! | `Loaded` | show read-only | `Dirty`, its slot is free | - | - | the same: `SwappingOut`, and its slot still has it; if all stay and swap is full, `Dirty`, its slot is free | no change | `Dirty` |
 //! | `SwappingOut` | `Loaded` where its slot has it or gets it, else `Dirty` | `Dirty` | - | - | no change | `Swapped`, frame freed | `Dirty` |
 //! | `Swapped` | `SwappingIn`, one load, wait; `Dirty` where it is zeros | the same | - | - | - | - | - |
 //! | `SwappingIn` | wait with the others | the same | `Loaded`, waiters look again | `Swapped`, waiters get the error | - | - | - |

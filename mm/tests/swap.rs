@@ -168,6 +168,29 @@ fn a_full_swap_leaves_the_rest_in_memory() {
 }
 
 #[test]
+fn a_full_swap_takes_the_slots_of_pages_in_use_for_pages_that_are_not() {
+    const SLOTS: u64 = 40;
+    let mut scene = Swapping::without_reclaim(900, SLOTS);
+    let space = scene.space(PAGES);
+    write_all(&mut scene, &space, 0);
+    assert_eq!(scene.swap_out(SLOTS as usize), SLOTS as usize);
+    let is_in = |page: u64| space.private_frame(address(BASE + page * PAGE)).is_some();
+    let used: Vec<u64> = (0..PAGES).filter(|&page| !is_in(page)).collect();
+    assert_eq!((used.len() as u64, scene.stats().free_slots), (SLOTS, 0));
+    // They come back, and are read all the time; the others are not.
+    for _ in 0..3 {
+        used.iter().for_each(|&page| assert_eq!(scene.read(&space, page), Ok(value(page, 0))));
+        scene.swap_out(SLOTS as usize);
+    }
+    assert!(used.iter().all(|&page| is_in(page)), "those in use stay");
+    let stats = scene.stats();
+    assert_eq!((stats.pages_out, stats.pages_in, stats.clean_out), (2 * SLOTS, SLOTS, 0));
+    check_all(&mut scene, &space, |_| 0);
+    drop(space);
+    scene.assert_nothing_is_left();
+}
+
+#[test]
 fn memory_that_was_mapped_before_there_was_swap_is_not_swapped() {
     let machine = common::Machine::new(100);
     let space = machine.user_space();

@@ -82,6 +82,20 @@ impl PrivateObject {
         }
     }
 
+    /// A page that stays, and was only read since it came in, gives its slot up to others. False if it has none.
+    pub(crate) fn give_slot_up(&self, area: &SwapArea, index: u64, frame: u64) -> bool {
+        let inner = &mut *self.inner.lock();
+        let is_it =
+            |entry: PageEntry| matches!(entry.state(), PageState::Loaded { frame: of } if of == frame);
+        let Some((place, _)) = inner.versions.find_entry(index, is_it) else { return false };
+        if area.is_writing(frame) {
+            return false;
+        }
+        area.written(frame);
+        inner.versions.set(place, index, PageEvent::Evict, PageEntry::new(PageState::Dirty { frame }));
+        true
+    }
+
     /// The write of a page has ended. True if its frame is free now; `None` where the object has no such page any more.
     pub(crate) fn end_swap_out(
         &self,

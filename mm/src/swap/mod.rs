@@ -12,7 +12,7 @@
 //! | write of a frame, end of its page | the write owns frame and slot then, and frees them (`kept`) |
 //! | read of a slot, end of its page | the read owns the slot too, and gives it back (`slots`) |
 //! | read, read of one slot | the second finds the first one's transfer, by the slot: entries move between versions, slots do not change |
-//! | full swap | the pages stay, and count as used; reclaim goes on to victims |
+//! | full swap | only pages that have slots leave; where all of them are in use, they give their slots up for others; if there are none, the pages stay, and count as used; reclaim goes on to victims |
 //! | full heap | all that a swap-out takes was allocated when swap began |
 //!
 //! The locks here are taken within those of objects, and nothing is taken within them.
@@ -192,7 +192,7 @@ impl SwapArea {
         self.kept.take(frame)
     }
 
-    /// A frame is written to, whose slot held the same until now.
+    /// The slot that held what a frame does is not its any more: it is written to, or others need the slot.
     pub(crate) fn written(&self, frame: u64) {
         if let Some(slot) = self.kept.take(frame) {
             self.give_back(slot);

@@ -17,7 +17,21 @@ struct Batch {
     count: usize,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self { pages: [ListedPage::default(); BATCH], count: 0 }
+    }
+}
+
 impl Batch {
+    /// As many of them as there is room for.
+    fn add_all(&mut self, candidates: &[Candidate]) {
+        for (place, candidate) in self.pages[self.count..].iter_mut().zip(candidates) {
+            *place = candidate.page;
+            self.count += 1;
+        }
+    }
+
     fn add(&mut self, candidates: &[Candidate]) {
         let leaving = candidates.iter().filter(|candidate| candidate.outcome == Outcome::Leaving);
         for candidate in leaving {
@@ -118,9 +132,10 @@ impl SwapArea {
     /// Looks at the oldest pages until enough leave.
     fn take_out(&self, looks: &mut usize) -> Batch {
         let memory = self.memory;
-        let mut batch = Batch { pages: [ListedPage::default(); BATCH], count: 0 };
+        let mut batch = Batch::default();
+        let mut staying = Batch::default();
         let mut candidates = [Candidate::default(); BATCH];
-        // Without a slot to write to, only those leave that have theirs.
+        // Without a slot to write to, only those leave that have theirs; where none does, those that stay give it up.
         let full = self.is_full();
         let most = (*looks).min(4 * BATCH);
         let mut looked = 0;
@@ -141,11 +156,25 @@ impl SwapArea {
                 let object = memory.private_object(of_object[0].page.object);
                 if object.is_some_and(|object| object.begin_swap_outs(self, of_object) > 0) {
                     batch.add(of_object);
+                } else if full {
+                    staying.add_all(of_object);
                 }
             }
         }
-        *looks = looks.saturating_sub(looked);
+        // Looks that have brought slots do not count: others are to be looked at once more.
+        if batch.count > 0 || !self.take_slots(&staying) {
+            *looks = looks.saturating_sub(looked);
+        }
         batch
+    }
+
+    /// Takes the slots of pages that are in use and were only read since they came in. Whether there were any.
+    fn take_slots(&self, pages: &Batch) -> bool {
+        let gives = |page: &&ListedPage| {
+            let object = self.memory.private_object(page.object);
+            object.is_some_and(|object| object.give_slot_up(self, page.page, page.frame))
+        };
+        pages.pages[..pages.count].iter().filter(gives).count() > 0
     }
 
     /// What nobody has touched leaves: at once, or when it is written. Neighbours in memory become neighbours on disk.
