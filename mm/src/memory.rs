@@ -362,9 +362,9 @@ impl Memory {
         self.hardware
     }
 
-    /// How often devices have answered, or given up: a number that grows.
-    pub(crate) fn answers(&self) -> u64 {
-        self.filled.load(Ordering::Relaxed).wrapping_add(self.write_back.ended())
+    /// How often requests that had frames have ended, either way: a number that grows.
+    pub(crate) fn fills_ended(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed)
     }
 
     /// Requests that had frames have ended. If they were the last, those who wait for memory may have nothing

@@ -11,6 +11,8 @@
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use executor::time::Instant;
+
 use crate::frame::{Candidate, Outcome, PageList};
 use crate::victims::{Silence, end_largest};
 use crate::vm_object::Judge;
@@ -36,7 +38,7 @@ const ROUNDS: u32 = 64;
 /// # Cancellation
 /// May be dropped at any time; waits for memory may then never end.
 pub async fn reclaimer(memory: &'static Memory) -> ! {
-    let (mut rounds, mut circle, mut silence) = (0, Circle::default(), Silence::default());
+    let (mut rounds, mut circle, mut waits) = (0, Circle::default(), Waits::default());
     loop {
         memory.frames().wait_until_short().await;
         let (mut fruitless, mut idle) = (0, 0);
@@ -95,24 +97,19 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has
             // been silent is not waited for again before it does.
-            let is_stored = memory.is_storing() || memory.swap().is_some_and(|area| area.is_writing_any());
-            let is_filled = memory.filling.load(Ordering::Acquire) > 0;
-            if !is_stored && !is_filled {
-                silence = Silence::default();
-            }
-            let until = silence.ends(memory.answers());
-            if is_stored && until.is_some() {
+            let worth = waits.look(memory);
+            if worth.stores {
                 grace(memory).await;
                 continue;
             }
-            if is_filled && let Some(until) = until {
+            if let Some(until) = worth.fills {
                 // What fills a frame says when it has ended.
                 let _either_way = executor::time::timeout_at(until, memory.frames().wait_until_short()).await;
                 fruitless = 0;
                 continue;
             }
             rounds = 0;
-            if end_largest(memory, until.is_some()).await {
+            if end_largest(memory, worth.swap_answers).await {
                 continue;
             }
             if memory.frames().serve_the_rest() > 0 {
@@ -123,6 +120,39 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 break;
             }
             grace(memory).await;
+        }
+    }
+}
+
+/// How long each kind of device has been silent: one that never answers takes no time from another that was asked later.
+#[derive(Default)]
+struct Waits {
+    stores: Silence,
+    swap: Silence,
+    fills: Silence,
+}
+
+/// Which devices are worth waiting for.
+struct Worth {
+    /// Those that pages are written to, swap among them.
+    stores: bool,
+    /// Those that have frames, until when.
+    fills: Option<Instant>,
+    /// Whether swap has answered what it was asked for lately.
+    swap_answers: bool,
+}
+
+impl Waits {
+    fn look(&mut self, memory: &Memory) -> Worth {
+        let (is_writing, written) = memory.swap().map_or((false, 0), |area| area.writes());
+        let is_filled = memory.filling.load(Ordering::Acquire) > 0;
+        let stores = self.stores.ends(memory.is_storing(), memory.write_back.ended());
+        let swap = self.swap.ends(is_writing, written);
+        let fills = self.fills.ends(is_filled, memory.fills_ended());
+        Worth {
+            stores: stores.or(swap).is_some(),
+            fills,
+            swap_answers: is_writing == swap.is_some() && is_filled == fills.is_some(),
         }
     }
 }

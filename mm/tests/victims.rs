@@ -302,6 +302,39 @@ fn where_the_disk_is_silent_each_victim_brings_frames_and_the_silence_is_waited_
 }
 
 #[test]
+fn a_store_that_is_stuck_takes_no_time_from_a_swap_disk_that_is_asked_later() {
+    let (scene, store) = Scene::with_swap(150, 61);
+    let pager = scene.machine.pager();
+    let object = VmObject::new(scene.machine.memory, pager.clone(), 10);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let [in_swap, one, other] = one_in_swap_and_two_in_memory(&scene).await;
+        // The last slot is taken as well.
+        scene.machine.forget_translations();
+        mm::swap_out(scene.machine.memory, 1).await;
+        object.write(0, &[1]).await.unwrap();
+        pager.hold();
+        store.hold();
+        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
+        let background = spawn(reclaimer(scene.machine.memory));
+        let waiting = spawn(scene.machine.memory.frames().alloc());
+        time::sleep(Duration::from_secs(4)).await;
+        assert!(!waiting.is_finished() && store.held() == 0, "swap is full");
+        // There is room in swap now; the disk takes three seconds for the first page.
+        scene.machine.forget_translations();
+        in_swap.unmap(common::range(address(BASE), 20)).await.unwrap();
+        time::sleep(Duration::from_secs(3)).await;
+        assert!(store.held() > 0 && scene.ended().is_empty(), "the disk has five seconds");
+        store.release_all();
+        assert!(waiting.await.unwrap().is_ok());
+        assert!(scene.ended().is_empty());
+        pager.release_all().await;
+        background.abort();
+        drop((one, other));
+    });
+}
+
+#[test]
 fn what_both_sides_of_a_fork_see_counts_half_for_each() {
     let scene = Scene::new(300);
     let _clock = host::simulate_time();

@@ -1,7 +1,7 @@
 //! Swapping out: pages are taken out of page tables in batches, all CPUs are waited for once, and what is still unused
 //! is written in clusters, several at a time.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::write::{Cluster, SwapWrite};
 use super::{SwapArea, count};
@@ -99,9 +99,11 @@ pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
 }
 
 impl SwapArea {
-    /// Whether pages are being written.
-    pub(crate) fn is_writing_any(&self) -> bool {
-        self.writing.load(Ordering::Acquire) > 0
+    /// Whether pages are being written, and for how many that has ended so far, either way.
+    pub(crate) fn writes(&self) -> (bool, u64) {
+        let ended = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ended = ended(&self.counters.pages_out).wrapping_add(ended(&self.counters.failed_out));
+        (self.writing.load(Ordering::Acquire) > 0, ended)
     }
 
     /// Whether there is no slot for another page.
