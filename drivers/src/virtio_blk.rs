@@ -205,11 +205,7 @@ impl VirtioBlk {
     /// # Cancellation
     /// The flush goes on.
     pub async fn flush(&self) -> Result<(), BlockError> {
-        let slot = self.reserve().await;
-        let (sender, receiver) = oneshot::channel();
-        let client = Box::new(Flushed(sender));
-        slot.submit(BlockRequest { op: Operation::Flush, sector: 0, segments: Segments::new(), client });
-        receiver.await.expect("each client is told once")
+        self.reserve().await.flush().await
     }
 
     /// What has gone through the device. May be called from anywhere.
@@ -250,6 +246,18 @@ impl Slot {
     /// client is told ([`BlockClient::complete`]).
     pub fn submit(self, request: BlockRequest) {
         self.desk.submit(request, self.permit);
+    }
+
+    /// Asks the device to make all writes durable that have completed before, as [`VirtioBlk::flush`] does where there is room. What
+    /// it takes of the heap it takes within the call.
+    ///
+    /// # Cancellation
+    /// Dropping what is returned lets the flush go on.
+    pub fn flush(self) -> impl Future<Output = Result<(), BlockError>> {
+        let (sender, receiver) = oneshot::channel();
+        let client = Box::new(Flushed(sender));
+        self.submit(BlockRequest { op: Operation::Flush, sector: 0, segments: Segments::new(), client });
+        async { receiver.await.expect("each client is told once") }
     }
 }
 

@@ -303,7 +303,9 @@ async fn serve_flushes(pager: Arc<BlockPager>) {
     let taken = || Some(core::mem::take(&mut *pager.flushes.lock())).filter(|taken| !taken.is_empty());
     loop {
         let flushes = pager.flush_wanted.wait_for(taken).await;
-        let result = pager.device.flush().await.map_err(error_of);
+        let slot = pager.device.reserve().await;
+        // What is written out with a full heap is to be flushed with one, too.
+        let result = heap::with_reserve(|| slot.flush()).await.map_err(error_of);
         flushes.into_iter().for_each(|flush| flush.complete(result));
     }
 }

@@ -6,18 +6,20 @@ use core::{
     time::Duration,
 };
 
-use executor::{WaitReason, sync::Notify, time};
+use executor::{WaitReason, lock::SpinLock, sync::Notify, time};
 use kernel::{
+    block_pager::BlockPager,
     heap,
     memory::memory,
     thread::{self, SpawnError, block_on},
     window::Window,
 };
-use mm::{Frame, MapError, PAGE_SIZE, Protection, VmObject};
+use mm::{FlushRequest, Frame, MapError, PAGE_SIZE, PageRequest, Pager, Protection, StoreRequest, VmObject};
 
 use crate::{
     check::{Needed, Outcome, ensure, eventually},
     crew::Crew,
+    pages,
     stacks::descend,
     usage,
 };
@@ -101,6 +103,50 @@ pub(crate) async fn stack_waits_for_memory() -> Outcome {
         Ok(())
     })
     .await
+}
+
+/// A disk's pager that leaves no memory to whoever does what it was asked for.
+struct Filling {
+    disk: Arc<dyn Pager>,
+    full: SpinLock<Option<Full>>,
+}
+
+impl Pager for Filling {
+    fn name(&self) -> &str {
+        "filling"
+    }
+
+    fn load(&self, request: PageRequest) {
+        self.disk.load(request);
+    }
+
+    fn store(&self, request: StoreRequest) {
+        self.disk.store(request);
+    }
+
+    fn flush(&self, request: FlushRequest) {
+        // The task that makes the command of it runs when this has returned.
+        self.disk.flush(request);
+        let full = Full::make();
+        *self.full.lock() = Some(full);
+    }
+}
+
+/// A flush command is made with the heap full as well.
+pub(crate) async fn flush_needs_no_room_in_the_heap() -> Outcome {
+    let device = &pages::disk()?.device;
+    let disk = BlockPager::start("filled".into(), device.clone(), 0, device.capacity_sectors());
+    let pager = Arc::new(Filling { disk, full: SpinLock::new("filling", None) });
+    let object = VmObject::new(memory(), pager.clone(), 1);
+    object.write(0, &[1]).await.needed("a page is written")?;
+    let before = device.stats().requests;
+    let flushed = object.flush().await;
+    let full = pager.full.lock().take();
+    ensure!(full.is_some(), "the heap was not filled");
+    drop(full);
+    let commands = device.stats().requests - before;
+    ensure!(flushed.is_ok() && commands == 2, "{flushed:?} after {commands} requests of the device");
+    Ok(())
 }
 
 /// With a full heap a thread's stack has the reserve: it takes no more than the frames of its pages. All that others ask

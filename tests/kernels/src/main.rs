@@ -86,6 +86,7 @@ const TESTS: &[Test] = tests![
     stacks::stack_overflow_is_a_clean_end,
     full::stack_waits_for_memory,
     full::heap_reserve_is_kept_for_stacks,
+    full::flush_needs_no_room_in_the_heap,
     waits::threads_wait_for_what_tasks_wait_for,
     waits::kill_ends_a_wait,
     slots::computing_threads_share_the_cpu,

@@ -44,6 +44,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("stack_overflow_is_a_clean_end"),
         case("stack_waits_for_memory").on(small),
         case("heap_reserve_is_kept_for_stacks").on(small),
+        case("flush_needs_no_room_in_the_heap")
+            .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(8 * PAGE).writable()) }),
         case("threads_wait_for_what_tasks_wait_for"),
         case("kill_ends_a_wait"),
         case("computing_threads_share_the_cpu").on(counted),
