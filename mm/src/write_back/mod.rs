@@ -68,6 +68,8 @@ pub struct WriteBackStats {
     pub limit: usize,
     /// Writes that wait for pages to become clean.
     pub parked: usize,
+    /// Stores of pages that have ended so far, well or not, whoever asked for them.
+    pub stored: u64,
     /// Pages that write-back has made clean so far.
     pub cleaned: u64,
 }
@@ -114,6 +116,7 @@ impl Memory {
             writing: writing.load(Relaxed),
             limit: limit.load(Relaxed),
             parked: parked.len(),
+            stored: self.write_back.ended(),
             cleaned: cleaned.load(Relaxed),
         }
     }

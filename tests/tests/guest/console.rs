@@ -1,4 +1,6 @@
 //! The kernel's console, driven by serial line and keyboard.
+use std::fs::File;
+use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -43,7 +45,7 @@ fn with_swap() -> Setup {
     Setup {
         memory_mib: 64,
         exec: Some("pressure 100; mem".into()),
-        disks: vec![TestDisk::offsets(8 << 20)],
+        disks: vec![TestDisk::offsets(8 << 20).writable()],
         swap: Some(TestDisk::zeros(256 << 20)),
         ..Setup::default()
     }
@@ -51,6 +53,8 @@ fn with_swap() -> Setup {
 
 /// What it has cost is said, and `mem` shows where everything is.
 fn pressure(session: Session) -> Result<()> {
+    // Its folder goes with the machine.
+    let mut file = File::open(session.folder().join("disk0.img"))?;
     let report = session.finish()?;
     report.ended_with(0)?;
     let line = |first: &str| {
@@ -59,6 +63,12 @@ fn pressure(session: Session) -> Result<()> {
     };
     let out: u64 = line("swap ")?.split_whitespace().nth(1).context("a number")?.parse()?;
     ensure!(out > 1000, "{out} pages have left for swap");
+    let stored: u64 = line("stores ")?.split_whitespace().nth(1).context("a number")?.parse()?;
+    ensure!(stored > 100, "{stored} pages of the file were stored");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let is_as_before = |(word, at): (&[u8], usize)| word == (at as u64).to_le_bytes();
+    ensure!(bytes.chunks_exact(8).zip((0..).step_by(8)).all(is_as_before), "the file is not what it was");
     ensure!(line("ticks")?.contains("99th percentile"), "{}", report.exec);
     for what in ["kept for writing pages out", "without a pager", "dirty pages", "free slots", "second use"] {
         ensure!(report.exec.contains(what), "mem does not show {what:?}: {}", report.exec);

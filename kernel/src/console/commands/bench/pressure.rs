@@ -8,18 +8,21 @@ use mm::{FaultStats, SwapStats};
 
 use super::super::super::{CommandError, histogram::Histogram, output::say, ticker, units::Bytes};
 use super::scene::{Scene, failed};
-use super::swap::{Random, on_threads, read, write};
+use super::swap::{Random, on_threads, read, rewrite, write};
 use crate::{machine, memory};
 
 /// Threads that touch pages.
 const THREADS: u64 = 8;
 /// One touch of so many is of the disk's file, if there is one.
 const OF_FILE: u64 = 4;
+/// And one of so many writes what is there again, if the disk can be written.
+const REWRITES: u64 = 2 * OF_FILE;
 
 /// What is counted, at one time.
 struct Counts {
     faults: FaultStats,
     swap: Option<SwapStats>,
+    stored: u64,
     requests: u64,
     ticks: Histogram,
 }
@@ -28,19 +31,27 @@ impl Counts {
     fn now() -> Self {
         let memory = memory::memory();
         let requests = machine::disks().iter().map(|disk| disk.device.stats().requests).sum();
-        Self { faults: memory.stats(), swap: memory.swap_stats(), requests, ticks: ticker::lateness() }
+        Self {
+            faults: memory.stats(),
+            swap: memory.swap_stats(),
+            stored: memory.write_back_stats().stored,
+            requests,
+            ticks: ticker::lateness(),
+        }
     }
 }
 
 /// Touches so many pages of private memory at random, as often as there are pages, and pages of the first disk's file
-/// between them. Each page is a thread's own, and must hold what that has written to it, or zero.
+/// between them, some of which it makes dirty as they are. Each page is a thread's own, and must hold what that has written to it, or zero.
 pub(in super::super) async fn run(pages: u64) -> Result<u8, CommandError> {
     let mut scene = Scene::new()?;
     let each = pages.div_ceil(THREADS);
     let start = scene.anonymous(each * THREADS).await?.as_u64();
     let disk = machine::disk("disk0").filter(|disk| disk.object.pages() > 0);
     let file = match disk {
-        Some(disk) => Some((scene.shared(&disk.object)?.as_u64(), disk.object.pages())),
+        Some(disk) => {
+            Some((scene.shared(&disk.object)?.as_u64(), disk.object.pages(), !disk.device.read_only()))
+        }
         None => None,
     };
     let wrong = Arc::new(AtomicU64::new(0));
@@ -48,8 +59,13 @@ pub(in super::super) async fn run(pages: u64) -> Result<u8, CommandError> {
     let touch_all = move |thread: u64| {
         let mut random = Random::new(thread + 1);
         for touch in 0..each {
-            if let Some((file, pages)) = file.filter(|_| touch % OF_FILE == 0) {
-                read(file, random.below(pages));
+            if let Some((file, pages, is_writable)) = file.filter(|_| touch % OF_FILE == 0) {
+                let page = random.below(pages);
+                if is_writable && touch % REWRITES == 0 {
+                    rewrite(file, page);
+                } else {
+                    read(file, page);
+                }
             }
             let page = random.below(each) * THREADS + thread;
             let word = read(start, page);
@@ -78,6 +94,7 @@ async fn report(before: &Counts, after: &Counts) {
     let (minor, major) = (since(|stats| stats.minor_faults), since(|stats| stats.major_faults));
     say!("faults      {minor} without waiting for a load, {major} after one");
     say!("reclaims    {} clean pages given back", since(|stats| stats.evictions));
+    say!("stores      {} pages written to files", after.stored - before.stored);
     say!("requests    {} by the disks, those of swap among them", after.requests - before.requests);
     match (&before.swap, &after.swap) {
         (Some(before), Some(after)) => {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "touches addresses of a space that the benchmark has made")]
 
 use alloc::{string::ToString, sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use drivers::{block::SECTOR_BYTES, dma::DmaBuffer, virtio_blk::VirtioBlk};
 use executor::time::Instant;
@@ -147,6 +147,14 @@ pub(super) fn write(start: u64, page: u64) {
 pub(super) fn read(start: u64, page: u64) -> u64 {
     // SAFETY: as above.
     unsafe { word(start, page).read_volatile() }
+}
+
+/// Makes a page dirty, whose content stays what it is, whoever else writes to it.
+pub(super) fn rewrite(start: u64, page: u64) {
+    // SAFETY: as above; the word is one of a page that is mapped for writing.
+    let word = unsafe { AtomicU64::from_ptr(word(start, page)) };
+    let seen = word.load(Ordering::Relaxed);
+    let _either_way = word.compare_exchange(seen, seen, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// xorshift: never twice the same page in a row for long.
