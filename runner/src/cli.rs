@@ -10,6 +10,7 @@ use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
 use crate::example::Example;
 use crate::gdb::Debugger;
 use crate::host::AcceleratorChoice;
+use crate::workspace::Profile;
 
 const ENVIRONMENT: &str = "Environment:
   FAULTLINE_QEMU  QEMU's program, if it is not qemu-system-x86_64 in PATH
@@ -82,9 +83,12 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,
     /// Build the kernel without optimisation
-    #[arg(long)]
+    #[arg(long, conflicts_with = "release")]
     pub debug: bool,
-    /// Let a nanosecond of the machine's time be one instruction
+    /// Optimise across crates, as for the figures in docs/; takes three times as long to build after a change
+    #[arg(long)]
+    pub release: bool,
+    /// Let a nanosecond of the machine's time be one instruction, to count them; the kernel is that of --release
     #[arg(long)]
     pub icount: bool,
     /// Record the run: one processor, and nothing that it writes to its disks lasts
@@ -93,7 +97,7 @@ pub struct Cli {
     /// Run what was recorded again, instruction by instruction, with the options that it had
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "record", "bios", "uefi", "memory", "smp", "accel", "disk", "disk_ro", "disk_iops", "disk_fail", "swap", "exec",
-        "vmscript", "trace", "console", "no_tour", "debug", "icount", "cmdline", "log", "example", "kernel_package",
+        "vmscript", "trace", "console", "no_tour", "debug", "release", "icount", "cmdline", "log", "example", "kernel_package",
         "kernel_bin", "qemu_args",
     ])]
     pub replay: Option<PathBuf>,
@@ -142,6 +146,16 @@ impl Cli {
     /// Whether the run is for one thing, whose output is ours.
     pub fn has_one_task(&self) -> bool {
         self.exec.is_some() || self.vmscript.is_some()
+    }
+
+    /// How the kernel is built. A runner that is itself optimised, by `cargo run --release`, builds the kernel alike.
+    pub fn profile(&self) -> Profile {
+        match self {
+            Self { debug: true, .. } => Profile::Debug,
+            Self { release: true, .. } | Self { icount: true, .. } => Profile::Release,
+            _ if cfg!(debug_assertions) => Profile::Quick,
+            _ => Profile::Release,
+        }
     }
 
     /// Memory in MiB: what the user says, or the example.

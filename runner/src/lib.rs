@@ -41,4 +41,4 @@ pub use image::Firmware;
 pub use machine::{Machine, Sinks};
 pub use outcome::Outcome;
 pub use qemu::MachineConfig;
-pub use workspace::{Profile, Workspace};
+pub use workspace::{DebugInfo, Profile, Workspace};

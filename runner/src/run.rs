@@ -27,7 +27,7 @@ use crate::screenshot::Picture;
 use crate::terminal::{RawTerminal, forward_input};
 use crate::trace::Sink;
 use crate::trace::file::TraceFile;
-use crate::workspace::{Profile, Workspace};
+use crate::workspace::{DebugInfo, Profile, Workspace};
 
 /// Builds the kernel and runs it as `cli` says, with this process's input and output.
 ///
@@ -72,14 +72,15 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
     let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let trace = cli.trace.as_deref().map(trace_file).transpose()?;
 
-    let profile = if cli.debug { Profile::Debug } else { Profile::Release };
+    let profile = cli.profile();
+    let debug_info = if cli.gdb.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
     // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
     let tool = ToolBuild::begin(&workspace)?;
     let (package, bin) = match &example {
         Some(example) => (example::PACKAGE, &example.name),
         None => (&*cli.kernel_package, &cli.kernel_bin),
     };
-    let kernels = workspace.build_kernels(package, Some(bin), profile)?;
+    let kernels = workspace.build_kernels(package, Some(bin), profile, debug_info)?;
     let mut disks = all_disks(cli, &workspace, disks)?;
     disks.extend(swap);
     let tool = tool.finish()?;
@@ -143,7 +144,8 @@ fn all_disks(cli: &Cli, workspace: &Workspace, mut disks: Vec<Disk>) -> Result<V
         disks.push(disk::demo_disk(workspace)?);
     }
     // User programs are optimised in any case: it is the kernel that --debug is about.
-    let programs = workspace.build_user_programs(Profile::Release)?;
+    let profile = if cli.debug { Profile::Quick } else { cli.profile() };
+    let programs = workspace.build_user_programs(profile)?;
     disks.extend(disk::programs_disk(workspace, &programs)?);
     Ok(disks)
 }

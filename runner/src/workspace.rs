@@ -18,8 +18,10 @@ pub struct Workspace {
 /// How much the compiler optimises what runs inside the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// Optimised: the default.
+    /// Optimised within its crates, and built again in some seconds after a change.
     #[default]
+    Quick,
+    /// Optimised across crates: what figures are measured with.
     Release,
     /// Not optimised, with overflow checks and debug assertions; 20 to 35 times slower.
     Debug,
@@ -29,11 +31,24 @@ impl Profile {
     /// The name of the profile's folder.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Quick => "quick",
             Self::Release => "release",
             Self::Debug => "debug",
         }
     }
 }
+
+/// What the ELF file of a program tells a debugger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugInfo {
+    /// Functions, files and lines: for backtraces.
+    Lines,
+    /// Types and variables of the workspace's crates, too. After a change of types it takes three times as long to build.
+    Full,
+}
+
+/// The crates of the workspace that run inside the machine, but for the binaries' own.
+const CRATES: [&str; 4] = ["executor", "mm", "drivers", "kernel"];
 
 /// A program that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +105,14 @@ impl Workspace {
     ///
     /// # Errors
     /// When cargo fails; it has told why by then.
-    pub fn build_kernels(&self, package: &str, bin: Option<&str>, profile: Profile) -> Result<Vec<Program>> {
-        self.build(package, bin, profile)
+    pub fn build_kernels(
+        &self,
+        package: &str,
+        bin: Option<&str>,
+        profile: Profile,
+        debug_info: DebugInfo,
+    ) -> Result<Vec<Program>> {
+        self.build(package, bin, profile, debug_info)
     }
 
     /// Builds all user programs.
@@ -99,10 +120,16 @@ impl Workspace {
     /// # Errors
     /// When cargo fails; it has told why by then.
     pub fn build_user_programs(&self, profile: Profile) -> Result<Vec<Program>> {
-        self.build("faultline-user", None, profile)
+        self.build("faultline-user", None, profile, DebugInfo::Lines)
     }
 
-    fn build(&self, package: &str, bin: Option<&str>, profile: Profile) -> Result<Vec<Program>> {
+    fn build(
+        &self,
+        package: &str,
+        bin: Option<&str>,
+        profile: Profile,
+        debug_info: DebugInfo,
+    ) -> Result<Vec<Program>> {
         let mut command = self.cargo("build", BARE_FOLDER)?;
         command.args(["--message-format=json-render-diagnostics", "-p", package]);
         let built = self.target_folder(BARE_FOLDER)?.join(BARE_TARGET).join(profile.name());
@@ -114,16 +141,22 @@ impl Workspace {
             Some(bin) => command.args(["--bin", bin]),
             None => command.arg("--bins"),
         };
-        if profile == Profile::Release {
-            command.arg("--release");
+        // cargo calls the profile `dev` whose folder is `debug`.
+        let cargo_profile = if profile == Profile::Debug { "dev" } else { profile.name() };
+        command.args(["--profile", cargo_profile]);
+        if debug_info == DebugInfo::Full {
+            for name in CRATES.iter().copied().chain([package].into_iter().filter(|it| !CRATES.contains(it)))
+            {
+                command.arg("--config").arg(format!("profile.{cargo_profile}.package.{name}.debug='full'"));
+            }
         }
         command.args(self.toolchain.cargo_options());
         if self.toolchain.needs_bootstrap() {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
         command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-        // A debugger walks the kernel's structures. What boots is stripped, and the host's own programs do without.
-        command.env("CARGO_PROFILE_RELEASE_DEBUG", "full").env("CARGO_PROFILE_DEV_DEBUG", "full");
+        // The kernel's benchmarks tell what they measure.
+        command.env("FAULTLINE_PROFILE", profile.name());
         let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
         let output = output.context("cargo does not start")?;
         if !output.status.success() {

@@ -10,7 +10,7 @@ use faultline::host::{self, AcceleratorChoice, Kvm};
 use faultline::image::ToolBuild;
 use faultline::qemu::Accelerator;
 use faultline::workspace::Program;
-use faultline::{Firmware, MachineConfig, Profile, Workspace, image};
+use faultline::{DebugInfo, Firmware, MachineConfig, Profile, Workspace, image};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::case::{Case, Kernel};
@@ -136,10 +136,14 @@ fn build(storm: u32) -> Result<Built> {
 
 fn build_kernels(workspace: &Workspace) -> Result<HashMap<Kernel, Program>> {
     let mut kernels = HashMap::new();
-    for program in workspace.build_kernels("kernel", Some("faultline-kernel"), Profile::Release)? {
+    for program in
+        workspace.build_kernels("kernel", Some("faultline-kernel"), Profile::Release, DebugInfo::Lines)?
+    {
         kernels.insert(Kernel::Main, program);
     }
-    for program in workspace.build_kernels("faultline-test-kernels", None, Profile::Release)? {
+    for program in
+        workspace.build_kernels("faultline-test-kernels", None, Profile::Release, DebugInfo::Lines)?
+    {
         // Names live as long as the tests, which is as long as the process.
         kernels.insert(Kernel::Test(program.name.clone().leak()), program);
     }

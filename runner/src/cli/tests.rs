@@ -76,6 +76,8 @@ fn nonsense_is_a_usage_error() {
         "--record a --trace b",
         "--replay a --exec help",
         "--replay a --smp 1",
+        "--replay a --release",
+        "--debug --release",
         "--replay a --log info",
         "--replay a --disk b",
         "--replay a -- -d int",
@@ -94,6 +96,15 @@ fn a_recorded_machine_has_one_processor_unless_told_otherwise() {
     assert_eq!(read("--replay a").unwrap().cpus(None), 1);
     assert_eq!(read("--record a --smp 2").unwrap().cpus(None), 2);
     assert!(read("--replay a --timeout 9 --screenshot b").is_ok());
+}
+
+#[test]
+fn what_is_counted_is_optimised_across_crates() {
+    let profile = |line| read(line).unwrap().profile();
+    assert_eq!(profile("--release"), Profile::Release);
+    assert_eq!(profile("--icount"), Profile::Release);
+    assert_eq!(profile("--icount --debug"), Profile::Debug);
+    assert_eq!(profile("--record a"), if cfg!(debug_assertions) { Profile::Quick } else { Profile::Release });
 }
 
 #[test]

@@ -10,9 +10,12 @@ mod touches;
 
 use alloc::{boxed::Box, string::ToString};
 
-use super::super::{Command, CommandError};
+use super::super::{Command, CommandError, output::say};
 
 pub(super) use pressure::run as pressure;
+
+/// The build's profile, as whoever builds the kernel says.
+const PROFILE: Option<&str> = option_env!("FAULTLINE_PROFILE");
 
 pub(super) const BENCH: Command = Command {
     name: "bench",
@@ -22,6 +25,11 @@ pub(super) const BENCH: Command = Command {
         Box::pin(async move {
             let what = arguments.word();
             arguments.end()?;
+            if let Some(profile) = PROFILE.filter(|profile| *profile != "release") {
+                say!(
+                    "this kernel's build is the {profile} one: --release builds the one that figures are of"
+                );
+            }
             match what.as_deref() {
                 Some("executor") => executor::run().await,
                 Some("mm") => memory::run().await,
