@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use crate::OutOfMemory;
+use crate::slab::{Place, Slab};
 
 /// Puts `value` on the heap.
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
@@ -29,6 +30,13 @@ pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
     }
 }
 
+/// Takes a value out of its box, which is left to be filled again.
+pub(crate) fn take_out<T>(full: Box<T>) -> (T, Box<MaybeUninit<T>>) {
+    let place = Box::into_raw(full);
+    // SAFETY: it was a box, so its value is there, and is moved out once; what is left is the same memory without a value.
+    unsafe { (place.read(), Box::from_raw(place.cast())) }
+}
+
 /// Asks for the place of an `Arc<T>` and gives it back: the library's `Arc` has no way to say no. Who takes the place in the
 /// moment before the `Arc` does, takes it from what the kernel's heap leaves to those that cannot be refused.
 pub(crate) fn room_for_arc<T>() -> Result<(), OutOfMemory> {
@@ -39,12 +47,15 @@ pub(crate) fn room_for_arc<T>() -> Result<(), OutOfMemory> {
 }
 
 /// A value with several owners, like `Arc` without `Weak`. The last of them drops it.
-pub(crate) struct Shared<T> {
+pub(crate) struct Shared<T: 'static> {
     counted: NonNull<Counted<T>>,
 }
 
-struct Counted<T> {
+/// What is shared, and where it is.
+pub(crate) struct Counted<T> {
     owners: AtomicUsize,
+    /// In a place of a slab, or in a box.
+    in_slab: bool,
     value: T,
 }
 
@@ -55,8 +66,14 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
     pub(crate) fn try_new(value: T) -> Result<Self, OutOfMemory> {
-        let counted = try_box(Counted { owners: AtomicUsize::new(1), value })?;
+        let counted = try_box(Counted { owners: AtomicUsize::new(1), in_slab: false, value })?;
         Ok(Self { counted: NonNull::from(Box::leak(counted)) })
+    }
+
+    /// In a place of a slab: for what comes and goes all the time.
+    pub(crate) fn try_new_in(slab: &'static Slab<Counted<T>>, value: T) -> Result<Self, OutOfMemory> {
+        let counted = slab.try_place(|| Counted { owners: AtomicUsize::new(1), in_slab: true, value })?;
+        Ok(Self { counted: counted.into_raw() })
     }
 
     fn counted(&self) -> &Counted<T> {
@@ -88,8 +105,14 @@ impl<T> Drop for Shared<T> {
         }
         // What the other owners did with the value comes before its end.
         fence(Ordering::Acquire);
-        // SAFETY: it was a box, and this was its last owner.
-        drop(unsafe { Box::from_raw(self.counted.as_ptr()) });
+        // SAFETY: it was a place or a box, as it says, and this was its last owner.
+        unsafe {
+            if self.counted().in_slab {
+                drop(Place::from_raw(self.counted));
+            } else {
+                drop(Box::from_raw(self.counted.as_ptr()));
+            }
+        }
     }
 }
 
@@ -109,5 +132,19 @@ mod tests {
         let threads: std::vec::Vec<_> = threads.collect();
         threads.into_iter().for_each(|thread| thread.join().expect("it sees the value"));
         assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn the_last_owner_gives_a_place_back_to_its_slab() {
+        let slab: &'static Slab<Counted<Arc<i32>>> = std::boxed::Box::leak(std::boxed::Box::new(Slab::new()));
+        let value = Arc::new(7);
+        let first = Shared::try_new_in(slab, value.clone()).expect("there is memory");
+        let (second, place) = (first.clone(), &raw const **first);
+        drop(first);
+        assert_eq!((**second, Arc::strong_count(&value)), (7, 2));
+        drop(second);
+        assert_eq!(Arc::strong_count(&value), 1);
+        let next = Shared::try_new_in(slab, value.clone()).expect("there is memory");
+        assert!(core::ptr::eq(&raw const **next, place));
     }
 }

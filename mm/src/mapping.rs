@@ -5,6 +5,7 @@ use core::fmt;
 use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::frame::Moment;
+use crate::page_entry::rights;
 use crate::{Access, OutOfMemory, VirtAddr};
 
 /// What a mapping allows. The hardware cannot refuse reading where it allows writing or executing; `mm`
@@ -166,6 +167,8 @@ pub(crate) struct Mapping {
     /// The page of that which `start` shows.
     pub(crate) first: u64,
     pub(crate) protection: Protection,
+    /// The same as bits of a page table's entry.
+    pub(crate) rights: u64,
     /// Whether it is being unmapped: faults find nothing here any more, but the range is not free until all
     /// CPUs have forgotten its pages.
     pub(crate) going: Option<Going>,
@@ -199,10 +202,16 @@ impl Mapping {
             shows,
             first,
             protection,
+            rights: rights(protection),
             going: None,
             grows_to: None,
             advice: Advice::Normal,
         }
+    }
+
+    /// Allows this from now on.
+    pub(crate) fn set_protection(&mut self, protection: Protection) {
+        (self.protection, self.rights) = (protection, rights(protection));
     }
 
     /// The lowest address that it has or may grow to.

@@ -7,12 +7,15 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
+use crate::fallible::Counted;
 use crate::frame::Moment;
 use crate::numbered::{Numbered, NumberedRoom};
 use crate::page_index_map::Nodes;
 use crate::serving::Circles;
+use crate::slab::Slab;
 use crate::swap::Swappable;
 use crate::trace::Event;
+use crate::transfer::Transfer;
 use crate::write_back::WriteBack;
 use crate::{
     FramePool, PageSize, PhysAddr, PhysWindow, ReclaimPolicy, SecondChance, Victims, VirtAddr, VmObject,
@@ -75,6 +78,8 @@ pub struct Memory {
     hardware: &'static dyn Hardware,
     /// Where the nodes of the objects' indexes are.
     pub(crate) nodes: Nodes,
+    /// Where transfers are.
+    pub(crate) transfers: Slab<Counted<Transfer>>,
     /// The objects, by the numbers that frame records name them with.
     objects: SpinLock<Numbered<VmObject>>,
     /// Requests that have a frame and will free or fill it: while there are any, memory may yet be freed.
@@ -216,6 +221,7 @@ impl Memory {
             table_frames,
             hardware,
             nodes: Nodes::new(),
+            transfers: Slab::new(),
             objects: SpinLock::new("objects", Numbered::default()),
             filling: AtomicUsize::new(0),
             filled: AtomicU64::new(0),

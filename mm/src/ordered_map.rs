@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use core::mem::MaybeUninit;
 
 use crate::OutOfMemory;
-use crate::fallible::try_box;
+use crate::fallible::{take_out, try_box};
 
 struct Node<K, V> {
     key: K,
@@ -77,12 +77,17 @@ impl<K: Ord + Copy, V> OrderedMap<K, V> {
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.take(key).map(|(value, _)| value)
+    }
+
+    /// The same, with the memory for another entry.
+    pub(crate) fn take(&mut self, key: &K) -> Option<(V, Room<K, V>)> {
         let mut place = &mut self.root;
         while place.as_ref().is_some_and(|node| node.key != *key) {
             let node = place.as_mut().expect("it was just seen");
             place = if *key < node.key { &mut node.left } else { &mut node.right };
         }
-        let node = *place.take()?;
+        let (node, room) = take_out(place.take()?);
         let (mut left, mut right) = (node.left, node.right);
         // What was below it takes its place, the higher ranks first.
         loop {
@@ -102,7 +107,7 @@ impl<K: Ord + Copy, V> OrderedMap<K, V> {
             }
         }
         self.len -= 1;
-        Some(node.value)
+        Some((node.value, Room(room)))
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {

@@ -32,6 +32,17 @@ struct Chunk {
     transfers: Vec<Shared<Transfer>>,
 }
 
+impl Chunk {
+    /// Sets an entry. Answers what it was, and how many are not absent now.
+    #[inline]
+    fn replace(&mut self, index: u64, entry: PageEntry) -> (PageEntry, u32) {
+        let old = core::mem::replace(&mut self.entries[slot(index, 0)], entry);
+        self.used += u32::from(entry != PageEntry::ABSENT);
+        self.used -= u32::from(old != PageEntry::ABSENT);
+        (old, self.used)
+    }
+}
+
 /// Where the nodes of all indexes have their places.
 pub(crate) struct Nodes {
     inner: Slab<[Option<Node>; SLOTS]>,
@@ -100,13 +111,16 @@ impl PageIndexMap {
         let Some(chunk) = self.chunk_mut(index) else {
             return assert!(entry == PageEntry::ABSENT, "page {index} has no room");
         };
-        let old = core::mem::replace(&mut chunk.entries[slot(index, 0)], entry);
-        chunk.used += u32::from(entry != PageEntry::ABSENT);
-        chunk.used -= u32::from(old != PageEntry::ABSENT);
-        let empty = chunk.used == 0;
+        let (old, used) = chunk.replace(index, entry);
+        self.changed(index, old, event, entry, used);
+    }
+
+    /// An entry was changed, and its chunk has so many now that are not absent.
+    #[inline]
+    fn changed(&mut self, index: u64, old: PageEntry, event: PageEvent, entry: PageEntry, used: u32) {
         self.len += usize::from(entry != PageEntry::ABSENT);
         self.len -= usize::from(old != PageEntry::ABSENT);
-        if empty {
+        if used == 0 {
             self.give_up_room(index);
         }
         if self.owner.memory.is_recorded() {
@@ -156,13 +170,13 @@ impl PageIndexMap {
         self.len == 0
     }
 
-    /// The room for the entry of a page that is absent, if there is any already.
+    /// The room for the entry of a page, if that is absent and there is any already.
     #[inline]
     pub(crate) fn vacancy(&mut self, index: u64) -> Option<Vacancy<'_>> {
         let Self { owner, root, end, shift, len, .. } = self;
         let chunk = chunk_mut(root, *end, *shift, index)?;
-        debug_assert!(chunk.entries[slot(index, 0)] == PageEntry::ABSENT, "page {index} is there");
-        Some(Vacancy { owner, len, chunk, index })
+        let is_absent = chunk.entries[slot(index, 0)] == PageEntry::ABSENT;
+        is_absent.then_some(Vacancy { owner, len, chunk, index })
     }
 
     /// Tells each page that is not absent, in order.
@@ -194,15 +208,18 @@ impl PageIndexMap {
         entry: PageEntry,
     ) -> Result<(), OutOfMemory> {
         let index = transfer.page().as_u64();
-        self.make_room(index)?;
+        if self.chunk(index).is_none() {
+            self.make_room(index)?;
+        }
         let chunk = self.chunk_mut(index).expect("room was made");
         if chunk.transfers.try_reserve(1).is_err() {
             self.give_up_room(index);
             return Err(OutOfMemory);
         }
         chunk.transfers.push(transfer);
+        let (old, used) = chunk.replace(index, entry);
         self.transfers += 1;
-        self.set(index, event, entry);
+        self.changed(index, old, event, entry, used);
         Ok(())
     }
 
@@ -219,11 +236,12 @@ impl PageIndexMap {
         event: PageEvent,
         entry: PageEntry,
     ) -> Option<Shared<Transfer>> {
-        let transfers = &mut self.chunk_mut(index)?.transfers;
-        let position = transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
-        let transfer = transfers.swap_remove(position);
+        let chunk = self.chunk_mut(index)?;
+        let position = chunk.transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
+        let transfer = chunk.transfers.swap_remove(position);
+        let (old, used) = chunk.replace(index, entry);
         self.transfers -= 1;
-        self.set(index, event, entry);
+        self.changed(index, old, event, entry, used);
         Some(transfer)
     }
 

@@ -1,5 +1,5 @@
-//! Slabs: places of one size and type, many to a page of the heap. Index nodes are kept here, so most of those that faults
-//! need are taken from a page that is there already, under one short lock; and a full heap is an answer.
+//! Slabs: places of one size and type, many to a page of the heap. Index nodes and transfers are kept here, so most of those that
+//! faults need are taken from a page that is there already, under one short lock; and a full heap is an answer.
 //!
 //! A page knows its slab and which of its places are taken. Pages with free places are in a list; a page without any is
 //! found by who gives one back, because pages lie at multiples of their size. A page that is empty is given back, unless
@@ -17,7 +17,7 @@
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::marker::PhantomData;
-use core::mem::offset_of;
+use core::mem::{ManuallyDrop, offset_of};
 use core::num::NonZero;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -66,8 +66,8 @@ impl<T: 'static> Slab<T> {
     /// Places of a page.
     const PLACES: usize = {
         let places = (PAGE_SIZE - offset_of!(Page<T>, places)) / size_of::<T>();
-        assert!(places > 1 && places < u64::BITS as usize);
-        places
+        assert!(places > 1);
+        if places < u64::BITS as usize { places } else { u64::BITS as usize - 1 }
     };
 
     /// What a page without a free place says.
@@ -184,6 +184,21 @@ impl<T: 'static> Slab<T> {
 pub(crate) struct Place<T: 'static> {
     at: NonNull<T>,
     owns: PhantomData<T>,
+}
+
+impl<T: 'static> Place<T> {
+    /// The place, to be made one again by [`from_raw`](Self::from_raw).
+    pub(crate) fn into_raw(self) -> NonNull<T> {
+        ManuallyDrop::new(self).at
+    }
+
+    /// The other way round.
+    ///
+    /// # Safety
+    /// The place came from [`into_raw`](Self::into_raw), and becomes a `Place` once.
+    pub(crate) unsafe fn from_raw(at: NonNull<T>) -> Self {
+        Self { at, owns: PhantomData }
+    }
 }
 
 // SAFETY: it owns its value.

@@ -27,7 +27,7 @@ const NOT_STORED: u8 = 1 << 6;
 impl Transfer {
     pub(crate) fn new(memory: &'static Memory, index: u64) -> Result<Shared<Self>, OutOfMemory> {
         let waiters = WaitQueue::new(WaitReason::Page);
-        Shared::try_new(Self { memory, index, outcome: AtomicU8::new(0), waiters })
+        Shared::try_new_in(&memory.transfers, Self { memory, index, outcome: AtomicU8::new(0), waiters })
     }
 
     pub(crate) fn memory(&self) -> &'static Memory {

@@ -104,19 +104,23 @@ fn without_heap_less_is_read_ahead_or_the_fault_is_denied() {
     for room in 0.. {
         let scene = Scene::new();
         let before = scene.base.stats().resident;
+        // The next page is the first of its node.
+        assert_eq!(scene.touch(0, 63, Access::Read), FaultOutcome::Resolved);
         let ahead = scene.machine.memory.stats().loads_ahead;
-        let outcome = with_heap(room, || scene.touch(0, 1, Access::Read));
+        let nodes = use_up_nodes(scene.machine.memory);
+        let outcome = with_heap(room, || scene.touch(0, 64, Access::Read));
+        drop(nodes);
         scene.check(before);
         let ahead = scene.machine.memory.stats().loads_ahead - ahead;
         match outcome {
             DENIED => {
-                assert_eq!((scene.base.state(page(1)), ahead), (PageState::Absent, 0));
+                assert_eq!((scene.base.state(page(64)), ahead), (PageState::Absent, 0));
                 denied += 1;
             }
             _ if ahead == 0 => alone += 1,
             _ => break,
         }
-        assert_eq!(scene.touch(0, 2, Access::Read), FaultOutcome::Resolved);
+        assert_eq!(scene.touch(0, 65, Access::Read), FaultOutcome::Resolved);
     }
     assert!(denied >= 1 && alone >= 1, "{denied} {alone}");
 }

@@ -14,6 +14,7 @@ use crate::address::PAGE_BYTES;
 use crate::backing::Backing;
 use crate::mapping::Mapping;
 use crate::memory::Counters;
+use crate::page_entry::{WRITABLE, rights};
 use crate::settle::{Attempt, Commit, Offer, Touch, Waited, settle};
 use crate::vm_object::Around;
 use crate::{Advice, Frame, FrameRun, PageError, PageIndex, PageTable, Protection, VirtAddr};
@@ -174,14 +175,15 @@ struct AtOnce<'a> {
     space: &'a AddressSpace,
     within: Within<'a>,
     page: VirtAddr,
-    protection: Protection,
+    /// What the mapping allows, as bits of a page table's entry.
+    rights: u64,
 }
 
 impl Commit for AtOnce<'_> {
     #[inline(always)]
     fn commit(self, offer: Offer, spare: &mut Option<Frame>) -> Attempt {
         let mut tables = self.space.table.tables.lock_within(self.within);
-        self.space.show(&mut tables, self.page, self.protection, offer, spare)
+        self.space.show(&mut tables, self.page, self.rights, offer, spare)
     }
 }
 
@@ -221,8 +223,8 @@ impl AddressSpace {
             if fault.access == Access::Write && self.may_be_large(mapping, has_room) {
                 return false;
             }
-            let (page, protection) = (address.page_start(), mapping.protection);
-            let commit = AtOnce { space: self, within, page, protection };
+            let (page, rights) = (address.page_start(), mapping.rights);
+            let commit = AtOnce { space: self, within, page, rights };
             let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
             matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
         };
@@ -280,23 +282,24 @@ impl AddressSpace {
         if self.table.generation() != view.generation {
             return Attempt::Again;
         }
-        self.show(&mut tables, view.page, view.protection, offer, spare)
+        self.show(&mut tables, view.page, rights(view.protection), offer, spare)
     }
 
+    /// Shows a page that is offered, with these rights as far as the offer goes.
     #[inline(always)]
     fn show(
         &self,
         tables: &mut PageTable,
         page: VirtAddr,
-        protection: Protection,
+        rights: u64,
         offer: Offer,
         spare: &mut Option<Frame>,
     ) -> Attempt {
-        let protection = Protection { write: protection.write && offer.writable, ..protection };
-        if !self.memory.is_recorded() && tables.map_if_open(page, offer.instead_of, offer.frame, protection) {
+        let rights = if offer.writable { rights } else { rights & !WRITABLE };
+        if !self.memory.is_recorded() && tables.map_if_open(page, offer.instead_of, offer.frame, rights) {
             return Attempt::Done;
         }
-        self.show_slowly(tables, page, protection, offer, spare)
+        self.show_slowly(tables, page, rights, offer, spare)
     }
 
     /// The same, where it takes tables or is told.
@@ -306,18 +309,18 @@ impl AddressSpace {
         &self,
         tables: &mut PageTable,
         page: VirtAddr,
-        protection: Protection,
+        rights: u64,
         offer: Offer,
         spare: &mut Option<Frame>,
     ) -> Attempt {
         let Offer { frame, instead_of, .. } = offer;
-        let entered = if self.memory.is_recorded() {
-            self.memory.tell_map(self.table.root(), page, frame, protection.write);
-            tables.map_instead(page, instead_of, frame, protection, spare)
-        } else {
-            tables.map_slowly(page, instead_of, frame, protection, spare)
-        };
-        match entered {
+        if self.memory.is_recorded() {
+            self.memory.tell_map(self.table.root(), page, frame, rights & WRITABLE != 0);
+            if tables.map_if_open(page, instead_of, frame, rights) {
+                return Attempt::Done;
+            }
+        }
+        match tables.map_slowly(page, instead_of, frame, rights, spare) {
             Ok(()) => Attempt::Done,
             Err(_) => Attempt::needs_table(self.memory),
         }

@@ -176,7 +176,7 @@ impl Mappings {
         let mut less = self.taking > 0 || self.taken.is_some_and(|taken| !frames.is_over(taken));
         self.change_within(range, |mapping| {
             less |= !protection.includes(mapping.protection);
-            mapping.protection = protection;
+            mapping.set_protection(protection);
         });
         self.taking += usize::from(less);
         less

@@ -68,3 +68,15 @@ fn it_is_not_deep_in_whatever_order_keys_come() {
         assert!(depth(&map) < 50, "{}", depth(&map));
     }
 }
+
+#[test]
+fn what_is_taken_out_leaves_its_memory_for_another() {
+    let mut map = OrderedMap::default();
+    for key in [5, 1, 9, 7] {
+        enter(&mut map, key, key);
+    }
+    let (value, room) = map.take(&5).expect("it is there");
+    map.insert(room, 6, 60);
+    assert_eq!((value, map.get(&5), map.get(&6), map.len()), (5, None, Some(&60), 4));
+    assert!([1, 7, 9].iter().all(|key| map.get(key) == Some(key)));
+}

@@ -51,15 +51,16 @@ impl PageTable {
     }
 
     /// As [`map_instead`](Self::map_instead) where all tables are there and nothing else is shown, as mostly. False if not.
+    /// `rights` are the bits of a leaf.
     #[inline]
     pub(crate) fn map_if_open(
         &mut self,
         page: VirtAddr,
         old_frame: Option<u64>,
         frame: u64,
-        protection: Protection,
+        rights: u64,
     ) -> bool {
-        let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
+        let wanted = address_of(frame).as_u64() | PRESENT | rights;
         match self.leaf_if_open(page, wanted) {
             Some((parent, leaf)) => self.enter_at(leaf, Some(parent), page, old_frame, wanted),
             None => false,
@@ -75,10 +76,11 @@ impl PageTable {
         protection: Protection,
         spare: &mut Option<Frame>,
     ) -> Result<(), NeedsFrame> {
-        if self.map_if_open(page, old_frame, frame, protection) {
+        let rights = rights(protection);
+        if self.map_if_open(page, old_frame, frame, rights) {
             return Ok(());
         }
-        self.map_slowly(page, old_frame, frame, protection, spare)
+        self.map_slowly(page, old_frame, frame, rights, spare)
     }
 
     /// The same where [`map_if_open`](Self::map_if_open) has failed.
@@ -87,10 +89,10 @@ impl PageTable {
         page: VirtAddr,
         old_frame: Option<u64>,
         frame: u64,
-        protection: Protection,
+        rights: u64,
         spare: &mut Option<Frame>,
     ) -> Result<(), NeedsFrame> {
-        let wanted = address_of(frame).as_u64() | PRESENT | rights(protection);
+        let wanted = address_of(frame).as_u64() | PRESENT | rights;
         if self.is_in_large(page, wanted) {
             return Ok(());
         }

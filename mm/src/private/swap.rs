@@ -23,7 +23,7 @@ use crate::frame::{ListedPage, PageList};
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::swap::{ReadPage, ReadRoom, Reading, SwapArea};
+use crate::swap::{ReadPage, Reading, SwapArea};
 use crate::transfer::Transfer;
 use crate::vm_object::WINDOW;
 use crate::{Advice, Frame, PageEvent};
@@ -231,10 +231,10 @@ impl PrivateObject {
         event: PageEvent,
         frame: Frame,
     ) -> Result<ReadPage, Frame> {
-        let (Ok(room), Ok(load)) = (ReadRoom::try_new(), Transfer::new(self.memory, index)) else {
+        let Ok(load) = Transfer::new(self.memory, index) else { return Err(frame) };
+        if area.begin_read(slot, load.clone()).is_err() {
             return Err(frame);
-        };
-        area.begin_read(room, slot, load.clone());
+        }
         inner.versions.set(place, index, event, PageEntry::new(PageState::SwappingIn { slot }));
         Ok(ReadPage { frame, load, ahead: event == PageEvent::Ahead })
     }

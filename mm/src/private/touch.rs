@@ -10,7 +10,9 @@ use super::versions::{Found, Settled, VersionId};
 use super::{Base, Inner, PrivateObject};
 use crate::Advice;
 use crate::frame::{Moment, address_of};
+use crate::page_index_map::Vacancy;
 use crate::page_state::{PageEntry, PageState};
+use crate::reverse_map::ReverseMap;
 use crate::settle::{Attempt, Commit, Offer};
 use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
@@ -24,6 +26,16 @@ impl Source {
     fn whole(frame: u64) -> Self {
         Self { frame, part: 0..PAGE_SIZE }
     }
+}
+
+/// The room for a page that a version is to have for itself.
+struct Room<'a> {
+    version: VersionId,
+    index: u64,
+    vacancy: Vacancy<'a>,
+    /// How many mappings show the version.
+    users: usize,
+    mappings: &'a ReverseMap<VersionId>,
 }
 
 /// A page that is ready to be shown.
@@ -114,6 +126,15 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
         commit: impl Commit,
     ) -> Attempt {
+        // The first write to most pages.
+        if write && self.base.is_none() {
+            let Inner { versions, mappings, .. } = &mut *inner;
+            if let Some((vacancy, users)) = versions.untouched(version, index) {
+                let room = Room { version, index, vacancy, users, mappings };
+                let ready = self.fill(room, None, spare, load.within());
+                return self.show(&mut inner, version, index, ready, spare, commit);
+            }
+        }
         let mut found = inner.versions.find(version, index);
         // Without swap, each page that is found is dirty.
         if let Some(Found::Own(entry) | Found::Past(_, entry)) = found
@@ -141,10 +162,12 @@ impl PrivateObject {
                 return self.touch_below(inner, base, version, index, write, load, spare, commit);
             }
             (Some(Found::Nothing), None) if write => Ok(Own::CopyOf(None)),
-            (Some(Found::Nothing), None) => match self.memory.zero_page() {
-                Some(zero) => Ok(Own::Is(Ready::shown(zero, false))),
-                None => Err(Attempt::needs_table(self.memory)),
-            },
+            (Some(Found::Nothing), None) => {
+                return match self.memory.zero_page() {
+                    Some(zero) => commit.commit(Offer::new(zero, false), spare),
+                    None => Attempt::needs_table(self.memory),
+                };
+            }
         };
         let ready = match own {
             Ok(Own::Is(ready)) => Ok(ready),
@@ -278,6 +301,7 @@ impl PrivateObject {
     }
 
     /// What a version is to write to that sees a page of the past: a copy, or the page itself if nobody else sees it.
+    #[inline]
     fn page_of_past(
         &self,
         inner: &mut Inner,
@@ -308,7 +332,7 @@ impl PrivateObject {
     }
 
     /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
-    #[inline(never)]
+    #[inline(always)]
     fn copy(
         &self,
         inner: &mut Inner,
@@ -329,15 +353,28 @@ impl PrivateObject {
                 pages.vacancy(index).expect("room was made")
             }
         };
+        let filled = self.fill(Room { version, index, vacancy, users, mappings }, source, spare, within);
+        if matches!(filled, Err(Attempt::NeedsFrame)) {
+            pages.give_up_room(index);
+        }
+        filled
+    }
+
+    /// Fills the room for a page of a version's own. Where there is no frame the room stays.
+    #[inline(always)]
+    fn fill(
+        &self,
+        Room { version, index, vacancy, users, mappings }: Room<'_>,
+        source: Option<Source>,
+        spare: &mut Option<Frame>,
+        within: Option<Within<'_>>,
+    ) -> Result<Ready, Attempt> {
         let frames = self.memory.frames();
         let frame = match &source {
             Some(_) => spare.take().or_else(|| frames.try_alloc_page(within)),
             None => frames.zeroed_page(spare, within),
         };
-        let Some(mut frame) = frame else {
-            pages.give_up_room(index);
-            return Err(Attempt::NeedsFrame);
-        };
+        let Some(mut frame) = frame else { return Err(Attempt::NeedsFrame) };
         if let Some(Source { frame: source, part }) = &source {
             frames.window().copy(address_of(*source), frame.address());
             if *part != (0..PAGE_SIZE) {

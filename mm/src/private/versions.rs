@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::frame::Moment;
-use crate::page_index_map::PageIndexMap;
+use crate::page_index_map::{PageIndexMap, Vacancy};
 use crate::page_state::{PageEntry, PageState};
 use crate::trace::{ObjectName, Owner};
 use crate::{Memory, OutOfMemory, PageEvent};
@@ -175,6 +175,7 @@ impl Versions {
     }
 
     /// The same from a past on.
+    #[inline]
     fn find_in_past(&self, past: u32, index: u64) -> Found {
         let mut place = past;
         loop {
@@ -351,6 +352,14 @@ impl Versions {
     #[inline]
     pub(crate) fn own_and_users(&mut self, id: VersionId) -> Option<(&mut PageIndexMap, usize)> {
         self.get_mut(id).map(|version| (&mut version.pages, version.users))
+    }
+
+    /// The room for a page that neither a version nor a past above it has, if there is any already, and how many mappings
+    /// show the version. `None` where that takes more than one look.
+    #[inline]
+    pub(crate) fn untouched(&mut self, id: VersionId, index: u64) -> Option<(Vacancy<'_>, usize)> {
+        let version = self.get_mut(id).filter(|version| version.parent.is_none())?;
+        Some((version.pages.vacancy(index)?, version.users))
     }
 
     /// Gives a version a page that only it sees, out of the past above it. There is room for it.

@@ -51,6 +51,8 @@ pub use write::SwapWrite;
 
 /// Writes that are under way at the same time.
 const WRITES: usize = 16;
+/// Reads whose notes are kept for others when they have ended.
+const KEPT_ROOMS: usize = 64;
 
 /// Where pages without a pager are written to: a disk, cut into slots of a page each.
 ///
@@ -77,8 +79,7 @@ pub(crate) struct SwapArea {
     store: Arc<dyn SwapStore>,
     slots: SpinLock<Slots>,
     kept: Kept,
-    /// What those wait for who want pages that are being read, by their slots.
-    reads: SpinLock<OrderedMap<u64, Shared<Transfer>>>,
+    reads: SpinLock<Reads>,
     /// Memory for writes that are not under way.
     #[expect(clippy::vec_box, reason = "a write takes its cluster with it, by its box")]
     clusters: SpinLock<Vec<Box<Cluster>>>,
@@ -89,6 +90,32 @@ pub(crate) struct SwapArea {
     /// Told when a write has ended.
     ends: WaitQueue,
     counters: Counters,
+}
+
+/// The reads under way.
+struct Reads {
+    /// What those wait for who want the pages, by their slots.
+    transfers: OrderedMap<u64, Shared<Transfer>>,
+    /// Memory to note others, of reads that have ended: at most as many as there is room for.
+    rooms: Vec<ReadRoom>,
+}
+
+impl Reads {
+    fn try_new() -> Result<Self, OutOfMemory> {
+        let mut rooms = Vec::new();
+        rooms.try_reserve_exact(KEPT_ROOMS).map_err(|_| OutOfMemory)?;
+        Ok(Self { transfers: OrderedMap::default(), rooms })
+    }
+
+    /// A read is over. What is not kept of it is to be dropped after the lock.
+    fn end(&mut self, slot: u64) -> Option<(Shared<Transfer>, Option<ReadRoom>)> {
+        let (load, room) = self.transfers.take(&slot)?;
+        if self.rooms.len() == self.rooms.capacity() {
+            return Some((load, Some(room)));
+        }
+        self.rooms.push(room);
+        Some((load, None))
+    }
 }
 
 #[derive(Default)]
@@ -132,7 +159,7 @@ fn count(counter: &AtomicU64) {
 }
 
 /// Memory to note one load.
-pub(crate) type ReadRoom = Room<u64, Shared<Transfer>>;
+type ReadRoom = Room<u64, Shared<Transfer>>;
 
 impl SwapArea {
     fn try_new(memory: &'static Memory, store: Arc<dyn SwapStore>) -> Result<Self, OutOfMemory> {
@@ -147,7 +174,7 @@ impl SwapArea {
             store,
             slots: SpinLock::new("swap slots", Slots::try_new(slots)?),
             kept: Kept::try_new(memory.frames().numbers())?,
-            reads: SpinLock::new("swap reads", OrderedMap::default()),
+            reads: SpinLock::new("swap reads", Reads::try_new()?),
             clusters: SpinLock::new("swap clusters", clusters),
             writing: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
@@ -221,19 +248,25 @@ impl SwapArea {
 
     /// What those wait for who want the page of a slot that is being read.
     pub(crate) fn read_of(&self, slot: u64) -> Option<Shared<Transfer>> {
-        self.reads.lock().get(&slot).cloned()
+        self.reads.lock().transfers.get(&slot).cloned()
     }
 
     /// A slot is read from now on, and belongs to the read as well.
-    pub(crate) fn begin_read(&self, room: ReadRoom, slot: u64, load: Shared<Transfer>) {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the heap is full; then nothing has changed.
+    pub(crate) fn begin_read(&self, slot: u64, load: Shared<Transfer>) -> Result<(), OutOfMemory> {
+        let kept = self.reads.lock().rooms.pop();
+        let room = kept.map_or_else(ReadRoom::try_new, Ok)?;
         self.slots.lock().share(slot as usize);
-        self.reads.lock().insert(room, slot, load);
+        self.reads.lock().transfers.insert(room, slot, load);
         self.memory.filling.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// That is over. The slot is kept by a frame, or has an owner less.
     pub(crate) fn end_read(&self, slot: u64, kept_by: Option<u64>) {
-        let noted = self.reads.lock().remove(&slot);
+        let noted = self.reads.lock().end(slot);
         drop(noted);
         if let Some(frame) = kept_by {
             // The entry's slot becomes the frame's.
