@@ -79,10 +79,26 @@ impl WaitQueue {
         let mut waiters = self.waiters.lock();
         let round = self.rounds.load(Ordering::Relaxed).wrapping_add(1);
         self.rounds.store(round, Ordering::Relaxed);
+        // Mostly there is nobody, or one: then there is nothing to gather.
+        let mut first = None;
         let mut woken = 0;
+        if !waiters.is_empty() {
+            first = give_first(&mut waiters, Stage::Released);
+            woken = 1;
+        }
+        if waiters.is_empty() {
+            drop(waiters);
+            if let Some(waker) = first {
+                waker.wake();
+            }
+            return woken;
+        }
         loop {
             let batch = Batch::release(&mut waiters, |waiter| waiter.need.get() != round);
             drop(waiters);
+            if let Some(waker) = first.take() {
+                waker.wake();
+            }
             woken += batch.len();
             if batch.wake() == Rest::Nothing {
                 return woken;

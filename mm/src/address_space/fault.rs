@@ -6,7 +6,7 @@ use core::fmt;
 use core::future::Future;
 use core::ops::Range;
 
-use executor::lock::Within;
+use executor::lock::{SpinGuard, Within};
 
 use super::AddressSpace;
 use super::mappings::Mappings;
@@ -134,6 +134,8 @@ struct Resolving<'a> {
     user: bool,
     /// Whether a large page is not asked for, or not any more.
     small: bool,
+    /// Whether it was tried before: what it has waited for is mostly there.
+    again: bool,
 }
 
 impl Resolving<'_> {
@@ -146,6 +148,12 @@ impl Touch for Resolving<'_> {
     type Output = FaultOutcome;
 
     fn attempt(&mut self, spare: &mut Option<Frame>) -> Attempt {
+        if core::mem::replace(&mut self.again, true)
+            && spare.is_none()
+            && self.space.attempt_at_once(self.fault())
+        {
+            return Attempt::Done;
+        }
         if !self.small && self.space.wants_large_page(self.fault()) {
             return Attempt::NeedsLarge;
         }
@@ -198,7 +206,10 @@ impl AddressSpace {
     /// there for the next.
     pub fn resolve(&self, fault: Fault) -> impl Future<Output = FaultOutcome> + Send + use<'_> {
         let Fault { address, access, user } = fault;
-        settle(self.memory, Resolving { space: self, address, access, user, small: access != Access::Write })
+        settle(
+            self.memory,
+            Resolving { space: self, address, access, user, small: access != Access::Write, again: false },
+        )
     }
 
     /// Makes the touched page accessible if nothing has to be waited for. False otherwise, and where the access is to be
@@ -208,30 +219,40 @@ impl AddressSpace {
     #[must_use]
     #[inline]
     pub fn resolve_at_once(&self, fault: Fault, within: Within<'_>) -> bool {
-        let address = VirtAddr::new(fault.address);
-        let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {
-            return false;
-        };
-        let done = {
-            // Held to the end, so that the mapping stays what it is: there is nothing to note, and nothing to compare.
-            let mappings = self.mappings.lock_within(within);
-            let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none());
-            let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
-                return false;
-            };
-            let has_room = || self.table.tables.lock_within(within).has_room_for_large(address.page_start());
-            if fault.access == Access::Write && self.may_be_large(mapping, has_room) {
-                return false;
-            }
-            let (page, rights) = (address.page_start(), mapping.rights);
-            let commit = AtOnce { space: self, within, page, rights };
-            let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
-            matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
-        };
+        let done = self.show_at_once(fault, &self.mappings.lock_within(within), within);
         if done {
             Counters::count(&self.memory.counters.minor_faults);
         }
         done
+    }
+
+    /// The same where a task tries again.
+    #[inline(never)]
+    fn attempt_at_once(&self, fault: Fault) -> bool {
+        let mappings = self.mappings.lock();
+        self.show_at_once(fault, &mappings, SpinGuard::within(&mappings))
+    }
+
+    /// The mappings are held to the end, so that the mapping stays what it is: there is nothing to note, and nothing to
+    /// compare.
+    #[inline(always)]
+    fn show_at_once(&self, fault: Fault, mappings: &Mappings, within: Within<'_>) -> bool {
+        let address = VirtAddr::new(fault.address);
+        let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {
+            return false;
+        };
+        let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none());
+        let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
+            return false;
+        };
+        let has_room = || self.table.tables.lock_within(within).has_room_for_large(address.page_start());
+        if fault.access == Access::Write && self.may_be_large(mapping, has_room) {
+            return false;
+        }
+        let (page, rights) = (address.page_start(), mapping.rights);
+        let commit = AtOnce { space: self, within, page, rights };
+        let (index, write) = (mapping.page_at(address), fault.access == Access::Write);
+        matches!(mapping.shows.touch_at_once(index, write, within, commit), Attempt::Done)
     }
 
     /// One try to resolve a fault.

@@ -301,7 +301,7 @@ impl PrivateObject {
     }
 
     /// What a version is to write to that sees a page of the past: a copy, or the page itself if nobody else sees it.
-    #[inline]
+    #[inline(always)]
     fn page_of_past(
         &self,
         inner: &mut Inner,
@@ -319,6 +319,19 @@ impl PrivateObject {
         if inner.versions.is_seen_by_others(version, past, index) {
             return Ok(Own::CopyOf(entry.frame().map(Source::whole)));
         }
+        self.take_page(inner, version, index, (past, entry), spare).map(Own::Is)
+    }
+
+    /// A page of the past that nobody else sees becomes the version's own.
+    #[inline(never)]
+    fn take_page(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        (past, entry): (u32, PageEntry),
+        spare: &mut Option<Frame>,
+    ) -> Result<Ready, Attempt> {
         // Another version may have copied the page, or ended, whose CPUs still remember this frame.
         let left = self.left();
         if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
@@ -328,7 +341,7 @@ impl PrivateObject {
             return Err(Attempt::heap_is_full(spare));
         }
         inner.versions.take(version, past, index);
-        self.own_page(inner, version, index, true, entry).map(Own::Is)
+        self.own_page(inner, version, index, true, entry)
     }
 
     /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
