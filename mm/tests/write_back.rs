@@ -5,11 +5,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::cpus::Busy;
+use common::shown::RW;
 use common::tasks::{Handle, Tasks, block_on};
-use common::{Machine, PAGE, content, page};
+use common::{Machine, PAGE, address, content, page};
 use executor::{host, time};
 use mm::write_back::{WriteBackStats, clean_oldest, writer};
-use mm::{FlushError, PageError, PageState, StoreError, TestPager, VmObject, reclaimer};
+use mm::{FlushError, PageError, PageState, Placement, StoreError, TestPager, VmObject, reclaimer};
 
 const PAGES: u64 = 128;
 
@@ -52,6 +54,26 @@ impl Scene {
         };
         pages.into_iter().map(write).collect()
     }
+}
+
+#[test]
+fn a_turn_is_not_over_before_what_was_stored_is_clean_however_long_other_cpus_take() {
+    host::block_on_cpus(2, async {
+        let scene = Scene::new();
+        let memory = scene.machine.memory;
+        let space = scene.machine.user_space();
+        let start = address(0x40_0000);
+        space.map(&scene.object, page(0), PAGES, RW, Placement::Fixed(start)).unwrap();
+        scene.machine.write(&space, start.as_u64(), 7).await.unwrap();
+        scene.object.store(page(0)..page(PAGES)).await.unwrap();
+        let busy = Busy::begin(scene.machine).await;
+        let turn = executor::spawn(clean_oldest(memory, 1));
+        // Twice as long as a turn.
+        time::sleep(Duration::from_millis(100)).await;
+        assert!(!turn.is_finished(), "there is a page that can become clean");
+        busy.end().await;
+        assert_eq!(turn.await.unwrap(), 1);
+    });
 }
 
 fn finished(writers: &[Handle<()>]) -> Vec<bool> {

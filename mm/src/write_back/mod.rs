@@ -13,6 +13,7 @@
 //! | store by write-back, store or flush by somebody else | as for any two stores: the second waits for the first |
 //! | store that fails | the page stays dirty and is the youngest, so others are next; the error is kept for the next flush of its object |
 //! | nothing can be stored | nobody is parked any more: what is dirty takes frames until there are none, and that is waited for as ever. The writer tries again after a pause, which doubles from 10 ms to 1 s; when something becomes clean, the limit holds again |
+//! | CPUs that are long in coming | a turn goes on until a page is clean or being stored, or there is none: that all CPUs come is certain |
 //! | device that does not answer | each turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
 //! | full heap | requests come from the heap's reserve ([`Hardware::with_reserve`](crate::Hardware::with_reserve)) |
 //! | the turn of a task, which is dropped | stores go on; pages that were stored count as clean at the next turn |
@@ -203,7 +204,8 @@ pub async fn writer(memory: &'static Memory) -> ! {
 }
 
 /// Stores dirty pages, the oldest first, until `target` of them became clean or each was looked at once, at most for a
-/// turn of 50 ms. Returns how many became clean, or are being stored. 0 means that nothing can be stored at present.
+/// turn of 50 ms. Where nothing is clean or being stored by then, because CPUs are long in coming, until there is something. Returns
+/// how many became clean, or are being stored. 0 means that nothing can be stored at present.
 ///
 /// # Cancellation
 /// What is with pagers goes on.
@@ -212,8 +214,12 @@ pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
     let before = write_back.cleaned.load(Relaxed);
     let end = executor::time::now() + TURN;
     let ended = write_back.ended.load(Acquire);
-    let in_time = executor::time::timeout_at(end, store_oldest(memory, target)).await.is_ok();
     let cleaned = |()| (write_back.cleaned.load(Relaxed) - before) as usize;
+    let mut storing = core::pin::pin!(store_oldest(memory, target));
+    let mut in_time = executor::time::timeout_at(end, &mut storing).await.is_ok();
+    while !in_time && cleaned(()) == 0 && write_back.writing.load(Acquire) == 0 {
+        in_time = executor::time::timeout(TURN, &mut storing).await.is_ok();
+    }
     if in_time && cleaned(()) == 0 && write_back.writing.load(Acquire) > 0 {
         // Others have begun what there is to do.
         let another = || (write_back.ended.load(Acquire) != ended).then_some(());
