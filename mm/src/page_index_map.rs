@@ -159,10 +159,13 @@ impl PageIndexMap {
         self.len
     }
 
-    /// How many of them are of a kind. Looks at each.
-    pub(crate) fn count(&self, is_one: impl Fn(PageEntry) -> bool) -> usize {
+    /// How many of those in a range are of a kind. Looks at each.
+    pub(crate) fn count(&self, mut range: Range<u64>, is_one: impl Fn(PageEntry) -> bool) -> usize {
         let mut found = 0;
-        self.for_each(|_, entry| found += usize::from(is_one(entry)));
+        while let Some((index, entry)) = self.next_used(range.clone()) {
+            found += usize::from(is_one(entry));
+            range.start = index + 1;
+        }
         found
     }
 

@@ -240,6 +240,31 @@ fn what_a_space_has_in_swap_counts() {
     });
 }
 
+#[test]
+fn pages_that_are_not_shown_are_counted_wherever_they_are() {
+    let (scene, store) = Scene::with_swap(3000, 100);
+    store.fail_writes(usize::MAX);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let [sparse, dense] = [scene.space(100_000), scene.space(100_000)];
+        for pages in [0..600, 1000..1200, 70_000..70_400] {
+            scene.write(&sparse, pages, 1000).await.unwrap();
+        }
+        scene.write(&dense, 0..1199, 2000).await.unwrap();
+        for space in [&sparse, &dense] {
+            let all = common::range(address(BASE), 100_000);
+            space.protect(all, Protection::default()).await.unwrap();
+        }
+        let background = spawn(reclaimer(scene.machine.memory));
+        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
+        assert!(scene.machine.memory.frames().alloc().await.is_ok());
+        let ended = scene.spaces.ended.lock().unwrap().clone();
+        assert!(Arc::ptr_eq(&ended[0].0, &sparse));
+        assert_eq!(ended[0].1, 1200);
+        background.abort();
+    });
+}
+
 /// A space of 60 pages in swap, with so many slots, and two of 50 pages in memory.
 async fn one_in_swap_and_two_in_memory(scene: &Scene) -> [Arc<AddressSpace>; 3] {
     let in_swap = scene.space(60);

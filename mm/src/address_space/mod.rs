@@ -164,12 +164,19 @@ impl AddressSpace {
     /// half of that after the next.
     pub(crate) fn pages_held(&self, swap_counts: bool) -> u64 {
         let shown = self.table.tables.lock().resident();
-        let mappings = self.mappings.lock();
-        let private = mappings.all().map(|mapping| match &mapping.shows {
-            Backing::Private(object, version) => object.pages_held(*version, swap_counts),
-            Backing::Shared(_) | Backing::Manual(_) => 0,
-        });
-        shown.max(private.sum())
+        let (mut private, mut rest) = (0, self.range.clone());
+        loop {
+            // What they show is counted without this lock, as there may be much of it.
+            let next = {
+                let mappings = self.mappings.lock();
+                mappings.within(&rest).next().map(|mapping| (mapping.end(), mapping.shows.clone()))
+            };
+            let Some((end, shows)) = next else { return shown.max(private) };
+            if let Backing::Private(object, version) = shows {
+                private += object.pages_held(version, swap_counts);
+            }
+            rest.start = end;
+        }
     }
 
     /// The space's numbers now.

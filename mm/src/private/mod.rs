@@ -46,6 +46,8 @@ use versions::Versions;
 
 /// Pages to merge before the lock is given up for a moment.
 const BATCH: usize = 64;
+/// Pages that are counted with one hold of the lock.
+const PAGES_COUNTED: u64 = 1024;
 
 /// Private memory of one mapping, and of all its forks.
 pub(crate) struct PrivateObject {
@@ -147,8 +149,18 @@ impl PrivateObject {
 
     /// The pages that a version has, and its share of those that it sees with others, divided among the mappings that
     /// show it. Those that swap holds are among them only if that counts.
+    /// Then they are looked at, some with each hold of the lock: so what changes meanwhile may count or not.
     pub(crate) fn pages_held(&self, version: VersionId, swap_counts: bool) -> u64 {
-        self.inner.lock().versions.pages_held(version, swap_counts)
+        if swap_counts {
+            return self.inner.lock().versions.pages_held(version, None);
+        }
+        let (mut held, mut from) = (0, 0);
+        loop {
+            let inner = self.inner.lock();
+            let Some(first) = inner.versions.next_held(version, from) else { return held };
+            from = first + PAGES_COUNTED;
+            held += inner.versions.pages_held(version, Some(&(first..from)));
+        }
     }
 
     /// A twin of a version, for the space that is forked off; see [`Versions::fork`].

@@ -256,8 +256,8 @@ impl Versions {
     }
 
     /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings.
-    /// Only those whose frames are in nobody else's hands, unless swap counts.
-    pub(crate) fn pages_held(&self, id: VersionId, swap_counts: bool) -> u64 {
+    /// With a range only those in it whose frames are in nobody else's hands: each is looked at.
+    pub(crate) fn pages_held(&self, id: VersionId, range: Option<&Range<u64>>) -> u64 {
         let mut place = self.is(id).then_some(id.place);
         let users = place.map_or(1, |_| self.users(id).max(1));
         let (mut pages, mut halves) = (0, 0);
@@ -265,12 +265,24 @@ impl Versions {
         let has_frame =
             |entry: PageEntry| matches!(entry.state(), PageState::Dirty { .. } | PageState::Loaded { .. });
         while let Some(version) = place.map(|place| self.at(place)).filter(|_| halves < MOST_HALVES) {
-            let held = if swap_counts { version.pages.len() } else { version.pages.count(has_frame) };
+            let held =
+                range.map_or(version.pages.len(), |range| version.pages.count(range.clone(), has_frame));
             pages += held as u64 >> halves;
             place = version.parent;
             halves += u32::from(place.is_some_and(|above| !self.at(above).children.contains(&None)));
         }
         pages / users as u64
+    }
+
+    /// The first page from one on that a version or the past above it has; none if the version is gone.
+    pub(crate) fn next_held(&self, id: VersionId, from: u64) -> Option<u64> {
+        let (mut place, mut first) = (self.is(id).then_some(id.place), None);
+        while let Some(version) = place.map(|place| self.at(place)) {
+            let found = version.pages.next_used(from..first.unwrap_or(self.pages));
+            first = found.map(|(index, _)| index).or(first);
+            place = version.parent;
+        }
+        first
     }
 
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.
