@@ -114,6 +114,7 @@ const TESTS: &[Test] = tests![
     swap::errors_of_swap,
     pressed::memory_and_a_file_outgrow_memory_at_once,
     pressed::full_machine_with_a_crawling_disk_goes_on,
+    pressed::full_machine_with_a_crawling_file_goes_on,
     victims::a_hog_is_the_one_victim,
     vmscript::scenarios_are_played_as_on_the_host,
     cpus::all_cpus_are_up,

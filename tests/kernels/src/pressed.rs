@@ -8,13 +8,16 @@ use core::{
 };
 
 use executor::time;
-use kernel::{memory::memory, thread::EndReason};
-use mm::Denial;
+use kernel::{
+    memory::{self, memory},
+    thread::EndReason,
+};
+use mm::{AddressSpace, Denial, PageIndex, Placement, Protection, VirtAddr};
 
 use crate::{
-    check::{Needed, Outcome, ensure, eventually, in_time},
+    check::{Needed, Outcome, ask_host, ensure, eventually, in_time},
     full::Pieces,
-    stores,
+    pages, stores,
     swap::{self, PAGE_WORDS, read, space, start, stats, value, write},
 };
 
@@ -72,22 +75,64 @@ pub(crate) async fn memory_and_a_file_outgrow_memory_at_once() -> Outcome {
     file.await.needed("the task of the file")?
 }
 
-/// Four threads change more pages than there are frames, which leave for a disk of ten requests a second; then the heap
-/// is filled. Pages come and go, slowly; ticks are as punctual as in the idle machine; and nobody is told anything worse
-/// than that there is no memory.
+/// More pages than there are frames.
+fn too_many() -> usize {
+    memory().frames().stats().total * PAGES_OF_4 / 4
+}
+
+/// Four threads change more pages than there are frames, which leave for swap by ten requests a second.
 pub(crate) async fn full_machine_with_a_crawling_disk_goes_on() -> Outcome {
     let mut ticks = vec![Duration::ZERO; TICKS];
-    let mut idle = lateness(&mut ticks).await;
-    let pages = memory().frames().stats().total * PAGES_OF_4 / 4;
-    let (space, tally) = (space(pages)?, Arc::new(Tally::default()));
+    let idle = lateness(&mut ticks).await;
+    let pages = too_many();
+    let out = || stats().map_or(0, |stats| stats.pages_out);
+    goes_on(space(pages)?, pages, idle, ticks, out, || async { Ok(()) }).await?;
+    kernel::println!("{:?}", stats()?);
+    Ok(())
+}
+
+/// The same with pages of a file, all of which may be dirty, and whose disk becomes that slow when memory is full.
+pub(crate) async fn full_machine_with_a_crawling_file_goes_on() -> Outcome {
+    let mut ticks = vec![Duration::ZERO; TICKS];
+    let idle = lateness(&mut ticks).await;
+    let (pages, file) = (too_many(), &pages::disk()?.object);
+    // So that nothing is stored before frames are short.
+    memory().set_dirty_limit(2 * pages);
+    let space = memory::new_user_space().needed("a space")?;
+    let place = Placement::Fixed(VirtAddr::truncated(swap::START as u64));
+    space.map(file, PageIndex::new(0), pages as u64, Protection::READ_WRITE, place).needed("a mapping")?;
+    let out = || memory().write_back_stats().stored;
+    let crawl = || async {
+        ask_host("let the disk crawl").await?;
+        let (dirty, frames) = (memory().write_back_stats().dirty, memory().frames().stats());
+        ensure!(dirty > frames.total / 2, "{dirty} pages are dirty, of {frames:?}");
+        Ok(())
+    };
+    goes_on(space, pages, idle, ticks, out, crawl).await?;
+    kernel::println!("{:?}", memory().write_back_stats());
+    Ok(())
+}
+
+/// Four threads change so many pages of a space, which leave for a disk of ten requests a second, from when `crawl` is done;
+/// then the heap is filled. Pages come and go, slowly; ticks are as punctual as in the idle machine; and nobody is told
+/// anything worse than that there is no memory.
+async fn goes_on<C: Future<Output = Outcome>>(
+    space: Arc<AddressSpace>,
+    pages: usize,
+    mut idle: Duration,
+    mut ticks: Vec<Duration>,
+    out: impl Fn() -> u64,
+    crawl: impl FnOnce() -> C,
+) -> Outcome {
+    let tally = Arc::new(Tally::default());
     let mut threads = Vec::new();
     for number in 0..THREADS {
         let part = pages * number / THREADS..pages * (number + 1) / THREADS;
         let tally = tally.clone();
         threads.push(start(number, &space, move || rewrite(part.clone(), &tally)).await?);
     }
-    let out = || stats().map_or(0, |stats| stats.pages_out);
-    eventually("pages leave for swap", || out() > 256).await?;
+    eventually("pages leave", || out() > 256).await?;
+    crawl().await?;
     let full = (Pieces::<4000>::take(), Pieces::<400>::take(), Pieces::<40>::take());
     let before = (tally.pages.load(Relaxed), out());
     let mut crawling = lateness(&mut ticks).await;
@@ -113,7 +158,7 @@ pub(crate) async fn full_machine_with_a_crawling_disk_goes_on() -> Outcome {
     }
     let wrong = tally.wrong.load(Relaxed);
     ensure!(wrong == 0, "{wrong} pages are not what was written");
-    kernel::println!("idle: {idle:?}; crawling: {crawling:?}; {:?}", stats()?);
+    kernel::println!("idle: {idle:?}; crawling: {crawling:?}");
     drop(space);
     if crawling > idle + TOLERANCE {
         // The host may have more to do now than at the beginning.

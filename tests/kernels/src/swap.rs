@@ -20,7 +20,8 @@ use crate::{
     usage,
 };
 
-const START: usize = 1 << 40;
+/// Where a space of a test begins.
+pub(crate) const START: usize = 1 << 40;
 pub(crate) const PAGE_WORDS: usize = PAGE_SIZE / 8;
 /// 256 MiB.
 const PAGES: usize = 65_536;

@@ -81,6 +81,16 @@ pub(crate) fn cases() -> Vec<Case> {
             .on(|| crawling_swap(4))
             .alone()
             .within(180),
+        case("full_machine_with_a_crawling_file_goes_on")
+            .on(|| crawling_file(1))
+            .driven(disk_slower)
+            .alone()
+            .within(180),
+        case("full_machine_with_a_crawling_file_goes_on_on_4_cpus")
+            .on(|| crawling_file(4))
+            .driven(disk_slower)
+            .alone()
+            .within(180),
         case("fork_storm"),
         case("one_page_fork_storm"),
         case("protect_storm"),
@@ -264,6 +274,12 @@ fn swapping(cpus: u32) -> Setup {
     Setup { memory_mib: 64, cpus, swap: Some(TestDisk::zeros(1 << 30)), ..Setup::default() }
 }
 
+/// A machine with little memory, and a file of twice that, whose disk is a quick one at first.
+fn crawling_file(cpus: u32) -> Setup {
+    let disk = TestDisk::offsets(128 * MIB).writable().limited(1_000_000);
+    Setup { memory_mib: 64, cpus, ..with(disk) }
+}
+
 /// A machine with little memory, and a disk for swap of ten requests a second.
 fn crawling_swap(cpus: u32) -> Setup {
     Setup { swap: Some(TestDisk::zeros(256 << 20).limited(10)), ..swapping(cpus) }
@@ -319,10 +335,20 @@ fn one_victim_each(session: Session) -> Result<()> {
 }
 
 /// Lets a stalled disk go when the kernel asks for it.
-fn disk_keeper(mut session: Session) -> Result<()> {
+fn disk_keeper(session: Session) -> Result<()> {
+    limit_disk(session, "let the disk go", 0)
+}
+
+/// Lets a disk crawl when the kernel asks for it.
+fn disk_slower(session: Session) -> Result<()> {
+    limit_disk(session, "let the disk crawl", 10)
+}
+
+/// Gives the first disk another limit, of so many requests a second, or none, when the kernel asks for it.
+fn limit_disk(mut session: Session, when: &str, iops: u64) -> Result<()> {
     // If the machine ends before, its last word decides.
-    if session.wait_control("let the disk go").is_ok() {
-        let limits = json!({ "path": "group0", "property": "limits", "value": { "iops-total": 0 } });
+    if session.wait_control(when).is_ok() {
+        let limits = json!({ "path": "group0", "property": "limits", "value": { "iops-total": iops } });
         session.qmp()?.call("qom-set", limits)?;
         session.send(b"a")?;
     }
