@@ -63,7 +63,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 (fruitless, rounds) = (0, rounds + 1);
                 continue;
             }
-            let cleaned = memory.cleaned();
+            let (cleaned, stored) = (memory.cleaned(), memory.stored());
             if stats.dirty > 0 && write_back::clean_oldest(memory, stats.high - stats.free).await > 0 {
                 // It goes when it was looked at; where all of it is in use, some goes even so.
                 fruitless = PATIENCE.min(fruitless + 1);
@@ -92,7 +92,8 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 grace(memory).await;
                 continue;
             }
-            if stats.quarantined > 0 {
+            // The nearest frames: those that CPUs give up, and those whose pages were stored since and are marked next.
+            if stats.quarantined > 0 || memory.stored() != stored {
                 continue;
             }
             // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has

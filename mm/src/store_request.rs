@@ -31,6 +31,8 @@ pub struct StoreRequest {
     store: Option<Shared<Transfer>>,
     object: Arc<VmObject>,
     frame: u64,
+    /// Whether a pager has it.
+    is_handed_over: bool,
 }
 
 /// Who is told of an error, beside those who wait.
@@ -42,7 +44,7 @@ enum Told {
 
 impl StoreRequest {
     pub(crate) fn new(store: Shared<Transfer>, object: Arc<VmObject>, frame: u64) -> Self {
-        Self { store: Some(store), object, frame }
+        Self { store: Some(store), object, frame, is_handed_over: false }
     }
 
     pub(crate) fn transfer(&self) -> &Shared<Transfer> {
@@ -79,6 +81,12 @@ impl StoreRequest {
         self.end(result, Told::NextFlush);
     }
 
+    /// From now on the pager has it.
+    pub(crate) fn hand_over(&mut self) {
+        self.memory().write_back.begin_store();
+        self.is_handed_over = true;
+    }
+
     /// Ends the store before the pager has seen it, for who gives it up.
     pub(crate) fn withdraw(mut self) {
         self.end(Err(PageError::Abandoned), Told::Nobody);
@@ -88,6 +96,9 @@ impl StoreRequest {
         let Some(store) = self.store.take() else { return };
         self.object.tell_end(true, store.page(), result.is_err());
         let answer = self.object.finish_store(store.page().as_u64(), result);
+        if self.is_handed_over {
+            store.memory().write_back.end_store(result.is_ok());
+        }
         if let (Err(error), Told::NextFlush) = (answer, told) {
             self.object.keep_error(store.page(), error);
         }

@@ -58,14 +58,25 @@ impl Scene {
 
 #[test]
 fn a_turn_is_not_over_before_what_was_stored_is_clean_however_long_other_cpus_take() {
-    host::block_on_cpus(2, async {
+    a_turn_waits_for_other_cpus(true);
+}
+
+#[test]
+fn a_turn_is_not_over_before_something_is_stored_however_long_other_cpus_take() {
+    a_turn_waits_for_other_cpus(false);
+}
+
+fn a_turn_waits_for_other_cpus(is_stored: bool) {
+    host::block_on_cpus(2, async move {
         let scene = Scene::new();
         let memory = scene.machine.memory;
         let space = scene.machine.user_space();
         let start = address(0x40_0000);
         space.map(&scene.object, page(0), PAGES, RW, Placement::Fixed(start)).unwrap();
         scene.machine.write(&space, start.as_u64(), 7).await.unwrap();
-        scene.object.store(page(0)..page(PAGES)).await.unwrap();
+        if is_stored {
+            scene.object.store(page(0)..page(PAGES)).await.unwrap();
+        }
         let busy = Busy::begin(scene.machine).await;
         let turn = executor::spawn(clean_oldest(memory, 1));
         // Twice as long as a turn.
@@ -267,6 +278,23 @@ fn a_device_that_does_not_answer_ends_the_turn_and_what_it_has_stored_counts_at_
         assert_eq!((scene.stats().writing, scene.dirty()), (0, vec![0]));
         assert_eq!(clean_oldest(memory, 8).await, 1);
         assert_eq!((scene.dirty(), scene.pager.stores()), (vec![], 1));
+    });
+}
+
+#[test]
+fn what_is_stored_while_a_turn_waits_for_it_becomes_clean_in_that_turn() {
+    let scene = Scene::new();
+    let memory = scene.machine.memory;
+    scene.write(0, 7);
+    scene.pager.hold();
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        assert_eq!(clean_oldest(memory, 8).await, 1, "it is being stored");
+        let turn = executor::spawn(clean_oldest(memory, 8));
+        time::sleep(Duration::from_millis(10)).await;
+        assert!(scene.pager.release_store(page(0)));
+        assert_eq!(turn.await.unwrap(), 1);
+        assert_eq!(scene.dirty(), vec![]);
     });
 }
 

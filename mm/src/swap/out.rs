@@ -237,7 +237,6 @@ impl SwapArea {
             return looked;
         }
         self.writing.fetch_add(used, Ordering::AcqRel);
-        self.memory.filling.fetch_add(used, Ordering::AcqRel);
         self.store.write(SwapWrite::new(self.memory, first as u64, cluster));
         looked
     }
@@ -262,9 +261,12 @@ impl SwapArea {
         cluster.clear();
         self.clusters.lock().push(cluster);
         self.freed.fetch_add(left, Ordering::AcqRel);
-        self.writing.fetch_sub(pages, Ordering::AcqRel);
+        let were_last = self.writing.fetch_sub(pages, Ordering::AcqRel) == pages;
         self.ends.wake_all();
-        self.memory.filling_ended(pages);
+        if were_last {
+            // Those who wait for memory may have nothing left to hope for.
+            self.memory.frames().look_if_waiting();
+        }
     }
 
     /// The write of a page ends that its object does not have any more. True if its frame goes.

@@ -186,7 +186,7 @@ impl VmObject {
         let (mut under_way, mut refused) = (Vec::new(), Ok(()));
         let mut runs =
             Runs { pager: Asked::new(self, pager), most: self.pages_at_once() as usize, run: None };
-        for request in core::mem::take(&mut batch.requests) {
+        for mut request in core::mem::take(&mut batch.requests) {
             if under_way.try_reserve(1).is_err() {
                 let failed = StoreError { page: request.index(), error: PageError::OutOfMemory };
                 refused = refused.and(Err(failed));
@@ -194,6 +194,7 @@ impl VmObject {
                 continue;
             }
             under_way.push(request.transfer().clone());
+            request.hand_over();
             runs.add(request);
         }
         runs.hand_over();
@@ -253,7 +254,6 @@ impl VmObject {
         let transfer = Transfer::new(self.memory, index)?;
         let entry = inner.pages.get(index).begin_store(frame);
         inner.pages.begin_transfer(transfer.clone(), PageEvent::Store, entry)?;
-        self.memory.write_back.begin_store();
         if let Some(mut below) = below {
             below.begin_store_above(transfer.clone());
         }
@@ -301,7 +301,6 @@ impl VmObject {
         };
         let event = if result.is_ok() { PageEvent::StoreDone } else { PageEvent::StoreFailed };
         let transfer = inner.pages.end_transfer(index, event, entry);
-        self.memory.write_back.end_store();
         let below = self.base.as_deref();
         let dropped = below.and_then(|base| Some((base, base.end_store_above(index, result.is_ok())?)));
         drop(inner);

@@ -13,8 +13,9 @@
 //! | store by write-back, store or flush by somebody else | as for any two stores: the second waits for the first |
 //! | store that fails | the page stays dirty and is the youngest, so others are next; the error is kept for the next flush of its object |
 //! | nothing can be stored | nobody is parked any more: what is dirty takes frames until there are none, and that is waited for as ever. The writer tries again after a pause, which doubles from 10 ms to 1 s; when something becomes clean, the limit holds again |
-//! | CPUs that are long in coming | a turn goes on until a page is clean or being stored, or there is none: that all CPUs come is certain |
-//! | device that does not answer | each turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
+//! | CPUs that are long in coming | a turn goes on until a page is clean or with its pager, or there is none: that all CPUs come is certain |
+//! | store that ends, turn that waits for it | the page is marked in that turn; the reclaimer looks again before it ends anybody |
+//! | device that does not answer | a turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
 //! | full heap | requests come from the heap's reserve ([`Hardware::with_reserve`](crate::Hardware::with_reserve)) |
 //! | the turn of a task, which is dropped | stores go on; pages that were stored count as clean at the next turn |
 //! | last user of an object goes | its dirty pages go with it, stored or not: who wants them flushes before |
@@ -45,10 +46,12 @@ pub(crate) struct WriteBack {
     is_written: AtomicBool,
     /// Nothing can be stored now, so nobody waits for that.
     is_stuck: AtomicBool,
-    /// Pages that are being stored.
+    /// Pages that pagers are storing.
     writing: AtomicUsize,
-    /// Stores that have ended so far.
+    /// Stores that pagers have ended so far, well or not.
     ended: AtomicU64,
+    /// Those of them that ended well.
+    stored: AtomicU64,
     /// Pages that write-back has made clean so far.
     cleaned: AtomicU64,
     parked: WaitQueue,
@@ -63,13 +66,13 @@ pub(crate) struct WriteBack {
 pub struct WriteBackStats {
     /// Dirty pages of objects with a pager, those that are being stored among them.
     pub dirty: usize,
-    /// Pages that are being stored.
+    /// Pages that pagers are storing.
     pub writing: usize,
     /// The dirty limit, in pages.
     pub limit: usize,
     /// Writes that wait for pages to become clean.
     pub parked: usize,
-    /// Stores of pages that have ended so far, well or not, whoever asked for them.
+    /// Pages that pagers have stored so far, whoever asked for that.
     pub stored: u64,
     /// Pages that write-back has made clean so far.
     pub cleaned: u64,
@@ -84,6 +87,7 @@ impl WriteBack {
             is_stuck: AtomicBool::new(false),
             writing: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
             cleaned: AtomicU64::new(0),
             parked: WaitQueue::new(WaitReason::Memory),
             wanted: WaitQueue::new(WaitReason::Channel),
@@ -91,6 +95,7 @@ impl WriteBack {
         }
     }
 
+    /// A page is handed over to its pager.
     pub(crate) fn begin_store(&self) {
         self.writing.fetch_add(1, AcqRel);
     }
@@ -100,8 +105,9 @@ impl WriteBack {
         self.ended.load(Relaxed)
     }
 
-    /// A store has ended. Called with locks of objects held.
-    pub(crate) fn end_store(&self) {
+    /// A pager has ended a store.
+    pub(crate) fn end_store(&self, well: bool) {
+        self.stored.fetch_add(u64::from(well), Release);
         self.writing.fetch_sub(1, AcqRel);
         self.ended.fetch_add(1, Release);
         self.store_ended.wake_all();
@@ -117,7 +123,7 @@ impl Memory {
             writing: writing.load(Relaxed),
             limit: limit.load(Relaxed),
             parked: parked.len(),
-            stored: self.write_back.ended(),
+            stored: self.stored(),
             cleaned: cleaned.load(Relaxed),
         }
     }
@@ -134,7 +140,12 @@ impl Memory {
         self.write_back.cleaned.load(Relaxed)
     }
 
-    /// Whether pages are being stored.
+    /// Pages that pagers have stored so far.
+    pub(crate) fn stored(&self) -> u64 {
+        self.write_back.stored.load(Acquire)
+    }
+
+    /// Whether pagers are storing pages.
     pub(crate) fn is_storing(&self) -> bool {
         self.write_back.writing.load(Acquire) > 0
     }
@@ -204,36 +215,44 @@ pub async fn writer(memory: &'static Memory) -> ! {
 }
 
 /// Stores dirty pages, the oldest first, until `target` of them became clean or each was looked at once, at most for a
-/// turn of 50 ms. Where nothing is clean or being stored by then, because CPUs are long in coming, until there is something. Returns
-/// how many became clean, or are being stored. 0 means that nothing can be stored at present.
+/// turn of 50 ms; where no page is clean or with a pager by then, because CPUs are long in coming, until one is. Returns how
+/// many became clean, or are with pagers. 0 means that nothing can be stored at present.
 ///
 /// # Cancellation
 /// What is with pagers goes on.
 pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
     let write_back = &memory.write_back;
     let before = write_back.cleaned.load(Relaxed);
-    let end = executor::time::now() + TURN;
-    let ended = write_back.ended.load(Acquire);
-    let cleaned = |()| (write_back.cleaned.load(Relaxed) - before) as usize;
-    let mut storing = core::pin::pin!(store_oldest(memory, target));
-    let mut in_time = executor::time::timeout_at(end, &mut storing).await.is_ok();
-    while !in_time && cleaned(()) == 0 && write_back.writing.load(Acquire) == 0 {
-        in_time = executor::time::timeout(TURN, &mut storing).await.is_ok();
-    }
-    if in_time && cleaned(()) == 0 && write_back.writing.load(Acquire) > 0 {
-        // Others have begun what there is to do.
-        let another = || (write_back.ended.load(Acquire) != ended).then_some(());
-        let _either_way = executor::time::timeout_at(end, write_back.store_ended.wait_for(another)).await;
-    }
+    let done = || (write_back.cleaned.load(Relaxed) - before) as usize + write_back.writing.load(Acquire);
+    let mut turn = core::pin::pin!(turn(memory, target));
+    while executor::time::timeout(TURN, &mut turn).await.is_err() && done() == 0 {}
     memory.resume_writes();
-    cleaned(()) + write_back.writing.load(Acquire)
+    done()
 }
 
-async fn store_oldest(memory: &'static Memory, target: usize) {
+async fn turn(memory: &'static Memory, target: usize) {
+    let write_back = &memory.write_back;
+    loop {
+        let (ended, stored) = (write_back.ended.load(Acquire), memory.stored());
+        if store_oldest(memory, target).await > 0 {
+            return;
+        }
+        // Others have begun what there is to do. When they have stored it, it only needs to be marked.
+        if memory.is_storing() {
+            let another = || (write_back.ended.load(Acquire) != ended).then_some(());
+            write_back.store_ended.wait_for(another).await;
+        } else if memory.stored() == stored {
+            return;
+        }
+    }
+}
+
+/// Returns how many became clean.
+async fn store_oldest(memory: &'static Memory, target: usize) -> usize {
     let (mut looks, mut cleaned) = (memory.dirty(), 0);
     while looks > 0 && cleaned < target {
         looks -= 1;
-        let Some(oldest) = memory.frames().oldest(PageList::Dirty) else { return };
+        let Some(oldest) = memory.frames().oldest(PageList::Dirty) else { break };
         let Some(object) = memory.object(oldest.object) else { continue };
         let Some(pages) = object.dirty_around(oldest.page, oldest.frame, CLUSTER) else { continue };
         looks = looks.saturating_sub((pages.end.as_u64() - pages.start.as_u64()) as usize - 1);
@@ -243,6 +262,7 @@ async fn store_oldest(memory: &'static Memory, target: usize) {
         let _kept = object.store_by_reserve(pages.clone()).await;
         cleaned += count(memory, object.mark_stored(pages).await);
     }
+    cleaned
 }
 
 fn count(memory: &Memory, pages: usize) -> usize {

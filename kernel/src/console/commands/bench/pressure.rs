@@ -94,7 +94,7 @@ async fn report(before: &Counts, after: &Counts) {
     let (minor, major) = (since(|stats| stats.minor_faults), since(|stats| stats.major_faults));
     say!("faults      {minor} without waiting for a load, {major} after one");
     say!("reclaims    {} clean pages given back", since(|stats| stats.evictions));
-    say!("stores      {} pages written to files", after.stored - before.stored);
+    say!("stores      {} pages stored in files", after.stored - before.stored);
     say!("requests    {} by the disks, those of swap among them", after.requests - before.requests);
     match (&before.swap, &after.swap) {
         (Some(before), Some(after)) => {
