@@ -102,9 +102,9 @@ pub struct Cli {
     ])]
     pub replay: Option<PathBuf>,
     /// Stop the machine at the kernel's entry and start gdb there, in this terminal; with =wait tell how to start it in
-    /// another one
+    /// another one. With --replay gdb goes backwards, too
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "start",
-        conflicts_with_all = ["record", "replay"])]
+        conflicts_with = "record")]
     pub gdb: Option<Debugger>,
     /// Stop the machine after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]

@@ -103,6 +103,21 @@ impl Disk {
         }
         Ok(Self { name: name.into(), bytes: about.len(), spec })
     }
+
+    /// Can a debugger take its contents back to an earlier moment?
+    ///
+    /// # Errors
+    /// When QEMU would end by a signal at that: where it loads a snapshot of a disk that can be written, it closes each layer
+    /// and opens it again, and the one that makes sectors fail cannot be opened so.
+    pub(crate) fn check_reversible(&self) -> Result<()> {
+        if !self.spec.read_only && self.spec.fails() {
+            bail!(
+                "--gdb cannot go backwards over {}, which is written and has sectors that fail: record the run with --disk-ro",
+                self.spec.path.display()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Checks the disks that the user named, in the order of their names `disk0`, `disk1`, ...
@@ -263,6 +278,20 @@ mod tests {
             |failing| Disk::check("disk0", DiskSpec { failing: vec![failing], ..DiskSpec::read_only(&path) });
         assert!(check(2..3).is_ok());
         assert!(check(2..4).unwrap_err().to_string().contains("sectors 0 to 2"));
+    }
+
+    #[test]
+    fn a_disk_that_is_written_and_fails_is_not_taken_back() {
+        let disk = |read_only, fails: bool| {
+            let failing = fails.then_some(1..2).into_iter().collect();
+            let spec = DiskSpec { read_only, failing, ..DiskSpec::read_only("/a") };
+            Disk { name: "disk0".into(), bytes: 4096, spec }
+        };
+        for reversible in [disk(true, true), disk(false, false), disk(true, false)] {
+            reversible.check_reversible().unwrap();
+        }
+        let why = disk(false, true).check_reversible().unwrap_err().to_string();
+        assert!(why.contains("/a") && why.contains("--disk-ro"), "{why}");
     }
 
     #[test]

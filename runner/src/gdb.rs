@@ -23,20 +23,22 @@ pub enum Debugger {
     Wait,
 }
 
-/// gdb's first commands, for a kernel with these symbols whose machine listens at `socket`.
+/// gdb's first commands, for a kernel with these symbols whose machine listens at `socket`. A replay is marked at the
+/// kernel's entry, from where it is run again for each step backwards; else that would be from the BIOS's first instruction.
 ///
 /// # Errors
 /// When the kernel's file cannot be read, or is no kernel.
-pub fn script(elf: &Path, socket: &Path) -> Result<String> {
+pub fn script(elf: &Path, socket: &Path, replays: bool) -> Result<String> {
     let mut file = File::open(elf).with_context(|| format!("cannot open {}", elf.display()))?;
     let place = symbols::place(&mut file).with_context(|| format!("{} is no kernel", elf.display()))?;
     Ok(format!(
-        "symbol-file -o {:#x} {}\nsource {}\ntarget remote {}\nthbreak *{:#x}\ncontinue\n",
+        "symbol-file -o {:#x} {}\nsource {}\ntarget remote {}\nthbreak *{:#x}\ncontinue\n{}",
         place.base,
         quoted(elf),
         helpers().display(),
         socket.display(),
         place.entry,
+        if replays { "fl-mark\n" } else { "" },
     ))
 }
 
@@ -119,19 +121,27 @@ mod tests {
     #[test]
     fn a_kernel_that_can_be_moved_has_its_symbols_where_it_is_loaded() {
         let movable = elf(3, 0x1234);
-        let text = script(movable.path(), Path::new("/tmp/s")).unwrap();
+        let text = script(movable.path(), Path::new("/tmp/s"), false).unwrap();
         assert!(text.starts_with("symbol-file -o 0xffffffff80000000 \"/"), "{text}");
         assert!(text.contains("\nthbreak *0xffffffff80001234\n"), "{text}");
         let fixed = elf(2, 0xffff_ffff_8000_0010);
-        let text = script(fixed.path(), Path::new("/tmp/s")).unwrap();
+        let text = script(fixed.path(), Path::new("/tmp/s"), false).unwrap();
         assert!(text.starts_with("symbol-file -o 0x0 "), "{text}");
         assert!(text.contains("\ntarget remote /tmp/s\nthbreak *0xffffffff80000010\n"), "{text}");
     }
 
     #[test]
+    fn a_replay_is_marked_at_the_kernels_entry() {
+        let kernel = elf(3, 0x1234);
+        let text = |replays| script(kernel.path(), Path::new("/tmp/s"), replays).unwrap();
+        assert!(text(true).ends_with("\ncontinue\nfl-mark\n"), "{}", text(true));
+        assert!(text(false).ends_with("\ncontinue\n"), "{}", text(false));
+    }
+
+    #[test]
     fn what_is_no_kernel_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let why = format!("{:#}", script(file.path(), Path::new("/tmp/s")).unwrap_err());
+        let why = format!("{:#}", script(file.path(), Path::new("/tmp/s"), false).unwrap_err());
         assert!(why.contains("is no kernel"), "{why}");
     }
 }

@@ -57,8 +57,12 @@ pub struct Machine {
     com2_writer: Option<File>,
     input: Option<ChildStdin>,
     folder: TempDir,
-    deadline: Option<Instant>,
-    limit: Duration,
+    /// When the time limit is over, and how long it is.
+    limit: Option<(Instant, Duration)>,
+    /// When the machine must be off, after its last word.
+    off_by: Option<Instant>,
+    /// A debugger may hold it for as long as it likes.
+    is_debugged: bool,
     outcome: Option<Outcome>,
     ended: bool,
     messages: Box<dyn Write + Send>,
@@ -114,7 +118,8 @@ impl Machine {
             fs::write(folder.path().join(name), content).context("cannot write a file for a disk")?;
         }
         if config.gdb {
-            let script = gdb::script(&config.boot.symbols, &folder.path().join(qemu::GDB_SOCKET))?;
+            let replays = config.tape.as_ref().is_some_and(|tape| tape.replays);
+            let script = gdb::script(&config.boot.symbols, &folder.path().join(qemu::GDB_SOCKET), replays)?;
             fs::write(folder.path().join(GDB_SCRIPT), script).context("cannot write a file for gdb")?;
         }
         let listen = |name| UnixListener::bind(folder.path().join(name)).context("cannot make a socket");
@@ -157,8 +162,9 @@ impl Machine {
             com2_writer: Some(com2_writer),
             input,
             folder,
-            deadline: limit.map(|limit| Instant::now() + limit),
-            limit: limit.unwrap_or_default(),
+            limit: limit.map(|limit| (Instant::now() + limit, limit)),
+            off_by: None,
+            is_debugged: config.gdb,
             outcome: None,
             ended: false,
             messages: sinks.messages,
@@ -242,7 +248,8 @@ impl Machine {
         if self.ended {
             return Ok(Next::End);
         }
-        let event = match self.deadline.into_iter().chain(until).min() {
+        let deadline = self.limit.map(|(at, _)| at).into_iter().chain(self.off_by).min();
+        let event = match deadline.into_iter().chain(until).min() {
             None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
@@ -255,13 +262,14 @@ impl Machine {
                     event => Ok(Next::Event(event)),
                 }
             }
-            Err(_) if self.deadline.is_none_or(|at| Instant::now() < at) => Ok(Next::Nothing),
+            Err(_) if deadline.is_none_or(|at| Instant::now() < at) => Ok(Next::Nothing),
             Err(_) => {
+                let limit = self.limit.filter(|(at, _)| self.off_by.is_none_or(|off_by| *at < off_by));
                 if self.outcome.is_some() && self.screenshot.is_some() {
-                    let seconds = POWER_OFF_TIME.as_secs();
-                    self.message(&format!("faultline: no power-off within {seconds} s of the last word: the screen may lack its end"));
+                    self.message(&refusal::cut_screen(limit.map(|(_, limit)| limit), POWER_OFF_TIME));
                 }
-                self.outcome.get_or_insert(Outcome::TimedOut(self.limit.as_secs()));
+                let seconds = limit.map_or(POWER_OFF_TIME, |(_, limit)| limit).as_secs();
+                self.outcome.get_or_insert(Outcome::TimedOut(seconds));
                 self.ended = true;
                 Ok(Next::End)
             }
@@ -277,7 +285,9 @@ impl Machine {
         };
         if let Some(outcome) = last_word {
             self.outcome.get_or_insert(outcome);
-            self.deadline = Some(Instant::now() + POWER_OFF_TIME);
+            // A replay may go back behind its last word, and say it again.
+            let first = self.off_by.is_none() && !self.is_debugged;
+            self.off_by = if first { Some(Instant::now() + POWER_OFF_TIME) } else { self.off_by };
             // All of it is on the screen by now, and the machine stays where it is.
             self.ended |= self.screenshot.is_some() && matches!(outcome, Outcome::Status(_));
         }

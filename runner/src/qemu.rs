@@ -156,6 +156,9 @@ impl MachineConfig {
             // An instruction takes 8 ns. A rate that QEMU adjusts to this host's is not found again by the replay.
             let mode = if *replays { "replay" } else { "record" };
             args.add("-icount", with_path(&format!("shift=3,rr={mode},rrfile="), log));
+            // To load a snapshot of this part of the APIC, QEMU's main thread waits for the CPU's, which waits for it to
+            // give the replay's lock back. It serves old systems that write task priorities to memory.
+            args.add("-global", "apic-common.vapic=off");
         }
         if let Some(ovmf) = &self.ovmf {
             args.add("-bios", ovmf);

@@ -22,7 +22,7 @@ use crate::outputs::folder_of;
 use crate::qemu::MachineConfig;
 
 /// How the file beside begins. Another number when its fields change.
-const KIND: &str = "faultline-record-2";
+const KIND: &str = "faultline-record-3";
 /// How it begins whatever its fields are.
 const ANY_KIND: &str = "faultline-record-";
 
@@ -140,6 +140,7 @@ impl Record {
             headless: replay.headless,
             screenshot: replay.screenshot.clone(),
             timeout: replay.timeout,
+            gdb: replay.gdb,
             ..run
         })
     }

@@ -67,13 +67,18 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         bail!("{} disks are too many: the machine has room for {most}", cli.disks.len());
     }
     let disks = disk::check_all(&cli.disks)?;
+    if record.is_some() && cli.gdb.is_some() {
+        disks.iter().try_for_each(Disk::check_reversible)?;
+    }
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
     outputs::check(cli)?;
     let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
     let trace = cli.trace.as_deref().map(trace_file).transpose()?;
 
     let profile = cli.profile();
-    let debug_info = if cli.gdb.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
+    // A kernel with more debug information is another kernel, and what is recorded may be walked through with gdb later.
+    let is_for_gdb = cli.gdb.is_some() || is_taped;
+    let debug_info = if is_for_gdb { DebugInfo::Full } else { DebugInfo::Lines };
     // The first time the image tool takes longer than all the rest, and ends at once if the kernel does not compile.
     let tool = ToolBuild::begin(&workspace)?;
     let (package, bin) = match &example {

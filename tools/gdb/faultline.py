@@ -1,9 +1,12 @@
-"""Commands of gdb that know the kernel's structures: fl-threads, fl-tasks, fl-pages ADDRESS [THREAD], fl-requests.
+"""Commands of gdb that know the kernel's structures: fl-threads, fl-tasks, fl-pages ADDRESS [THREAD], fl-requests;
+and fl-mark, by which a replay goes backwards faster.
 
 They read memory and change nothing: no function of the kernel is called, and no lock is taken. What a CPU is changing at the
 moment at which the machine stopped may look odd. What fields are called comes from the kernel's own debug information; a
 field that has another name now is an error that says so.
 """
+import re
+
 import gdb
 
 # By itself gdb takes the language of the function that the CPU is in, and there is none in ring 3.
@@ -515,5 +518,22 @@ class Pages(gdb.Command):
         return f"Absent; below, page {below} of {object_text(held)}: {state_text(entry_of(pages_of(held), below))}"
 
 
-for command in (Threads, Tasks, Requests, Pages):
+class Mark(gdb.Command):
+    """fl-mark: marks this moment of a replay. Steps backwards to later moments run again from here: what they cost grows
+    with the distance to the last mark before them."""
+
+    def __init__(self):
+        super().__init__("fl-mark", gdb.COMMAND_RUNNING)
+
+    def invoke(self, argument, from_tty):
+        replay = re.search(r"Replaying .* instruction count = (\d+)", gdb.execute("monitor info replay", to_string=True))
+        if replay is None:
+            raise gdb.GdbError("only a replay can go backwards: cargo run -- --replay FILE --gdb")
+        trouble = gdb.execute(f"monitor savevm instruction-{replay.group(1)}", to_string=True).strip()
+        if trouble:
+            raise gdb.GdbError(f"QEMU makes no snapshot here: {trouble}")
+        print(f"marked: instruction {replay.group(1)}")
+
+
+for command in (Threads, Tasks, Requests, Pages, Mark):
     command()

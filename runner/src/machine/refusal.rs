@@ -1,5 +1,6 @@
-//! Why QEMU did not start a machine.
+//! Why QEMU did not start a machine, or not end it in time.
 use std::process::ExitStatus;
+use std::time::Duration;
 
 /// Why QEMU did not start the machine, from what it printed.
 pub(super) fn sentence(messages: &[String], status: ExitStatus) -> String {
@@ -16,6 +17,18 @@ pub(super) fn sentence(messages: &[String], status: ExitStatus) -> String {
     }
     let text = message.split_once(": ").map_or(message.as_str(), |(_, text)| text);
     format!("QEMU did not start the machine: {text}")
+}
+
+/// What is said about the screen of a machine that was stopped between its last word and its end: by the time limit, or
+/// because that took as long as `patience`.
+pub(super) fn cut_screen(limit: Option<Duration>, patience: Duration) -> String {
+    let why = match limit {
+        Some(limit) => {
+            format!("the time limit of {} s came between the last word and the end", limit.as_secs())
+        }
+        None => format!("no power-off within {} s of the last word", patience.as_secs()),
+    };
+    format!("faultline: {why}: the screen may lack its end")
 }
 
 #[cfg(test)]
@@ -35,6 +48,14 @@ mod tests {
             "Is another process using the image [/tmp/a disk.img]?",
         ]);
         assert_eq!(why, "the disk file /tmp/a disk.img is in use by another process");
+    }
+
+    #[test]
+    fn a_cut_screen_names_the_limit_that_cut_it() {
+        let ten = Duration::from_secs(10);
+        assert!(cut_screen(None, ten).contains("no power-off within 10 s of the last word"));
+        let limited = cut_screen(Some(Duration::from_secs(7)), ten);
+        assert!(limited.contains("the time limit of 7 s") && !limited.contains("10"), "{limited}");
     }
 
     #[test]

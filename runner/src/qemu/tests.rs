@@ -36,7 +36,7 @@ fn the_machine_is_the_same_everywhere() {
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }
-    for part in ["-icount", "-bios", "qmp", "exec", "virtio", "ivshmem"] {
+    for part in ["-icount", "-bios", "qmp", "exec", "virtio", "ivshmem", "vapic"] {
         assert!(!line.contains(part), "{part} in {line}");
     }
 }
@@ -120,6 +120,7 @@ fn a_taped_machine_leaves_its_disks_as_they_are() {
     let line = line(&config);
     for part in [
         "-icount shift=3,rr=record,rrfile=/a,,log",
+        "-global apic-common.vapic=off",
         "-drive if=none,id=boot,driver=blkreplay,image=boot-file",
         r#""filename":"/a","locking":"on","node-name":"file0","read-only":true"#,
         r#""backing":"file0","driver":"qcow2","file":{"driver":"file","filename":"/run/overlay0"}"#,

@@ -1,4 +1,5 @@
-//! gdb at the machine: the breakpoint at the kernel's entry, and the commands that know the kernel's structures.
+//! gdb at the machine: the breakpoint at the kernel's entry, the commands that know the kernel's structures, and the way
+//! backwards through a run that was recorded.
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,9 +42,71 @@ except gdb.error:
 end
 "#;
 
+/// From a panic backwards: by an instruction, by a line, to a breakpoint twice, to the one that changed a number of the
+/// kernel's, and to the beginning; and forwards again, to the same places.
+const BACKWARDS: &str = r#"
+set pagination off
+set confirm off
+hbreak kernel::panic::leave
+continue
+python
+import re
+def now():
+    return int(re.search(r"instruction count = (\d+)", gdb.execute("monitor info replay", to_string=True)).group(1))
+def here():
+    return int(gdb.parse_and_eval("$rip")), now()
+def tell(what, is_so):
+    print("%s: %s" % (what, "yes" if is_so else "NO"))
+def backtrace():
+    return gdb.execute("bt", to_string=True)
+
+panic = here()
+gdb.execute("reverse-stepi")
+tell("one instruction back", now() == panic[1] - 1 and here() != panic)
+gdb.execute("stepi")
+tell("and forth", here() == panic)
+gdb.execute("reverse-step")
+tell("a line back", now() < panic[1] and "panic" in backtrace())
+
+counters = field(arc(field(arc(field(disks()[0], "device")), "desk")), "counters")
+errors = field(counters, "errors")
+tell("the disk has failed", number(errors) > 0)
+gdb.execute("watch *(%#x as *mut u64)" % int(errors.address))
+failures = number(errors)
+gdb.execute("reverse-continue")
+tell("who counted the failure", "drivers::virtio" in backtrace())
+tell("just when it was counted", number(errors) == failures)
+gdb.execute("reverse-stepi")
+tell("just before", number(errors) == failures - 1)
+failed = now()
+gdb.execute("delete")
+
+gdb.execute("hbreak kernel::thread::run::serve_fault_at_once")
+gdb.execute("reverse-continue")
+late = here()
+tell("a fault before the failure", late[1] < failed)
+gdb.execute("fl-mark")
+gdb.execute("reverse-continue")
+early = here()
+tell("one before that", early[1] < late[1] and early[0] == late[0])
+gdb.execute("continue")
+tell("the later one again", here() == late)
+gdb.execute("delete")
+gdb.execute("reverse-continue")
+tell("the beginning", now() == 0)
+try:
+    gdb.execute("continue")
+except gdb.error:
+    pass # the machine ends without a word to gdb
+end
+"#;
+
 /// The tests of `--gdb`.
 pub(crate) fn tests() -> Vec<RunnerTest> {
-    vec![("gdb_stops_at_the_kernels_entry_and_knows_its_structures", helpers)]
+    vec![
+        ("gdb_stops_at_the_kernels_entry_and_knows_its_structures", helpers),
+        ("gdb_goes_backwards_through_a_replay", backwards),
+    ]
 }
 
 /// Ends the runner with the test, however that ends.
@@ -154,5 +217,36 @@ fn helpers(built: &Built) -> Result<()> {
         rest += &line?;
     }
     ensure!(status.success(), "after gdb had ended the machine: {status}: {rest}");
+    Ok(())
+}
+
+/// A run that panics after a disk has failed is recorded, replayed under gdb, walked backwards, and then runs to its end.
+fn backwards(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    TestDisk::offsets(1 << 20).make(folder.path(), "disk0")?;
+    let disk = std::fs::read_dir(folder.path())?.next().context("a disk")??.path();
+    let disk = disk.to_str().context("a path of text")?;
+    let mut command = Command::new(&built.runner);
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    command.args(["--record", "run", "--disk-ro", disk, "--disk-iops", "400", "--disk-fail", "1000"]);
+    let recorded = command.args(["--swap", "swap", "--exec", "hash --threads 2; panic"]).output()?;
+    ensure!(recorded.status.code() == Some(101), "{}", String::from_utf8_lossy(&recorded.stderr));
+
+    let mut command = Command::new(&built.runner);
+    command.current_dir(folder.path()).args(["--replay", "run", "--gdb=wait", "--timeout", "300"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut runner = Runner(command.spawn().context("the runner does not start")?);
+    let mut errors = BufReader::new(runner.0.stderr.take().context("it is piped")?).lines();
+    let line = line_with(&mut errors, "in another terminal")?;
+    let script = std::fs::read_to_string(line.rsplit_once(" -x ").context("the line to type")?.1)?;
+    let rest = std::thread::spawn(move || errors.map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+    let walk = folder.path().join("walk");
+    std::fs::write(&walk, script + BACKWARDS)?;
+    let told = gdb(&walk)?;
+    ensure!(!told.contains(": NO") && told.matches(": yes").count() == 11, "{told}");
+    ensure!(told.matches("marked: instruction ").count() == 2, "{told}");
+    let status = runner.0.wait()?;
+    let rest = rest.join().expect("it only reads");
+    ensure!(status.code() == Some(101), "after gdb had let it go on: {status}: {rest}");
     Ok(())
 }
