@@ -133,24 +133,43 @@ impl PageIndexMap {
     pub(crate) fn update(
         &mut self,
         index: u64,
-        change: impl FnOnce(PageEntry) -> Option<(PageEvent, PageEntry)>,
+        mut change: impl FnMut(PageEntry) -> Option<(PageEvent, PageEntry)>,
     ) {
-        let Some(chunk) = self.chunk_mut(index) else { return };
-        let place = &mut chunk.entries[slot(index, 0)];
-        let old = *place;
-        let Some((event, entry)) = change(old) else { return };
-        debug_assert!(old != PageEntry::ABSENT, "an entry comes with its room");
-        *place = entry;
-        if entry == PageEntry::ABSENT {
-            chunk.used -= 1;
-            let empty = chunk.used == 0;
-            self.len -= 1;
-            if empty {
-                self.give_up_room(index);
+        self.update_each(&mut [index], |&index| index, |_, entry| change(entry));
+    }
+
+    /// The same for several pages, whose numbers `index` knows: by one descent for those that follow each other in one
+    /// chunk.
+    #[inline]
+    pub(crate) fn update_each<T>(
+        &mut self,
+        pages: &mut [T],
+        index: impl Fn(&T) -> u64,
+        mut change: impl FnMut(&mut T, PageEntry) -> Option<(PageEvent, PageEntry)>,
+    ) {
+        for pages in pages.chunk_by_mut(|one, next| index(one) >> BITS == index(next) >> BITS) {
+            let first = index(&pages[0]);
+            let Some(chunk) = chunk_mut(&mut self.root, self.end, self.shift, first) else { continue };
+            let mut gone = 0;
+            for page in pages {
+                let index = index(page);
+                let place = &mut chunk.entries[slot(index, 0)];
+                let old = *place;
+                let Some((event, entry)) = change(page, old) else { continue };
+                debug_assert!(old != PageEntry::ABSENT, "an entry comes with its room");
+                *place = entry;
+                gone += u32::from(entry == PageEntry::ABSENT);
+                if self.owner.memory.is_recorded() {
+                    self.owner.changed(index, old, event, entry);
+                }
             }
-        }
-        if self.owner.memory.is_recorded() {
-            self.owner.changed(index, old, event, entry);
+            if gone > 0 {
+                chunk.used -= gone;
+                self.len -= gone as usize;
+                if chunk.used == 0 {
+                    self.give_up_room(first);
+                }
+            }
         }
     }
 
@@ -427,6 +446,31 @@ mod tests {
                 map.set(beyond, PageEvent::Move, PageEntry::ABSENT);
             }
         }
+    }
+
+    #[test]
+    fn pages_that_are_changed_together_are_found_in_any_order_each_in_its_chunk() {
+        let mut map = map(1 << 30);
+        for index in [1, 2, 63, 64, 4096] {
+            enter(&mut map, index);
+        }
+        let mut seen = [1, 2, 64, 63, 63, 5, 4096, 4097, 1 << 40].map(|index| (index, None));
+        map.update_each(
+            &mut seen,
+            |page| page.0,
+            |page, entry| {
+                page.1 = Some(entry);
+                // A chunk keeps one of its pages, the others lose all they have.
+                (entry != PageEntry::ABSENT && page.0 != 2).then_some((PageEvent::Move, PageEntry::ABSENT))
+            },
+        );
+        let seen = seen.map(|(_, entry)| entry.map(|entry: PageEntry| entry.frame()));
+        let gone = Some(None);
+        assert_eq!(seen[..4], [1, 2, 64, 63].map(|frame| Some(Some(frame))));
+        assert_eq!(seen[4..], [gone, gone, Some(Some(4096)), gone, None]);
+        assert_eq!((map.len(), map.next_used(0..u64::MAX).map(|found| found.0)), (1, Some(2)));
+        map.update(2, |_| Some((PageEvent::Move, PageEntry::ABSENT)));
+        assert!(map.is_empty() && map.root.is_none(), "the last page of a chunk goes with it");
     }
 
     #[test]

@@ -205,12 +205,13 @@ pub async fn reclaim(memory: &'static Memory, target: usize) -> usize {
 
 async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usize {
     let (mut freed, mut looked) = (0, 0);
+    let mut batch = Batch::new();
     while freed < target && looked < looks {
         if looked > 0 {
             executor::yield_now().await;
         }
         let _turn = memory.two_steps.lock().await;
-        let batch = Batch::begin(memory, (looks - looked).min(BATCH), target - freed);
+        batch.begin(memory, (looks - looked).min(BATCH), target - freed);
         if batch.looked == 0 {
             break;
         }
@@ -238,7 +239,7 @@ impl VmObject {
         let object = self.below(page.as_u64()).map_or(self, |base| base);
         let Some(leaving) = object.begin_to_drop(page.as_u64()) else { return false };
         memory.forgotten(memory.frames().moment()).await;
-        object.end_evictions(&[leaving]) > 0
+        object.end_evictions(&mut [leaving]) > 0
     }
 }
 
@@ -250,18 +251,22 @@ struct Batch {
 }
 
 impl Batch {
-    /// Looks at the oldest clean pages, at most so many, until enough are leaving.
-    fn begin(memory: &'static Memory, looks: usize, target: usize) -> Self {
-        let mut batch = Self { candidates: [Candidate::default(); BATCH], leaving: 0, looked: 0 };
+    fn new() -> Self {
+        Self { candidates: [Candidate::default(); BATCH], leaving: 0, looked: 0 }
+    }
+
+    /// Looks at the oldest clean pages, at most so many, until enough are leaving. What was looked at before is forgotten.
+    fn begin(&mut self, memory: &'static Memory, looks: usize, target: usize) {
+        (self.leaving, self.looked) = (0, 0);
         let policy = memory.policy();
-        while batch.looked < looks && batch.leaving < target {
-            let most = (looks - batch.looked).min(target - batch.leaving);
-            let places = &mut batch.candidates[batch.leaving..][..most];
+        while self.looked < looks && self.leaving < target {
+            let most = (looks - self.looked).min(target - self.leaving);
+            let places = &mut self.candidates[self.leaving..][..most];
             let found = memory.frames().next_to_look_at(PageList::Clean, policy, places);
             if found == 0 {
                 break;
             }
-            batch.looked += found;
+            self.looked += found;
             let candidates = &mut places[..found];
             let object = candidates[0].page.object;
             if candidates.iter().any(|candidate| candidate.page.object != object) {
@@ -273,29 +278,28 @@ impl Batch {
                     leaving += object.begin_evictions(of_object, Judge::Policy(policy));
                 }
             }
-            let first = batch.leaving;
-            batch.leaving += leaving;
+            let first = self.leaving;
+            self.leaving += leaving;
             if leaving == found || leaving == 0 {
                 continue;
             }
             let mut place = first;
             for at in first..first + found {
-                if batch.candidates[at].outcome == Outcome::Leaving {
-                    batch.candidates.swap(at, place);
+                if self.candidates[at].outcome == Outcome::Leaving {
+                    self.candidates.swap(at, place);
                     place += 1;
                 }
             }
         }
-        batch
     }
 
     /// Takes out those that are still leaving. Returns how many.
-    fn end(&self, memory: &'static Memory) -> usize {
-        let gone = |of_object: &[Candidate]| {
+    fn end(&mut self, memory: &'static Memory) -> usize {
+        let gone = |of_object: &mut [Candidate]| {
             let object = memory.object(of_object[0].page.object);
             object.map_or(0, |object| object.end_evictions(of_object))
         };
-        let leaving = &self.candidates[..self.leaving];
-        leaving.chunk_by(|one, next| one.page.object == next.page.object).map(gone).sum()
+        let leaving = &mut self.candidates[..self.leaving];
+        leaving.chunk_by_mut(|one, next| one.page.object == next.page.object).map(gone).sum()
     }
 }

@@ -108,7 +108,7 @@ impl AddressSpace {
         if leaving.iter().any(Option::is_some) {
             self.memory.settle().await;
             for (object, leaving) in leaving.into_iter().flatten() {
-                object.end_evictions(&[leaving]);
+                object.end_evictions(&mut [leaving]);
             }
         }
     }

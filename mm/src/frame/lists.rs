@@ -216,15 +216,6 @@ impl FrameLists {
         }
     }
 
-    /// Gives a listed page another age, and makes it the last of those; nothing happens when it is not listed.
-    pub(crate) fn set_age(&mut self, frame: u64, age: Age) {
-        let slot = self.slot(frame);
-        if let State::Listed(on, before) = self.records[slot as usize].state {
-            self.pick(on, before, slot);
-            self.put(on, age, slot);
-        }
-    }
-
     /// Makes a listed page the first that is looked at of those of an age; nothing happens when it is not listed.
     pub(crate) fn make_first(&mut self, frame: u64, of: impl FnOnce(Ages) -> Age) {
         let slot = self.slot(frame);
@@ -332,6 +323,12 @@ fn push(records: &mut [Record], list: &mut List, slot: u32) {
 #[inline]
 fn remove(records: &mut [Record], list: &mut List, slot: u32) {
     let Record { previous, next, .. } = records[slot as usize];
+    close(records, list, previous, next);
+}
+
+/// Makes two records neighbours that others stood between.
+#[inline]
+fn close(records: &mut [Record], list: &mut List, previous: u32, next: u32) {
     match previous {
         NONE => list.first = next,
         previous => records[previous as usize].next = next,

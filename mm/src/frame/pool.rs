@@ -18,7 +18,7 @@ use executor::sync::{Notify, Semaphore};
 
 use super::caches::Caches;
 use super::checks::{self, Checks};
-use super::lists::{Candidate, FrameLists, ListedPage, MAX_ORDER, Outcome, PageList, Record};
+use super::lists::{Candidate, FrameLists, ListedPage, MAX_ORDER, PageList, Record};
 use super::marks::{Claim, SharedMarks};
 use super::quarantine::Waits;
 use super::regions::merged;
@@ -421,12 +421,7 @@ impl FramePool {
 
     /// Gives listed pages the ages that looks at them have brought.
     pub(crate) fn set_ages(&self, candidates: &[Candidate]) {
-        let mut guarded = self.lists.lock();
-        for candidate in candidates {
-            if let Outcome::Aged(age) = candidate.outcome {
-                guarded.lists.set_age(candidate.page.frame, age);
-            }
-        }
+        self.lists.lock().lists.set_ages(candidates);
     }
 
     /// Frees frames, which are on no list of pages from then on. Nobody sees them any more.

@@ -9,7 +9,7 @@ use super::page::{Above, leaf_of};
 use super::part::index;
 use super::{Leaf, PageTable};
 use crate::VirtAddr;
-use crate::address::PAGE_BYTES;
+use crate::frame::address_of;
 use crate::page_entry::{ACCESSED, ADDRESS, ENTRIES, PRESENT, span, target};
 
 /// The level of an entry that points to a table of pages.
@@ -39,8 +39,8 @@ impl<'a> Run<'a> {
     /// As [`PageTable::take_accessed`].
     #[inline]
     pub(crate) fn take_accessed(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
-        let leaf = self.leaf(page, frame)?;
-        let seen = leaf_of(leaf.load(Ordering::Relaxed));
+        let (leaf, seen) = self.leaf(page, frame)?;
+        let seen = leaf_of(seen);
         // What is not set need not be cleared: then the entry is not written to.
         if !seen.accessed {
             return Some(seen);
@@ -51,14 +51,14 @@ impl<'a> Run<'a> {
     /// As [`PageTable::unmap_shown`].
     #[inline]
     pub(crate) fn unmap_shown(&mut self, page: VirtAddr, frame: u64) -> Option<Leaf> {
-        let leaf = self.leaf(page, frame)?;
+        let (leaf, _) = self.leaf(page, frame)?;
         self.gone += 1;
         Some(leaf_of(leaf.swap(0, Ordering::AcqRel)))
     }
 
-    /// The entry of a page that shows this frame.
+    /// The entry of a page that shows this frame, and what it holds.
     #[inline]
-    fn leaf(&mut self, page: VirtAddr, frame: u64) -> Option<&'static AtomicU64> {
+    fn leaf(&mut self, page: VirtAddr, frame: u64) -> Option<(&'static AtomicU64, u64)> {
         let region = page.as_u64() & !(span(LEVEL) - 1);
         let table = match &self.near {
             Some(near) if near.region == region => near.table,
@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
         };
         let leaf = &table[index(page.as_u64(), 1)];
         let value = leaf.load(Ordering::Relaxed);
-        (value & PRESENT != 0 && (value & ADDRESS) / PAGE_BYTES == frame).then_some(leaf)
+        (value & (ADDRESS | PRESENT) == address_of(frame).as_u64() | PRESENT).then_some((leaf, value))
     }
 
     /// The table with the entry of a page that is present.

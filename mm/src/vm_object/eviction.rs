@@ -10,7 +10,7 @@ use crate::reclaim::BATCH;
 use crate::reverse_map::ReverseMap;
 use crate::table::{Held, Table};
 use crate::trace::{Event, ObjectName};
-use crate::{Observation, PageEvent, PageIndex, PageKind, ReclaimPolicy, Verdict};
+use crate::{Observation, PageEvent, PageIndex, PageKind, ReclaimPolicy, Verdict, VirtAddr};
 
 /// Who says whether a clean page is given back.
 #[derive(Clone, Copy)]
@@ -30,10 +30,14 @@ impl Judge {
     }
 }
 
-/// The tables that are held, and what was done with them.
+/// The tables that are held, and what was done so far.
 #[derive(Default)]
 struct Holding<'a> {
     held: Held<'a>,
+    /// Pages that are leaving.
+    leaving: usize,
+    /// A page gets another age.
+    aged: bool,
     /// A page was taken out that is written: a CPU may still write to it by what it remembers.
     hid_written: bool,
 }
@@ -46,26 +50,23 @@ impl VmObject {
         let inner = &mut *guard;
         let (pages, mappings) = (&mut inner.pages, &inner.mappings);
         let mut holding = Holding::default();
-        let (mut leaving, mut aged) = (0, false);
-        for candidate in candidates.iter_mut() {
-            let ListedPage { page: index, frame, .. } = candidate.page;
-            pages.update(index, |entry| {
-                if entry.clean_frame() != Some(frame) {
+        pages.update_each(
+            candidates,
+            |candidate| candidate.page.page,
+            |candidate, entry| {
+                if entry.clean_frame() != Some(candidate.page.frame) {
                     return None;
                 }
-                let next = self.look(candidate, entry, judge, mappings, &mut holding);
-                aged |= matches!(candidate.outcome, Outcome::Aged(_));
-                leaving += usize::from(candidate.outcome == Outcome::Leaving);
-                next
-            });
-        }
-        if holding.hid_written {
+                self.look(candidate, entry, judge, mappings, &mut holding)
+            },
+        );
+        let Holding { held, leaving, aged, hid_written } = holding;
+        drop(held);
+        if hid_written {
             // A store that comes now waits for that CPU first.
             inner.hidden = Some(self.memory.frames().moment());
         }
-        let has_hidden = leaving > 0 || holding.hid_written;
-        drop(holding);
-        if has_hidden {
+        if leaving > 0 || hid_written {
             self.note_left();
         }
         if aged {
@@ -97,16 +98,12 @@ impl VmObject {
         let seen = Observation { kind: PageKind::Clean, age: candidate.age, used };
         let verdict = if written { Verdict::Keep(candidate.age) } else { judge.judge(seen) };
         if verdict == Verdict::Evict {
-            let mut hide = |table: &'a Table, page| {
-                if let Some(leaf) = holding.held.tables(table).unmap_shown(page, frame) {
-                    written |= leaf.dirty;
-                    self.memory.hardware().invalidate(table.root(), page);
-                }
-            };
             // Most pages are shown once, and nobody shows one while this object's lock is held.
             match first {
-                Some((table, page)) if !more => hide(table, page),
-                Some(_) => mappings.for_each(index, |mapping, page| hide(&mapping.table, page)),
+                Some((table, page)) if !more => written |= self.hide_at(table, page, frame, holding),
+                Some(_) => mappings.for_each(index, |mapping, page| {
+                    written |= self.hide_at(&mapping.table, page, frame, holding);
+                }),
                 None => {}
             }
         }
@@ -119,44 +116,55 @@ impl VmObject {
             Verdict::Keep(age) => {
                 if age != candidate.age {
                     candidate.outcome = Outcome::Aged(age);
+                    holding.aged = true;
                 }
                 let next = entry.with_referenced(false);
                 (next != entry).then_some((PageEvent::Evict, next))
             }
             Verdict::Evict => {
                 candidate.outcome = Outcome::Leaving;
+                holding.leaving += 1;
                 Some((PageEvent::Evict, entry.between()))
             }
         }
     }
 
+    /// Takes a page out of a page table that shows this frame there. Answers whether that says that it was written.
+    #[inline]
+    fn hide_at<'a>(&self, table: &'a Table, page: VirtAddr, frame: u64, holding: &mut Holding<'a>) -> bool {
+        let Some(leaf) = holding.held.tables(table).unmap_shown(page, frame) else { return false };
+        self.memory.hardware().invalidate(table.root(), page);
+        leaf.dirty
+    }
+
     /// Takes pages out whose eviction was begun, and frees their frames; those stay that were touched since. Returns how
     /// many are gone. The caller has begun it, or found it begun, and waited for all CPUs since, and nobody else
     /// began one in between.
-    pub(crate) fn end_evictions(&self, candidates: &[Candidate]) -> usize {
-        candidates.chunks(BATCH).map(|some| self.end_some(some)).sum()
+    pub(crate) fn end_evictions(&self, candidates: &mut [Candidate]) -> usize {
+        candidates.chunks_mut(BATCH).map(|some| self.end_some(some)).sum()
     }
 
-    fn end_some(&self, candidates: &[Candidate]) -> usize {
+    fn end_some(&self, candidates: &mut [Candidate]) -> usize {
         let (mut gone, mut count) = ([0; BATCH], 0);
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        for candidate in candidates {
-            let (index, frame) = (candidate.page.page, candidate.page.frame);
-            let before = count;
-            inner.pages.update(index, |entry| {
+        inner.pages.update_each(
+            candidates,
+            |candidate| candidate.page.page,
+            |candidate, entry| {
+                let ListedPage { page, frame, .. } = candidate.page;
                 if !entry.is_between() || entry.clean_frame() != Some(frame) {
                     return None;
                 }
                 gone[count] = frame;
                 count += 1;
+                if self.memory.is_recorded() {
+                    let object = ObjectName::object(self.number);
+                    self.memory.tell(Event::Evict { object, page: PageIndex::new(page) });
+                }
                 Some((PageEvent::Forgotten, PageEntry::ABSENT))
-            });
-            if count > before {
-                let object = ObjectName::object(self.number);
-                self.memory.tell(Event::Evict { object, page: PageIndex::new(index) });
-            }
-        }
+            },
+        );
         inner.resident -= count as u64;
         // The frame lists' lock comes after this one.
         self.memory.frames().free_listed(&gone[..count]);

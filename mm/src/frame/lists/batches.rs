@@ -1,6 +1,6 @@
 //! Several frames with one hold of the lists' lock: pages that reclaim looks at, and frames that are free again.
 
-use super::{FrameLists, ListedPage, NONE, PageList, State};
+use super::{FrameLists, ListedPage, NONE, PageList, Record, State, close};
 use crate::policy::Age;
 
 /// A page that reclaim looks at, and what came of that.
@@ -21,6 +21,14 @@ pub(crate) enum Outcome {
     Aged(Age),
     /// No page table shows it any more. When all CPUs were waited for, it can be taken out.
     Leaving,
+}
+
+/// Pages that stand one after the other on one list, and were taken off it together.
+struct Chain {
+    on: PageList,
+    first: u32,
+    last: u32,
+    pages: usize,
 }
 
 /// Frames beside each other, which are freed together: then they need not be merged one by one.
@@ -74,8 +82,77 @@ impl FrameLists {
         found
     }
 
+    /// Takes those of some pages that are listed from among those of their age: with one change of a list where they follow
+    /// each other there as they do here, as pages do that were looked at together. Each gets the state that `becomes`
+    /// says, and keeps its links; `then` is told what was taken out together.
+    fn pick_chains<T>(
+        &mut self,
+        pages: &[T],
+        frame: impl Fn(&T) -> u64,
+        becomes: impl Fn(PageList) -> State,
+        mut then: impl FnMut(&mut Self, Chain),
+    ) {
+        let mut rest = pages.iter().map(frame).peekable();
+        while let Some(frame) = rest.next() {
+            let first = self.slot(frame);
+            let Record { previous, mut next, state, .. } = self.records[first as usize];
+            let State::Listed(on, age) = state else { continue };
+            let becomes = becomes(on);
+            self.records[first as usize].state = becomes;
+            let mut chain = Chain { on, first, last: first, pages: 1 };
+            while rest.next_if_eq(&(self.base + u64::from(next))).is_some() {
+                let record = &mut self.records[next as usize];
+                record.state = becomes;
+                (chain.last, chain.pages, next) = (next, chain.pages + 1, record.next);
+            }
+            close(self.records, &mut self.pages[on as usize][age as usize], previous, next);
+            self.ages[on as usize][age as usize] -= chain.pages;
+            then(self, chain);
+        }
+    }
+
+    /// Gives listed pages the ages that looks at them have brought, and makes them the last of those.
+    pub(crate) fn set_ages(&mut self, candidates: &[Candidate]) {
+        for alike in candidates.chunk_by(|one, next| one.outcome == next.outcome) {
+            let Outcome::Aged(age) = alike[0].outcome else { continue };
+            self.pick_chains(
+                alike,
+                |candidate| candidate.page.frame,
+                |on| State::Listed(on, age),
+                |lists, chain| lists.put_chain(chain, age),
+            );
+        }
+    }
+
+    /// Puts pages behind those of their age.
+    fn put_chain(&mut self, chain: Chain, age: Age) {
+        let list = &mut self.pages[chain.on as usize][age as usize];
+        let before = core::mem::replace(&mut list.last, chain.last);
+        self.records[chain.first as usize].previous = before;
+        self.records[chain.last as usize].next = NONE;
+        match before {
+            NONE => list.first = chain.first,
+            before => self.records[before as usize].next = chain.first,
+        }
+        self.ages[chain.on as usize][age as usize] += chain.pages;
+    }
+
+    /// Takes pages off their lists, as [`unlist`](Self::unlist) does.
+    fn unlist_each(&mut self, frames: &[u64]) {
+        let becomes = |_| State::Used;
+        self.pick_chains(
+            frames,
+            |&frame| frame,
+            becomes,
+            |lists, chain| {
+                lists.listed[chain.on as usize] -= chain.pages;
+            },
+        );
+    }
+
     /// Frees frames that somebody owned, as [`free`](Self::free) does.
     pub(crate) fn free_each(&mut self, frames: &[u64]) {
+        self.unlist_each(frames);
         let mut beside = Beside::default();
         frames.iter().for_each(|&frame| beside.add(frame, self));
         self.free(beside.first, beside.frames);

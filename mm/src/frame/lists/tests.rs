@@ -27,7 +27,10 @@ enum Step {
     List(usize),
     Unlist(usize),
     Oldest(Age, usize),
-    Age(usize, Age),
+    /// Ages for pages that are listed, in the order in which they are looked at, from one of them on.
+    Ages(usize, Vec<Age>),
+    /// Frees pages that are listed, in that order, but for each that is skipped.
+    FreeListed(usize, Vec<bool>),
 }
 
 fn age() -> impl Strategy<Value = Age> {
@@ -41,7 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..20usize).prop_map(Step::List),
         1 => (0..20usize).prop_map(Step::Unlist),
         2 => (age(), 0..=4usize).prop_map(|(age, most)| Step::Oldest(age, most)),
-        2 => (0..20usize, age()).prop_map(|(which, age)| Step::Age(which, age)),
+        2 => (0..20usize, prop::collection::vec(age(), 1..5)).prop_map(|(from, ages)| Step::Ages(from, ages)),
+        1 => (0..20usize, prop::collection::vec(any::<bool>(), 1..5))
+            .prop_map(|(from, which)| Step::FreeListed(from, which)),
     ]
 }
 
@@ -96,13 +101,28 @@ proptest! {
                     lists.unlist(frame);
                     clean.retain(|&(other, _)| other != frame);
                 }
-                Step::Age(which, age) if !owned.is_empty() => {
-                    let frame = owned[which % owned.len()].0;
-                    lists.set_age(frame, age);
-                    if let Some(at) = clean.iter().position(|&(other, _)| other == frame) {
-                        clean.remove(at);
-                        clean.push((frame, age));
+                Step::Ages(from, ages) if !clean.is_empty() => {
+                    let from = from % clean.len();
+                    let looked_at: Vec<_> = clean[from..].iter().zip(&ages).map(|(page, age)| (page.0, *age)).collect();
+                    let candidate = |&(frame, age)| {
+                        let page = ListedPage { frame, ..ListedPage::default() };
+                        Candidate { page, outcome: Outcome::Aged(age), ..Candidate::default() }
+                    };
+                    lists.set_ages(&looked_at.iter().map(candidate).collect::<Vec<_>>());
+                    clean.drain(from..from + looked_at.len());
+                    clean.extend(looked_at);
+                }
+                Step::FreeListed(from, which) if !clean.is_empty() => {
+                    let some = clean[from % clean.len()..].iter().zip(which).filter(|(_, goes)| *goes);
+                    let frames: Vec<u64> = some.map(|(page, _)| page.0).collect();
+                    lists.free_each(&frames);
+                    free.extend(&frames);
+                    clean.retain(|(frame, _)| !frames.contains(frame));
+                    // What is listed is the first of what is left of its block.
+                    for (first, all) in owned.iter_mut().filter(|(first, _)| frames.contains(first)) {
+                        (*first, *all) = (*first + 1, *all - 1);
                     }
+                    owned.retain(|&(_, frames)| frames > 0);
                 }
                 Step::Oldest(age, most) => {
                     let ages = [age, Age::New, Age::Old, Age::Young];
