@@ -62,11 +62,7 @@ impl Hardware for Machine {
     }
 
     fn forget(&self) {
-        if executor::cpus().nth(1).is_some() {
-            paging::forget();
-        } else {
-            paging::leave_user_space();
-        }
+        paging::forget_for_others();
     }
 
     fn forget_space(&self, _root: PhysAddr) {
