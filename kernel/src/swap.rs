@@ -57,7 +57,7 @@ impl Queue {
     }
 }
 
-/// Uses a disk for swap from now on. For boot, before user memory is mapped.
+/// Uses a disk for swap from now on, also for memory that is mapped already. Once.
 pub(crate) fn start(device: Arc<VirtioBlk>) {
     if device.read_only() {
         return log::warn!("the disk for swap cannot be written: there is no swap");

@@ -1,4 +1,4 @@
-//! Things that frame records name by number: objects, and private memory where there is swap. Who looks one up has it only
+//! Things that frame records name by number: objects, and private memory. Who looks one up has it only
 //! while it lives.
 
 use alloc::sync::{Arc, Weak};
@@ -31,6 +31,11 @@ impl<T> Numbered<T> {
                 return number;
             }
         }
+    }
+
+    /// The number that the next new one is likely to get: those that are there have smaller ones, unless all were used once.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
     }
 
     /// The number is free again. What is returned is dropped after the lock.

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use common::shown::RW;
@@ -191,14 +192,68 @@ fn a_full_swap_takes_the_slots_of_pages_in_use_for_pages_that_are_not() {
 }
 
 #[test]
-fn memory_that_was_mapped_before_there_was_swap_is_not_swapped() {
-    let machine = common::Machine::new(100);
+fn memory_that_was_there_before_swap_was_leaves_for_it_also_what_was_forked_and_shared() {
+    const PAGES: u64 = 150;
+    let machine = common::Machine::new(1000);
     let space = machine.user_space();
-    space.map_anonymous(1, RW, Placement::Fixed(address(BASE))).unwrap();
+    space.map_anonymous(PAGES, RW, Placement::Fixed(address(BASE))).unwrap();
+    let shared = mm::SharedMemory::try_new(machine.memory, 2).unwrap();
+    let at_shared = BASE + PAGES * PAGE;
+    let placed = Placement::Fixed(address(at_shared));
+    space.map_shared(&shared, mm::PageIndex::new(0), 2, RW, placed).unwrap();
     common::tasks::block_on(async move {
-        machine.write(&space, BASE, 1).await.unwrap();
-        machine.memory.swap_on(mm::TestStore::new(10)).unwrap();
-        assert_eq!(mm::swap_out(machine.memory, 1).await, 0);
-        assert_eq!(machine.read(&space, BASE).await, Ok(1));
+        for page in 0..PAGES {
+            machine.write(&space, BASE + page * PAGE, page + 1).await.unwrap();
+        }
+        machine.write(&space, at_shared, 7).await.unwrap();
+        let twin = space.fork(machine.empty_table()).await.unwrap();
+        machine.write(&space, BASE, 1000).await.unwrap();
+        machine.memory.swap_on(mm::TestStore::new(2 * PAGES)).unwrap();
+        // What is written afterwards lists itself, and is not lost by being listed again.
+        machine.write(&space, BASE + PAGE, 1001).await.unwrap();
+        machine.forget_translations();
+        let (mut left, all) = (0, PAGES as usize + 3);
+        while left < all {
+            let more = mm::swap_out(machine.memory, all - left).await;
+            assert_ne!(more, 0, "{left} of {all} pages have left");
+            left += more;
+        }
+        assert_eq!(left, all);
+        let frames = machine.memory.frames().stats();
+        assert_eq!(frames.anonymous, 0);
+        let read = |space, page| machine.read(space, BASE + page * PAGE);
+        for page in 0..PAGES {
+            assert_eq!(read(&twin, page).await, Ok(page + 1));
+            let own = if page < 2 { 1000 + page } else { page + 1 };
+            assert_eq!(read(&space, page).await, Ok(own));
+        }
+        assert_eq!(machine.read(&twin, at_shared).await, Ok(7));
+        drop((space, twin, shared));
+        machine.memory.settle().await;
+        let stats = machine.memory.swap_stats().unwrap();
+        assert_eq!((stats.used_slots, machine.memory.frames().stats().anonymous), (0, 0));
+    });
+}
+
+#[test]
+fn who_begins_to_list_older_memory_and_gives_up_leaves_the_rest_to_the_next() {
+    const PAGES: u64 = 300;
+    let machine = common::Machine::new(1000);
+    let space = machine.user_space();
+    space.map_anonymous(PAGES, RW, Placement::Fixed(address(BASE))).unwrap();
+    common::tasks::block_on(async move {
+        for page in 0..PAGES {
+            machine.write(&space, BASE + page * PAGE, page + 1).await.unwrap();
+        }
+        machine.memory.swap_on(mm::TestStore::new(PAGES)).unwrap();
+        let listed = || machine.memory.frames().stats().anonymous as u64;
+        {
+            let mut begun = pin!(mm::swap_out(machine.memory, 1));
+            assert!(common::cpus::poll_once(begun.as_mut()).is_pending());
+        }
+        assert!((1..PAGES).contains(&listed()), "{} pages are listed by one poll", listed());
+        machine.forget_translations();
+        let left = mm::swap_out(machine.memory, 1).await as u64;
+        assert_eq!((left > 0, listed()), (true, PAGES - left));
     });
 }

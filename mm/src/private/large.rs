@@ -37,7 +37,8 @@ impl PrivateObject {
             && commit(&mut || {
                 let run = run.take().expect("they are entered once");
                 let first = inner.enter_run(version, pages.start, run);
-                (first..).zip(pages.clone()).for_each(|(frame, index)| self.list(index, frame));
+                let listed = (first..).zip(pages.clone());
+                listed.for_each(|(frame, index)| inner.swaps.list(self.memory, index, frame));
                 first
             });
         if !entered {

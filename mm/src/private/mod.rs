@@ -36,11 +36,12 @@ use crate::fallible::room_for_arc;
 use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
-use crate::swap::{PrivateRoom, SwapArea};
+use crate::swap::PrivateRoom;
 use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
 pub use shared::SharedMemory;
+use swap::Swaps;
 pub(crate) use versions::VersionId;
 use versions::Versions;
 
@@ -59,8 +60,6 @@ pub(crate) struct PrivateObject {
     left: AtomicU64,
     /// Whether forks show its one version, and do not get their own; see `shared`.
     is_shared: bool,
-    /// What frame records name it by, and where its pages go; only where there was swap when it was made.
-    swap: Option<(u32, &'static SwapArea)>,
     inner: SpinLock<Inner>,
 }
 
@@ -108,6 +107,7 @@ struct Inner {
     mappings: ReverseMap<VersionId>,
     /// How pages come back from swap.
     streams: Streams,
+    swaps: Swaps,
 }
 
 impl PrivateObject {
@@ -127,14 +127,13 @@ impl PrivateObject {
         is_shared: bool,
     ) -> Result<(Arc<Self>, VersionId), OutOfMemory> {
         let (versions, first) = Versions::try_new(memory, pages)?;
+        let room = PrivateRoom::try_new()?;
         room_for_arc::<Self>()?;
-        let swap = memory.swap().map(|area| Ok((PrivateRoom::try_new()?, area))).transpose()?;
-        let inner = Inner { versions, mappings: ReverseMap::default(), streams: Streams::default() };
+        let (mappings, streams) = (ReverseMap::default(), Streams::default());
+        let inner = Inner { versions, mappings, streams, swaps: Swaps::default() };
         let inner = SpinLock::new("private object", inner);
-        let object = Arc::new_cyclic(|this| {
-            let swap = swap.map(|(room, area)| (memory.register_private(room, this), area));
-            Self { memory, pages, base, left: AtomicU64::new(0), is_shared, swap, inner }
-        });
+        let object = Arc::new(Self { memory, pages, base, left: AtomicU64::new(0), is_shared, inner });
+        object.name(room);
         Ok((object, first))
     }
 
@@ -192,8 +191,8 @@ impl PrivateObject {
         while let Some(ended) = next {
             let mut batch = QuarantineBatch::new(self.memory.frames());
             // The choice is made once, not for each page.
-            match self.swap {
-                Some((_, area)) => ended.pages.for_each(|_, entry| add(&mut batch, area.give_up(entry))),
+            match self.memory.swap() {
+                Some(area) => ended.pages.for_each(|_, entry| add(&mut batch, area.give_up(entry))),
                 None => ended.pages.for_each(|_, entry| add(&mut batch, entry.frame())),
             }
             last = last.max(batch.end());
@@ -211,13 +210,12 @@ impl PrivateObject {
     fn merge(&self, past: u32) -> Option<Moment> {
         let mut last = None;
         loop {
-            let mut inner = self.inner.lock();
-            let versions = &mut inner.versions;
+            let Inner { versions, swaps, .. } = &mut *self.inner.lock();
             let is_over = |moment| self.memory.frames().is_over(moment);
             let Some(child) = versions.only_child(past, is_over) else { return last };
             // The last of who ended was taken out of its page tables before.
             let ended = if self.memory.has_one_cpu() { Moment::from_number(0) } else { self.left() };
-            let unseen = |entry| last = last.max(self.give_up(entry));
+            let unseen = |entry| last = last.max(self.give_up(swaps, entry));
             match versions.merge(past, child, BATCH, ended, unseen) {
                 Ok(false) => {}
                 Ok(true) | Err(OutOfMemory) => return last,
@@ -225,26 +223,20 @@ impl PrivateObject {
         }
     }
 
-    /// A page that nobody sees any more: its slot goes back. Answers its frame, if that is the caller's.
-    fn give_up_page(&self, entry: PageEntry) -> Option<u64> {
-        match self.swap {
-            Some((_, area)) => area.give_up(entry),
+    /// A page that nobody sees any more: its slot goes back, and its frame, which a CPU may still remember.
+    fn give_up(&self, swaps: &Swaps, entry: PageEntry) -> Option<Moment> {
+        let frame = match swaps.area {
+            Some(area) => area.give_up(entry),
             None => entry.frame(),
-        }
-    }
-
-    /// A CPU may still remember the page.
-    fn give_up(&self, entry: PageEntry) -> Option<Moment> {
-        let frame = Frame::from_number(self.memory.frames(), self.give_up_page(entry)?);
+        };
+        let frame = Frame::from_number(self.memory.frames(), frame?);
         Some(self.memory.frames().quarantine(frame))
     }
 }
 
 impl Drop for PrivateObject {
     fn drop(&mut self) {
-        if let Some((number, _)) = self.swap {
-            self.memory.unregister_private(number);
-        }
+        self.memory.unregister_private(self.inner.get_mut().swaps.name);
     }
 }
 

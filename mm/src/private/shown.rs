@@ -67,7 +67,7 @@ impl PrivateObject {
     fn give_up_unshown(&self, version: VersionId, mut rest: Range<u64>) {
         let mut last = None;
         while !rest.is_empty() {
-            let Inner { versions, mappings, .. } = &mut *self.inner.lock();
+            let Inner { versions, mappings, swaps, .. } = &mut *self.inner.lock();
             let Some(own) = versions.own(version) else { break };
             for _ in 0..BATCH {
                 let Some((index, entry)) = own.next_used(rest.clone()) else {
@@ -79,7 +79,7 @@ impl PrivateObject {
                 mappings.for_each(index, |mapping, _| shown |= mapping.of == version);
                 if !shown {
                     own.set(index, PageEvent::Unshown, PageEntry::ABSENT);
-                    last = last.max(self.give_up(entry));
+                    last = last.max(self.give_up(swaps, entry));
                 }
             }
         }

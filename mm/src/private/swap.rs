@@ -11,6 +11,7 @@
 //! | fork | the entry goes to the past with the others, and leaves or comes back there | the same |
 //! | end of a version, unmap | its write owns frame and slot (`swap/kept`), and frees them | what is read is thrown away, and the slot is free then |
 //! | merge of versions | the entry moves; if nobody sees it any more, as above | the same |
+//! | swap is turned on | the page is listed from then on, wherever it is; none leaves before | |
 //! | reclaim again | the page is left alone until its write has ended, also when it was shown again | it has no frame on a list |
 //! | error | the page stays, as if it had been written to; its slot is free | whoever waits is denied, whoever comes later reads again |
 //!
@@ -18,24 +19,61 @@
 
 use super::touch::Load;
 use super::versions::VersionId;
-use super::{Inner, PrivateObject};
+use super::{BATCH, Inner, PrivateObject};
 use crate::frame::{ListedPage, PageList};
 use crate::memory::Counters;
 use crate::page_state::{PageEntry, PageState};
 use crate::settle::Attempt;
-use crate::swap::{ReadPage, Reading, SwapArea};
+use crate::swap::{PrivateRoom, ReadPage, Reading, SwapArea};
 use crate::transfer::Transfer;
 use crate::vm_object::WINDOW;
-use crate::{Advice, Frame, PageEvent};
+use crate::{Advice, Frame, Memory, PageEvent};
+use alloc::sync::Arc;
 use core::ops::DerefMut;
 
-impl PrivateObject {
+/// Where the pages of private memory go; guarded by its lock.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Swaps {
+    /// What frame records name the memory by.
+    pub(super) name: u32,
+    /// Nothing before there is swap, and a while longer for memory that was there before.
+    pub(super) area: Option<&'static SwapArea>,
+}
+
+impl Swaps {
     /// Notes where there is swap that a frame holds a page.
     #[inline]
-    pub(super) fn list(&self, index: u64, frame: u64) {
-        if let Some((object, _)) = self.swap {
-            self.memory.frames().list(PageList::Anonymous, ListedPage { frame, object, page: index });
+    pub(super) fn list(&self, memory: &'static Memory, index: u64, frame: u64) {
+        if self.area.is_some() {
+            let page = ListedPage { frame, object: self.name, page: index };
+            memory.frames().list(PageList::Anonymous, page);
         }
+    }
+}
+
+impl PrivateObject {
+    /// Gives new private memory its name, and then swap if there is any: so either there is, or who turns it on finds the
+    /// name.
+    pub(super) fn name(self: &Arc<Self>, room: PrivateRoom) {
+        let name = self.memory.register_private(room, &Arc::downgrade(self));
+        let swaps = &mut self.inner.lock().swaps;
+        swaps.name = name;
+        swaps.area = swaps.area.or(self.memory.swap());
+    }
+
+    /// From now on the pages go to swap that were there before it: some of them, from one on, are listed. Answers where to go
+    /// on. Pages that are made meanwhile list themselves, and those that move to another version keep their number.
+    pub(crate) fn begin_to_swap(&self, name: u32, area: &'static SwapArea, from: u64) -> Option<u64> {
+        let Inner { versions, swaps, .. } = &mut *self.inner.lock();
+        *swaps = Swaps { name, area: Some(area) };
+        let first = versions.next_used(from)?;
+        let end = first.saturating_add(BATCH as u64);
+        versions.for_each_used(first..end, |index, entry| {
+            if let Some(frame) = entry.frame() {
+                swaps.list(self.memory, index, frame);
+            }
+        });
+        Some(end)
     }
 
     /// Makes a page that a version sees and that was changed there or before a fork the first that reclaim looks at, as not
@@ -140,7 +178,7 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
     ) -> Result<I, Attempt> {
         let entry = inner.versions.entry(place, index);
-        let Some((object, area)) = self.swap else { return Ok(inner) };
+        let Swaps { name: object, area: Some(area) } = inner.swaps else { return Ok(inner) };
         let event = PageEvent::touch(write);
         let slot = match (entry.state(), load) {
             (PageState::Loaded { .. }, _) => {
@@ -167,7 +205,7 @@ impl PrivateObject {
                 };
                 let frame = frame.into_number();
                 inner.versions.set(place, index, event, PageEntry::new(PageState::Dirty { frame }));
-                self.list(index, frame);
+                inner.swaps.list(self.memory, index, frame);
                 Counters::count(&self.memory.counters.zero_fills);
                 Counters::count(&self.memory.counters.zeros_back);
                 return Ok(inner);
@@ -259,7 +297,7 @@ impl PrivateObject {
                     area.end_read(slot, Some(frame));
                     let loaded = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
                     inner.versions.set(place, index, PageEvent::LoadDone, loaded);
-                    self.list(index, frame);
+                    inner.swaps.list(self.memory, index, frame);
                     None
                 }
                 (Some((place, _)), None) => {

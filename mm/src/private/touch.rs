@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use executor::lock::Within;
 
+use super::swap::Swaps;
 use super::versions::{Found, Settled, VersionId};
 use super::{Base, Inner, PrivateObject};
 use crate::Advice;
@@ -36,6 +37,7 @@ struct Room<'a> {
     /// How many mappings show the version.
     users: usize,
     mappings: &'a ReverseMap<VersionId>,
+    swaps: &'a Swaps,
 }
 
 /// A page that is ready to be shown.
@@ -128,9 +130,9 @@ impl PrivateObject {
     ) -> Attempt {
         // The first write to most pages.
         if write && self.base.is_none() {
-            let Inner { versions, mappings, .. } = &mut *inner;
+            let Inner { versions, mappings, swaps, .. } = &mut *inner;
             if let Some((vacancy, users)) = versions.untouched(version, index) {
-                let room = Room { version, index, vacancy, users, mappings };
+                let room = Room { version, index, vacancy, users, mappings, swaps };
                 let ready = self.fill(room, None, spare, load.within());
                 return self.show(&mut inner, version, index, ready, spare, commit);
             }
@@ -198,7 +200,7 @@ impl PrivateObject {
         match (then, instead_of) {
             (Then::NoteWrite, _) if is_done => {
                 inner.set(version, index, PageEvent::Write, PageEntry::new(PageState::Dirty { frame }));
-                if let Some((_, area)) = self.swap {
+                if let Some(area) = inner.swaps.area {
                     area.written(frame);
                 }
             }
@@ -355,7 +357,7 @@ impl PrivateObject {
         spare: &mut Option<Frame>,
         within: Option<Within<'_>>,
     ) -> Result<Ready, Attempt> {
-        let Inner { versions, mappings, .. } = inner;
+        let Inner { versions, mappings, swaps, .. } = inner;
         let Some((pages, users)) = versions.own_and_users(version) else { return Err(Attempt::Again) };
         let vacancy = match pages.vacancy(index) {
             Some(vacancy) => vacancy,
@@ -366,7 +368,8 @@ impl PrivateObject {
                 pages.vacancy(index).expect("room was made")
             }
         };
-        let filled = self.fill(Room { version, index, vacancy, users, mappings }, source, spare, within);
+        let room = Room { version, index, vacancy, users, mappings, swaps };
+        let filled = self.fill(room, source, spare, within);
         if matches!(filled, Err(Attempt::NeedsFrame)) {
             pages.give_up_room(index);
         }
@@ -377,7 +380,7 @@ impl PrivateObject {
     #[inline(always)]
     fn fill(
         &self,
-        Room { version, index, vacancy, users, mappings }: Room<'_>,
+        Room { version, index, vacancy, users, mappings, swaps }: Room<'_>,
         source: Option<Source>,
         spare: &mut Option<Frame>,
         within: Option<Within<'_>>,
@@ -407,12 +410,12 @@ impl PrivateObject {
                     self.left.store(moment.number(), Ordering::Release);
                 }
                 vacancy.fill(PageEvent::Write, entry.copied(moment));
-                self.list(index, frame);
+                swaps.list(self.memory, index, frame);
                 return Err(Attempt::Forgetting(moment));
             }
         }
         vacancy.fill(PageEvent::Write, entry);
-        self.list(index, frame);
+        swaps.list(self.memory, index, frame);
         // One CPU forgets the old page at once, where it was touched; nobody else has seen it if no other mapping shows it.
         let then = if users > 1 { Then::Exchange } else { Then::Nothing };
         Ok(Ready { offer: Offer { frame, writable: true, instead_of: old }, then })

@@ -285,6 +285,23 @@ impl Versions {
         first
     }
 
+    /// The first page from one on that any version has.
+    pub(crate) fn next_used(&self, from: u64) -> Option<u64> {
+        let first = |version: &Version| version.pages.next_used(from..self.pages).map(|(index, _)| index);
+        self.versions.iter().flatten().filter_map(first).min()
+    }
+
+    /// All pages of a range that any version has, with their entries.
+    pub(crate) fn for_each_used(&self, range: Range<u64>, mut each: impl FnMut(u64, PageEntry)) {
+        for version in self.versions.iter().flatten() {
+            let mut rest = range.clone();
+            while let Some((index, entry)) = version.pages.next_used(rest.clone()) {
+                each(index, entry);
+                rest.start = index + 1;
+            }
+        }
+    }
+
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.
     pub(crate) fn frame(&self, id: VersionId, index: u64) -> Option<u64> {
         match self.find(id, index)? {

@@ -12,6 +12,7 @@
 //! | write of a frame, end of its page | the write owns frame and slot then, and frees them (`kept`) |
 //! | read of a slot, end of its page | the read owns the slot too, and gives it back (`slots`) |
 //! | read, read of one slot | the second finds the first one's transfer, by the slot: entries move between versions, slots do not change |
+//! | start of swap, memory that was there before | the first who swaps out lists its pages, some at a time; see `out` |
 //! | full swap | only pages that have slots leave; where all of them are in use, they give their slots up for others; if there are none, the pages stay, and count as used; reclaim goes on to victims |
 //! | full heap | all that a swap-out takes was allocated when swap began |
 //!
@@ -27,9 +28,10 @@ mod write;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use executor::lock::SpinLock;
+use executor::sync::Mutex;
 use executor::{WaitQueue, WaitReason};
 
 use crate::fallible::{Shared, try_box};
@@ -89,7 +91,20 @@ pub(crate) struct SwapArea {
     freed: AtomicUsize,
     /// Told when a write has ended.
     ends: WaitQueue,
+    /// How far the private memory has got that was there before swap was.
+    before: Mutex<Before>,
+    /// What was there before has smaller numbers than this.
+    end_of_before: AtomicU32,
+    /// All of it is listed.
+    has_listed: AtomicBool,
     counters: Counters,
+}
+
+/// Private memory that was there before swap was: which one, and which of its pages, is to be listed next.
+#[derive(Default)]
+struct Before {
+    object: u32,
+    page: u64,
 }
 
 /// The reads under way.
@@ -179,6 +194,9 @@ impl SwapArea {
             writing: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
             ends: WaitQueue::new(WaitReason::BlockIo),
+            before: Mutex::new(Before::default()),
+            end_of_before: AtomicU32::new(u32::MAX),
+            has_listed: AtomicBool::new(false),
             counters: Counters::default(),
         })
     }
@@ -314,8 +332,8 @@ impl Swappable {
 }
 
 impl Memory {
-    /// From now on private memory that is mapped, and shared memory that is made, is swapped to this store where frames are
-    /// short. What there was before is not. Once, for good.
+    /// From now on private memory and shared memory are swapped to this store where frames are short, also what there was
+    /// before. Once, for good.
     ///
     /// # Errors
     /// [`OutOfMemory`] when the heap is full; then there is no swap.
@@ -327,6 +345,8 @@ impl Memory {
         let before = self.swappable.area.lock().replace(area);
         assert!(before.is_none(), "there is swap already");
         self.has_swap.store(true, Ordering::Release);
+        // Whoever gets a number later finds swap.
+        area.end_of_before.store(self.swappable.objects.lock().next(), Ordering::Release);
         Ok(())
     }
 
@@ -349,6 +369,11 @@ impl Memory {
 
     pub(crate) fn register_private(&self, room: PrivateRoom, object: &Weak<PrivateObject>) -> u32 {
         self.swappable.objects.lock().insert(room, object)
+    }
+
+    /// The first private memory from this number on that still lives.
+    fn private_object_from(&self, number: u32) -> Option<(u32, Arc<PrivateObject>)> {
+        self.swappable.objects.lock().first_from(number)
     }
 
     pub(crate) fn unregister_private(&self, number: u32) {

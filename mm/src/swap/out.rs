@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::write::{Cluster, SwapWrite};
-use super::{SwapArea, count};
+use super::{Before, SwapArea, count};
 use crate::Memory;
 use crate::frame::{Candidate, ListedPage, Outcome, PageList};
 
@@ -75,6 +75,7 @@ fn unique(pages: &mut [ListedPage]) -> usize {
 /// called again.
 pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
     let Some(area) = memory.swap() else { return 0 };
+    area.list_those_before().await;
     let before = area.freed.load(Ordering::Acquire);
     let freed = || area.freed.load(Ordering::Acquire).wrapping_sub(before);
     let mut looks = memory.frames().stats().anonymous * memory.policy().looks();
@@ -99,6 +100,27 @@ pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
 }
 
 impl SwapArea {
+    /// Lists the pages of private memory that was there before swap was: once, in pieces. Who drops this leaves the rest to
+    /// the next.
+    async fn list_those_before(&'static self) {
+        if self.has_listed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut next = self.before.lock().await;
+        while let Some((number, object)) = self.memory.private_object_from(next.object)
+            && number < self.end_of_before.load(Ordering::Acquire)
+        {
+            let from = if number == next.object { next.page } else { 0 };
+            *next = match object.begin_to_swap(number, self, from) {
+                Some(page) => Before { object: number, page },
+                None => Before { object: number + 1, page: 0 },
+            };
+            drop(object);
+            executor::yield_now().await;
+        }
+        self.has_listed.store(true, Ordering::Release);
+    }
+
     /// Whether pages are being written, and for how many that has ended so far, either way.
     pub(crate) fn writes(&self) -> (bool, u64) {
         let ended = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
