@@ -151,8 +151,8 @@ async fn unmap(range: Range<VirtAddr>) {
 impl Drop for Window {
     fn drop(&mut self) {
         if self.spawn_unmap().is_err() {
-            // There is no memory for a task. The first poll takes the pages away, and what is left after it happens by
-            // itself.
+            // There is no memory for a task. The first poll begins to take the pages away, and dropping it takes the others;
+            // what is left after that happens by itself.
             let _ = pin!(unmap(self.range())).poll(&mut Context::from_waker(Waker::noop()));
         }
     }

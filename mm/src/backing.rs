@@ -6,7 +6,7 @@ use core::ops::Range;
 use executor::lock::Within;
 
 use crate::mapping::Mapping;
-use crate::private::{PrivateObject, VersionId};
+use crate::private::{Ending, PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::{Attempt, Commit, Offer};
 use crate::table::Table;
@@ -99,17 +99,23 @@ impl Backing {
         }
     }
 
-    /// Forgets a mapping whose pages are no longer shown.
-    pub(crate) fn forget(&self, mapping: &Mapping) {
+    /// Forgets a mapping whose pages are no longer shown. Answers what of private memory ends with that.
+    pub(crate) fn forget(&self, mapping: &Mapping) -> Option<Ending> {
         let Mapping { id, pages, first, .. } = *mapping;
         match self {
-            Backing::Shared(object) => object.forget_mapping(id, first, pages),
-            Backing::Manual(object) => object.forget_mapping(id, first, pages),
+            Backing::Shared(object) => {
+                object.forget_mapping(id, first, pages);
+                None
+            }
+            Backing::Manual(object) => {
+                object.forget_mapping(id, first, pages);
+                None
+            }
             Backing::Private(object, _) => {
                 if let Some(base) = object.base() {
                     base.object.forget_mapping(id, base.first + first, pages);
                 }
-                object.forget_mapping(id, first, pages);
+                object.forget_mapping(id, first, pages)
             }
         }
     }

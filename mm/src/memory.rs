@@ -324,13 +324,9 @@ impl Memory {
         self.table_frames.is_none()
     }
 
-    /// A wait for all CPUs is over.
-    pub(crate) fn end_wait(&self, wait: Moment) {
-        if let Some(tables) = &self.table_frames {
-            tables.end_wait(wait);
-        }
-        self.frames.end_wait(wait);
-        self.tell(Event::ShootdownEnd(wait.number()));
+    /// A wait for all CPUs is over: frees some of what waited. True if there may be more.
+    pub(crate) fn end_wait(&self, wait: Moment) -> bool {
+        self.table_frames.as_ref().is_some_and(|tables| tables.end_wait(wait)) | self.frames.end_wait(wait)
     }
 
     /// What has happened so far.

@@ -201,11 +201,28 @@ impl PageIndexMap {
         is_absent.then_some(Vacancy { owner, len, chunk, index })
     }
 
-    /// Tells each page that is not absent, in order.
-    pub(crate) fn for_each(&self, mut told: impl FnMut(u64, PageEntry)) {
-        if let Some(root) = &self.root {
-            for_each(root, 0, self.shift, &mut told);
+    /// Tells pages that are not absent, in order: those from one on, of so many chunks with pages at most. Answers where to go
+    /// on, if there are more chunks.
+    pub(crate) fn for_some(
+        &self,
+        from: u64,
+        chunks: usize,
+        mut told: impl FnMut(u64, PageEntry),
+    ) -> Option<u64> {
+        let mut from = from;
+        for _ in 0..chunks {
+            let (first, _) = self.next_used(from..u64::MAX)?;
+            from = first - first % SLOTS as u64;
+            if let Some(chunk) = self.chunk(first) {
+                for (index, &entry) in (from..).zip(&chunk.entries).skip(slot(first, 0)) {
+                    if entry != PageEntry::ABSENT {
+                        told(index, entry);
+                    }
+                }
+            }
+            from += SLOTS as u64;
         }
+        self.next_used(from..u64::MAX).map(|(next, _)| next)
     }
 
     /// Makes room for a page's entry, which is then set, or the room given up.
@@ -361,26 +378,6 @@ fn give_up_room(place: &mut Option<Node>, index: u64, shift: u32) {
     }
 }
 
-/// The depth is that of the tree.
-fn for_each(node: &Node, base: u64, shift: u32, told: &mut impl FnMut(u64, PageEntry)) {
-    match node {
-        Node::Chunk(chunk) => {
-            for (index, &entry) in (base..).zip(&chunk.entries) {
-                if entry != PageEntry::ABSENT {
-                    told(index, entry);
-                }
-            }
-        }
-        Node::Inner(nodes) => {
-            for (slot, node) in (0..).zip(nodes.iter()) {
-                if let Some(node) = node {
-                    for_each(node, base + (slot << shift), shift - BITS, told);
-                }
-            }
-        }
-    }
-}
-
 /// The first page of a node that is in `range` and not absent. The node begins with page `base`, and has pages of
 /// the range.
 fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(u64, PageEntry)> {
@@ -431,6 +428,19 @@ mod tests {
         assert_eq!(map.next_used(1001..u64::MAX).map(|found| found.0), Some(LAST));
         assert_eq!(map.next_used(1001..LAST).map(|found| found.0), None);
         assert_eq!(map.get(1000).state(), PageState::Loaded { frame: 1000 });
+    }
+
+    #[test]
+    fn pages_are_told_a_few_chunks_at_a_time() {
+        let mut map = map(1 << 40);
+        let pages = [3, 63, 64, 1000, 1001, 5000, 1 << 30, (1 << 40) - 1];
+        pages.iter().for_each(|&index| enter(&mut map, index));
+        let mut told = std::vec::Vec::new();
+        let next = map.for_some(0, 3, |index, _| told.push(index));
+        assert_eq!((&told[..], next), (&pages[..5], Some(5000)));
+        assert_eq!(map.for_some(5000, 3, |index, _| told.push(index)), None);
+        assert_eq!(told, pages);
+        assert_eq!(map.for_some(64, 1, |index, _| assert_eq!(index, 64)), Some(1000));
     }
 
     #[test]

@@ -53,7 +53,10 @@ impl Memory {
         self.tell(Event::ShootdownBegin(wait.number()));
         let mut grace = pin!(executor::grace_period());
         poll_fn(|context| self.look(grace.as_mut(), context)).await;
-        self.end_wait(wait);
+        let mut over = Over { memory: self, wait, is_freed: false };
+        while over.free_some() {
+            executor::yield_now().await;
+        }
     }
 
     /// Sees to it that all CPUs forget what was taken away before a moment: at once if no other CPU is busy, else
@@ -65,7 +68,7 @@ impl Memory {
         let wait = self.frames().begin_wait();
         self.tell(Event::ShootdownBegin(wait.number()));
         match self.look(pin!(executor::grace_period()), &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(()) => self.end_wait(wait),
+            Poll::Ready(()) => drop(Over { memory: self, wait, is_freed: false }),
             Poll::Pending => self.frames().leave_behind(),
         }
     }
@@ -79,6 +82,31 @@ impl Memory {
         let _interrupts_off = self.forgetting.lock();
         self.hardware().forget();
         Poll::Ready(())
+    }
+}
+
+/// Batches of frames that are freed in one poll.
+const BATCHES: usize = 8;
+
+/// A wait that is over, and the frames that were in quarantine before it. Dropping it frees the rest of them at once.
+struct Over {
+    memory: &'static Memory,
+    wait: Moment,
+    is_freed: bool,
+}
+
+impl Over {
+    /// Frees some of them. True if there are more.
+    fn free_some(&mut self) -> bool {
+        self.is_freed = !(0..BATCHES).all(|_| self.memory.end_wait(self.wait));
+        !self.is_freed
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        while !self.is_freed && self.free_some() {}
+        self.memory.tell(Event::ShootdownEnd(self.wait.number()));
     }
 }
 

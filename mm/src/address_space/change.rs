@@ -1,8 +1,9 @@
-//! Taking away what is mapped: unmap, protect, and the end of a space.
+//! Taking away what is mapped: unmap, protect, and the end of a space. What is done in pieces is in `pieces`.
 
 use core::ops::Range;
 
 use super::AddressSpace;
+use super::pieces::{Clearing, Taking};
 use crate::frame::Moment;
 use crate::mapping::{Going, Mapping};
 use crate::page_table::LOOKS;
@@ -16,55 +17,40 @@ impl AddressSpace {
     /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is changed then.
     ///
     /// # Cancellation
-    /// A future that was never polled has changed nothing. After the first poll faults find no mapping, and what
-    /// follows happens without the future as well, with help of the background task: the range is not free until
-    /// all CPUs have forgotten the pages, and the mapping holds its object until somebody maps, unmaps or looks at
-    /// the numbers after that, or the space ends.
+    /// A future that was never polled has changed nothing. After the first poll faults find no mapping. Pages are taken out
+    /// some hundred a poll; dropping the future takes the rest out at once. What follows happens without it as well, with
+    /// help of the background task: the range is not free until all CPUs have forgotten the pages, and the mapping holds its
+    /// object until somebody maps, unmaps or looks at the numbers after that, or the space ends.
     pub async fn unmap(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
-        if let Some(leaving) = self.clear(range)? {
+        self.mark(&range)?;
+        if let Some(leaving) = self.clear_going(range).await {
             leaving.forgotten().await;
         }
         Ok(())
     }
 
-    /// Marks the mappings in a range and clears their pages. `None` when there are none.
+    /// Marks the mappings in a range, which no fault finds from now on.
+    fn mark(&self, range: &Range<VirtAddr>) -> Result<(), MapError> {
+        let mut mappings = self.mappings.lock();
+        mappings.check(range)?;
+        mappings.split(range.start, self.memory.number_mapping())?;
+        mappings.split(range.end, self.memory.number_mapping())?;
+        mappings.change_within(range, |mapping| {
+            mapping.going.get_or_insert(Going::Marked);
+        });
+        self.table.advance_generation();
+        Ok(())
+    }
+
+    /// Clears the mappings in a range that are marked, with others' turns between. `None` when there are none any more.
     ///
     /// What another has marked is cleared as well, and not waited for: it may be a thread that does not run.
-    fn clear(&self, range: Range<VirtAddr>) -> Result<Option<Leaving<'_>>, MapError> {
-        {
-            let mut mappings = self.mappings.lock();
-            mappings.check(&range)?;
-            mappings.split(range.start, self.memory.number_mapping())?;
-            mappings.split(range.end, self.memory.number_mapping())?;
-            mappings.change_within(&range, |mapping| {
-                mapping.going.get_or_insert(Going::Marked);
-            });
-            self.table.advance_generation();
+    pub(super) async fn clear_going(&self, range: Range<VirtAddr>) -> Option<Leaving<'_>> {
+        let mut clearing = Clearing::new(self, range);
+        while clearing.some() {
+            executor::yield_now().await;
         }
-        Ok(self.clear_going(range))
-    }
-
-    /// Clears the mappings in a range that are marked. `None` when there are none any more.
-    pub(super) fn clear_going(&self, range: Range<VirtAddr>) -> Option<Leaving<'_>> {
-        let mut rest = range;
-        let mut last = None;
-        while !rest.is_empty()
-            && let Some(mapping) = self.first_going(&rest)
-        {
-            rest.start = mapping.end();
-            let at = match mapping.going {
-                Some(Going::Cleared(at)) => Some(at),
-                _ => self.take_down_and_note(&mapping),
-            };
-            last = last.max(at);
-        }
-        last.map(|at| Leaving { space: self, at })
-    }
-
-    /// Clears a mapping that is marked, and says since when it is cleared. `None` if it is gone meanwhile.
-    pub(super) fn take_down_and_note(&self, mapping: &Mapping) -> Option<Moment> {
-        self.take_down(mapping);
-        self.mappings.lock().note_cleared(self.memory.frames(), mapping.start, mapping.id)
+        clearing.cleared()
     }
 
     /// Removes the mappings whose pages all CPUs have forgotten.
@@ -82,12 +68,6 @@ impl AddressSpace {
         self.mappings.lock().within(range).find(|mapping| mapping.going.is_some()).cloned()
     }
 
-    /// Clears a mapping's pages and makes its object forget it. Two may do so at a time, or one after the other.
-    fn take_down(&self, mapping: &Mapping) {
-        mapping.shows.hide_range(mapping, mapping.end(), &self.table);
-        mapping.shows.forget(mapping);
-    }
-
     /// Changes what may be done in `range`, all of which is mapped. When it is done, no processor can do
     /// more; what it may do in addition comes by faults. Waits for nothing where rights are only given, unless
     /// others are just being taken in this space.
@@ -97,8 +77,9 @@ impl AddressSpace {
     /// changed then.
     ///
     /// # Cancellation
-    /// A future that was never polled has changed nothing. After the first poll the change is made, but other
-    /// CPUs may do for a while what they remember that they may.
+    /// A future that was never polled has changed nothing. After the first poll the mappings are changed, and the tables with
+    /// them some hundred pages a poll; dropping the future changes the rest at once. Other CPUs may do for a while what they
+    /// remember that they may.
     pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
         let less = {
             let mut mappings = self.mappings.lock();
@@ -112,26 +93,17 @@ impl AddressSpace {
         if !less {
             return Ok(());
         }
-        if protection == (Protection { user: protection.user, ..Protection::default() }) {
-            self.hide_all(range);
-        } else {
-            self.restrict(range, protection);
+        let mut taking = Taking::new(self, range, protection);
+        while taking.some() {
+            executor::yield_now().await;
         }
-        self.mappings.lock().note_taken(self.memory.frames());
+        drop(taking);
         self.memory.settle().await;
         Ok(())
     }
 
-    /// Takes rights from the pages that are shown.
-    pub(super) fn restrict(&self, range: Range<VirtAddr>, protection: Protection) {
-        let mut rest = range;
-        while !rest.is_empty() {
-            self.restrict_some(&mut rest, protection);
-        }
-    }
-
-    /// The part of `restrict` that is done without giving up the lock. What is done is taken off the front of
-    /// `rest`.
+    /// Takes rights from pages that are shown, as many as is done without giving up the lock. What is done is taken off the
+    /// front of `rest`.
     pub(super) fn restrict_some(&self, rest: &mut Range<VirtAddr>, protection: Protection) {
         let mut tables = self.table.tables.lock();
         let mut looks = LOOKS;
@@ -142,26 +114,25 @@ impl AddressSpace {
         }
     }
 
-    /// Takes all pages out of the tables, and leaves the mappings: the hardware has no way to forbid
-    /// reading a page that is there.
-    pub(super) fn hide_all(&self, range: Range<VirtAddr>) {
-        let mut rest = range;
-        while !rest.is_empty() {
-            let found = self.mappings.lock().within(&rest).next().cloned();
-            let Some(mapping) = found else { return };
-            let hidden = mapping.shows.hide_range(&mapping, mapping.end().min(rest.end), &self.table);
-            // Another has split it meanwhile, or unmapped it: then it is looked for again, or cleared already.
-            if hidden || mapping.going.is_some() {
-                rest.start = mapping.end();
-            }
+    /// Takes pages out of the tables, and leaves the mappings: the hardware has no way to forbid reading a page that is
+    /// there. As much as is done without giving up the locks, which is taken off the front of `rest`.
+    pub(super) fn hide_some(&self, rest: &mut Range<VirtAddr>) {
+        let found = self.mappings.lock().within(rest).next().cloned();
+        let Some(mapping) = found else { return rest.start = rest.end };
+        let mut pages = mapping.start.max(rest.start)..mapping.end().min(rest.end);
+        if mapping.shows.hide_some(&mapping, &mut pages, &self.table) {
+            rest.start = if pages.is_empty() { mapping.end().min(rest.end) } else { pages.start };
+        } else if mapping.going.is_some() {
+            rest.start = mapping.end().min(rest.end);
         }
+        // Else another has split it meanwhile, and it is looked for again.
     }
 }
 
 /// Mappings of a space that are cleared, and go when all CPUs have forgotten their pages.
 pub(super) struct Leaving<'a> {
-    space: &'a AddressSpace,
-    at: Moment,
+    pub(super) space: &'a AddressSpace,
+    pub(super) at: Moment,
 }
 
 impl Leaving<'_> {
@@ -183,7 +154,8 @@ impl Drop for AddressSpace {
     /// end go into quarantine.
     fn drop(&mut self) {
         while let Some(mapping) = self.mappings.get_mut().pop() {
-            self.take_down(&mapping);
+            mapping.shows.hide_range(&mapping, mapping.end(), &self.table);
+            drop(mapping.shows.forget(&mapping));
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | map, unmap of the same addresses | a mapping that is being unmapped still fills its range, so `map` answers `Overlap` until its pages are cleared and all CPUs were waited for |
 //! | unmap, unmap | each clears all that is marked in its range and not cleared yet, by whomever, and waits for all CPUs since the last of it was cleared. Pages are taken out only while the object still lists the mapping, so the slower one does not harm what is mapped there next |
 //! | protect, protect | one that only gives rights waits, too, while others that were taken may be remembered; while they are being taken, it takes them as well |
+//! | unmap or protect of many pages, anything | in pieces, with others' turns between: see `pieces` |
 //! | unmap, its future dropped | the mapping stays marked; the next who looks takes it out when all CPUs were waited for, see `shootdown` |
 //! | unmap, protect | protect answers `NotMapped` for what is marked; else it takes rights from what is shown, and unmap clears it |
 //! | remap, fault at the old place | as for unmap: the commit of one that looked before starts over and finds no mapping, or its page is cleared |
@@ -44,6 +45,7 @@ mod manual;
 mod map;
 mod mappings;
 mod part;
+mod pieces;
 mod ranges;
 mod remap;
 mod segments;

@@ -32,8 +32,8 @@ impl AddressSpace {
     /// ranges), `BeyondObject`, `NoSpace`, `NoMemory`; nothing is changed then.
     ///
     /// # Cancellation
-    /// A future that was never polled has changed nothing. After the first poll all is done but the wait: see
-    /// [`unmap`](Self::unmap).
+    /// A future that was never polled has changed nothing. After the first poll the new place is there, and for the old one
+    /// it is as for [`unmap`](Self::unmap).
     pub async fn remap(
         &self,
         from: Range<VirtAddr>,
@@ -42,7 +42,7 @@ impl AddressSpace {
     ) -> Result<VirtAddr, MapError> {
         let (start, old) = self.enter_anew(&from, pages, placement)?;
         if let Some(old) = old
-            && let Some(leaving) = self.clear_going(old)
+            && let Some(leaving) = self.clear_going(old).await
         {
             leaving.forgotten().await;
         }

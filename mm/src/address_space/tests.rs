@@ -9,6 +9,7 @@ use core::task::{Context, Poll, Waker};
 use executor::lock::in_trap;
 
 use super::AddressSpace;
+use super::pieces::Clearing;
 use crate::mapping::Going;
 use crate::page_table::LOOKS;
 use crate::settle::Attempt;
@@ -222,7 +223,7 @@ fn whoever_is_late_with_clearing_leaves_what_is_mapped_there_next() {
     let new = VmObject::zero(space.memory, 8);
     space.map(&new, PageIndex::new(0), 8, RW, Placement::Fixed(BASE)).expect("it is free");
     touch_all(&space);
-    assert_eq!(space.take_down_and_note(&marked), None);
+    assert!(Clearing::of(&space, marked).cleared().is_none());
     assert_eq!(space.stats().resident_pages, 8);
     assert_eq!((object.stats().mappings, new.stats().mappings), (0, 1));
 }
@@ -237,7 +238,7 @@ fn hiding_pages_of_a_mapping_that_was_split_begins_again() {
     split.expect("there is memory");
     assert!(!whole.shows.hide_range(&whole, whole.end(), &space.table));
     assert_eq!(space.stats().resident_pages, 8);
-    space.hide_all(BASE..BASE.page_add(6));
+    now(space.protect(BASE..BASE.page_add(6), Protection::default())).expect("it is mapped");
     assert_eq!(space.stats().resident_pages, 2);
 }
 

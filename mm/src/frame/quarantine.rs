@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | frame enters, wait begins | both under the pool's lock: the wait is for the frame, or the frame is for the next wait |
 //! | wait, wait | each frees what entered before it began; the later one finds less |
+//! | wait that is over, many frames | they are freed some hundred a poll; moments before it are over from the first on. Whoever drops it frees the rest at once |
 //! | wait that is dropped, its frames | they stay for the next wait. Whoever drops one tells the background task |
 //! | allocation, quarantine | a frame in quarantine is on no free list; the lists assert it |
 
@@ -112,21 +113,17 @@ impl FramePool {
         Moment(guarded.waits.begun)
     }
 
-    /// A wait is over: frees what was in quarantine when it began.
-    pub(crate) fn end_wait(&self, wait: Moment) {
-        loop {
-            let (freed, promised) = {
-                let mut guarded = self.lists.lock();
-                self.waits_over.fetch_max(wait.0, Release);
-                let freed =
-                    guarded.lists.free_quarantined(wait.0, BATCH, |frame| self.checks.takes_back(frame, 1));
-                (freed, guarded.promise(freed, &self.marks))
-            };
-            self.answer_promised(promised);
-            if freed < BATCH {
-                return;
-            }
-        }
+    /// A wait is over: frees some of what was in quarantine when it began. True if there may be more.
+    pub(crate) fn end_wait(&self, wait: Moment) -> bool {
+        let (freed, promised) = {
+            let mut guarded = self.lists.lock();
+            self.waits_over.fetch_max(wait.0, Release);
+            let freed =
+                guarded.lists.free_quarantined(wait.0, BATCH, |frame| self.checks.takes_back(frame, 1));
+            (freed, guarded.promise(freed, &self.marks))
+        };
+        self.answer_promised(promised);
+        freed == BATCH
     }
 
     /// Notes that nobody waits for a moment. True if it is not over, and nobody knows yet.
@@ -204,7 +201,7 @@ mod tests {
         frames.window().write(address, 0, &[1]);
         assert_eq!(frames.owned().collect::<std::vec::Vec<_>>(), [address]);
         frames.begin_wait();
-        frames.end_wait(moment);
+        assert!(!frames.end_wait(moment));
         let all: std::vec::Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
         assert!(all.iter().any(|frame| frame.address() == address));
     }
@@ -218,7 +215,7 @@ mod tests {
         let address = frame.address();
         let moment = frames.quarantine(frame);
         frames.begin_wait();
-        frames.end_wait(moment);
+        assert!(!frames.end_wait(moment));
         frames.window().write(address, 0, &[1]);
         let _all: std::vec::Vec<_> = core::iter::from_fn(|| frames.try_alloc()).collect();
     }

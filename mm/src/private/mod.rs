@@ -14,6 +14,7 @@
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
 //! | anything, another space that shows the same version (`shared`) | as another mapping of one space: a version's pages are taken out of all tables that show it, and all CPUs are waited for |
 
+mod ending;
 mod large;
 mod leave;
 mod shared;
@@ -33,13 +34,14 @@ use executor::lock::SpinLock;
 
 use crate::address::PAGE_BYTES;
 use crate::fallible::room_for_arc;
-use crate::frame::{Moment, QuarantineBatch};
+use crate::frame::Moment;
 use crate::page_state::PageEntry;
 use crate::reverse_map::ReverseMap;
 use crate::swap::PrivateRoom;
 use crate::vm_object::Streams;
 use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 
+pub(crate) use ending::Ending;
 pub use shared::SharedMemory;
 use swap::Swaps;
 pub(crate) use versions::VersionId;
@@ -173,54 +175,9 @@ impl PrivateObject {
     }
 
     /// Ends a version that no mapping shows: a fork that could not be done.
-    pub(crate) fn end_unused(&self, version: VersionId) {
+    pub(crate) fn end_unused(self: &Arc<Self>, version: VersionId) {
         let ended = self.inner.lock().versions.end_unused(version);
-        if let Some(ended) = ended {
-            self.end(ended);
-        }
-    }
-
-    /// Frees what a version had that nobody shows any more, ends each past that nobody is left of, and merges the next.
-    fn end(&self, ended: versions::Ended) {
-        let add = |batch: &mut QuarantineBatch, frame: Option<u64>| {
-            if let Some(frame) = frame {
-                batch.add(frame);
-            }
-        };
-        let (mut last, mut next) = (None, Some(ended));
-        while let Some(ended) = next {
-            let mut batch = QuarantineBatch::new(self.memory.frames());
-            // The choice is made once, not for each page.
-            match self.memory.swap() {
-                Some(area) => ended.pages.for_each(|_, entry| add(&mut batch, area.give_up(entry))),
-                None => ended.pages.for_each(|_, entry| add(&mut batch, entry.frame())),
-            }
-            last = last.max(batch.end());
-            next = ended.past.and_then(|past| self.inner.lock().versions.end_childless(past));
-            if let (None, Some(past)) = (&next, ended.past) {
-                last = last.max(self.merge(past));
-            }
-        }
-        if let Some(last) = last {
-            self.memory.forget_soon(last);
-        }
-    }
-
-    /// Merges a past with its only child, if it is settled. Without memory for it, that is left for another time.
-    fn merge(&self, past: u32) -> Option<Moment> {
-        let mut last = None;
-        loop {
-            let Inner { versions, swaps, .. } = &mut *self.inner.lock();
-            let is_over = |moment| self.memory.frames().is_over(moment);
-            let Some(child) = versions.only_child(past, is_over) else { return last };
-            // The last of who ended was taken out of its page tables before.
-            let ended = if self.memory.has_one_cpu() { Moment::from_number(0) } else { self.left() };
-            let unseen = |entry| last = last.max(self.give_up(swaps, entry));
-            match versions.merge(past, child, BATCH, ended, unseen) {
-                Ok(false) => {}
-                Ok(true) | Err(OutOfMemory) => return last,
-            }
-        }
+        drop(ended.map(|ended| Ending::new(self, ended)));
     }
 
     /// A page that nobody sees any more: its slot goes back, and its frame, which a CPU may still remember.

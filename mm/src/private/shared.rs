@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use super::{PrivateObject, VersionId};
+use super::{Ending, PrivateObject, VersionId};
 use crate::{Memory, OutOfMemory};
 
 /// Memory that is zero until it is written, and the same in all spaces that map it: see
@@ -44,9 +44,7 @@ impl SharedMemory {
 impl Drop for SharedMemory {
     fn drop(&mut self) {
         let ended = self.object.inner.lock().versions.remove_user(self.version);
-        if let Some(ended) = ended {
-            self.object.end(ended);
-        }
+        drop(ended.map(|ended| Ending::new(&self.object, ended)));
     }
 }
 

@@ -1,15 +1,16 @@
 //! Where private memory is shown: noting and forgetting mappings, taking pages out of page tables.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::{BATCH, Inner, PrivateObject, VersionId};
+use super::versions::Ended;
+use super::{Ending, Inner, PrivateObject, VersionId};
 use crate::mapping::Mapping;
-use crate::page_state::PageEntry;
 use crate::page_table::LOOKS;
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::table::Table;
-use crate::{MapError, PageEvent, VirtAddr};
+use crate::{MapError, VirtAddr};
 
 impl PrivateObject {
     /// Notes that a mapping shows a version, from page `first` on.
@@ -30,62 +31,31 @@ impl PrivateObject {
     }
 
     /// Forgets a mapping whose pages are no longer shown. What only it had is freed, if it was not forked, and is not
-    /// shared: that may be mapped again.
-    pub(crate) fn forget_mapping(&self, id: u64, first: u64, pages: u64) {
-        if let Some(version) = self.forget_note(id, first, pages)
-            && !self.is_shared
-        {
-            self.give_up_unshown(version, first..first + pages);
+    /// shared: that may be mapped again. Answers that end, which is the caller's to come to.
+    pub(crate) fn forget_mapping(self: &Arc<Self>, id: u64, first: u64, pages: u64) -> Option<Ending> {
+        let (version, ended) = self.forget_note(id, first, pages)?;
+        match ended {
+            Some(ended) => Some(Ending::new(self, ended)),
+            None if self.is_shared => None,
+            None => Some(Ending::of_pages(self, version, first..first + pages)),
         }
     }
 
     /// Forgets a mapping all of whose pages another shows as well: what grew. Takes the same time whatever there is.
-    pub(crate) fn forget_covered(&self, id: u64, first: u64, pages: u64) {
-        self.forget_note(id, first, pages);
+    pub(crate) fn forget_covered(self: &Arc<Self>, id: u64, first: u64, pages: u64) {
+        let forgotten = self.forget_note(id, first, pages);
+        drop(forgotten.and_then(|(_, ended)| ended.map(|ended| Ending::new(self, ended))));
     }
 
-    /// Takes a mapping off the list. Answers the version that it showed, if that goes on.
-    fn forget_note(&self, id: u64, first: u64, pages: u64) -> Option<VersionId> {
+    /// Takes a mapping off the list. Answers the version that it showed, with what that had if it has ended.
+    fn forget_note(&self, id: u64, first: u64, pages: u64) -> Option<(VersionId, Option<Ended>)> {
         let (shown, ended) = {
             let mut inner = self.inner.lock();
             let shown = inner.mappings.remove(id, first, pages)?;
             let ended = inner.versions.remove_user(shown.of);
             (shown, ended)
         };
-        let version = shown.of;
-        drop(shown);
-        match ended {
-            Some(ended) => {
-                self.end(ended);
-                None
-            }
-            None => Some(version),
-        }
-    }
-
-    /// Gives up the pages of a version that no mapping shows any more. Another may: what was moved.
-    fn give_up_unshown(&self, version: VersionId, mut rest: Range<u64>) {
-        let mut last = None;
-        while !rest.is_empty() {
-            let Inner { versions, mappings, swaps, .. } = &mut *self.inner.lock();
-            let Some(own) = versions.own(version) else { break };
-            for _ in 0..BATCH {
-                let Some((index, entry)) = own.next_used(rest.clone()) else {
-                    rest.start = rest.end;
-                    break;
-                };
-                rest.start = index + 1;
-                let mut shown = false;
-                mappings.for_each(index, |mapping, _| shown |= mapping.of == version);
-                if !shown {
-                    own.set(index, PageEvent::Unshown, PageEntry::ABSENT);
-                    last = last.max(self.give_up(swaps, entry));
-                }
-            }
-        }
-        if let Some(last) = last {
-            self.memory.forget_soon(last);
-        }
+        Some((shown.of, ended))
     }
 
     /// Replaces a mapping by its two parts: the first `pages_before` pages keep the number.

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{PrivateObject, VersionId};
+use super::{Ending, PrivateObject, VersionId};
 use crate::settle::{Attempt, Offer};
 use crate::window::arena;
 use crate::{Advice, Frame, Memory};
@@ -56,7 +56,7 @@ impl Scene {
 
     fn end(&self, version: VersionId) {
         let ended = self.object.inner.lock().versions.remove_user(version);
-        self.object.end(ended.expect("it was the only user"));
+        drop(Ending::new(&self.object, ended.expect("it was the only user")));
     }
 
     fn versions(&self) -> usize {
