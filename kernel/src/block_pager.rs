@@ -62,6 +62,8 @@ impl Waiting {
 
 /// Pages of one request at most. With more of them the device is hardly faster.
 const MOST_PAGES: usize = 32;
+/// Flushes that may wait without the heap.
+const FLUSHES: usize = 16;
 const PAGE_SECTORS: u64 = PAGE_SIZE as u64 / SECTOR_BYTES;
 
 impl BlockPager {
@@ -76,7 +78,7 @@ impl BlockPager {
             end_sector,
             loads: Waiting::new(),
             stores: Waiting::new(),
-            flushes: SpinLock::new("flushes", Vec::new()),
+            flushes: SpinLock::new("flushes", Vec::with_capacity(FLUSHES)),
             flush_wanted: WaitQueue::new(WaitReason::Channel),
         });
         drop(executor::Builder::new().name("block-loads").spawn(serve(pager.clone(), |pager| &pager.loads)));
@@ -300,13 +302,15 @@ impl Pager for BlockPager {
 
 /// Hands flush commands to the device, one at a time: those who ask during one share the next.
 async fn serve_flushes(pager: Arc<BlockPager>) {
-    let taken = || Some(core::mem::take(&mut *pager.flushes.lock())).filter(|taken| !taken.is_empty());
+    // Two lists that change places: so asking again needs no memory that was not there before.
+    let mut flushes = Vec::with_capacity(FLUSHES);
     loop {
-        let flushes = pager.flush_wanted.wait_for(taken).await;
+        pager.flush_wanted.wait_for(|| (!pager.flushes.lock().is_empty()).then_some(())).await;
         let slot = pager.device.reserve().await;
+        core::mem::swap(&mut flushes, &mut *pager.flushes.lock());
         // What is written out with a full heap is to be flushed with one, too.
         let result = heap::with_reserve(|| slot.flush()).await.map_err(error_of);
-        flushes.into_iter().for_each(|flush| flush.complete(result));
+        flushes.drain(..).for_each(|flush: FlushRequest| flush.complete(result));
     }
 }
 

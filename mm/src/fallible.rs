@@ -76,6 +76,22 @@ impl<T> Shared<T> {
         Ok(Self { counted: counted.into_raw() })
     }
 
+    /// The same, and in a box where no place is free: for who must not take a page of the heap for one value.
+    pub(crate) fn try_new_in_or_alone(
+        slab: &'static Slab<Counted<T>>,
+        value: T,
+    ) -> Result<Self, OutOfMemory> {
+        let mut value = Some(value);
+        let mut counted = || {
+            let value = value.take().expect("it is made once");
+            Counted { owners: AtomicUsize::new(1), in_slab: true, value }
+        };
+        if let Some(counted) = slab.place_if_free(&mut counted) {
+            return Ok(Self { counted: counted.into_raw() });
+        }
+        value.map_or(Err(OutOfMemory), Self::try_new)
+    }
+
     fn counted(&self) -> &Counted<T> {
         // SAFETY: this owner is counted, so it lives; it is only ever borrowed shared.
         unsafe { self.counted.as_ref() }
@@ -146,5 +162,19 @@ mod tests {
         assert_eq!(Arc::strong_count(&value), 1);
         let next = Shared::try_new_in(slab, value.clone()).expect("there is memory");
         assert!(core::ptr::eq(&raw const **next, place));
+    }
+
+    #[test]
+    fn a_value_is_alone_where_no_place_is_free_and_takes_a_place_where_one_is() {
+        let slab: &'static Slab<Counted<Arc<i32>>> = std::boxed::Box::leak(std::boxed::Box::new(Slab::new()));
+        let value = Arc::new(7);
+        let alone = Shared::try_new_in_or_alone(slab, value.clone()).expect("there is memory");
+        assert!(!alone.counted().in_slab);
+        let placed = Shared::try_new_in(slab, value.clone()).expect("there is memory");
+        let other = Shared::try_new_in_or_alone(slab, value.clone()).expect("there is memory");
+        assert!(placed.counted().in_slab && other.counted().in_slab);
+        assert_eq!((**alone, Arc::strong_count(&value)), (7, 4));
+        drop((alone, placed, other));
+        assert_eq!(Arc::strong_count(&value), 1);
     }
 }

@@ -92,6 +92,15 @@ impl<T: 'static> Slab<T> {
         Ok(Place { at: place, owns: PhantomData })
     }
 
+    /// The same in a place of a page that is there, without a look at the heap: `None`, and nothing is made, where there is
+    /// none.
+    pub(crate) fn place_if_free(&'static self, make: impl FnOnce() -> T) -> Option<Place<T>> {
+        let place = self.take()?;
+        // SAFETY: as in `try_place`.
+        unsafe { place.write(make()) };
+        Some(Place { at: place, owns: PhantomData })
+    }
+
     fn take(&self) -> Option<NonNull<T>> {
         let mut open = self.open.lock();
         let page = (*open)?;

@@ -30,6 +30,13 @@ impl Transfer {
         Shared::try_new_in(&memory.transfers, Self { memory, index, outcome: AtomicU8::new(0), waiters })
     }
 
+    /// The same with what is kept for write-back, which is small: without a page for more of them.
+    pub(crate) fn new_by_reserve(memory: &'static Memory, index: u64) -> Result<Shared<Self>, OutOfMemory> {
+        let waiters = WaitQueue::new(WaitReason::Page);
+        let transfer = Self { memory, index, outcome: AtomicU8::new(0), waiters };
+        Shared::try_new_in_or_alone(&memory.transfers, transfer)
+    }
+
     pub(crate) fn memory(&self) -> &'static Memory {
         self.memory
     }

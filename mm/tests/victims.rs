@@ -265,6 +265,33 @@ fn pages_that_are_not_shown_are_counted_wherever_they_are() {
     });
 }
 
+#[test]
+fn halves_of_pages_that_lie_far_apart_add_up() {
+    let (scene, store) = Scene::with_swap(300, 100);
+    store.fail_writes(usize::MAX);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let [sparse, dense] = [scene.space(100_000), scene.space(100_000)];
+        let machine = scene.machine;
+        for page in (0..40).map(|number| number * 1024) {
+            scene.write(&sparse, page..page + 1, 1000).await.unwrap();
+        }
+        let _twin = sparse.fork(machine.empty_table()).await.unwrap();
+        scene.write(&dense, 0..15, 2000).await.unwrap();
+        for space in [&sparse, &dense] {
+            let all = common::range(address(BASE), 100_000);
+            space.protect(all, Protection::default()).await.unwrap();
+        }
+        let background = spawn(reclaimer(machine.memory));
+        let _taken: Vec<_> = std::iter::from_fn(|| machine.memory.frames().try_alloc()).collect();
+        assert!(machine.memory.frames().alloc().await.is_ok());
+        let ended = scene.spaces.ended.lock().unwrap().clone();
+        assert!(Arc::ptr_eq(&ended[0].0, &sparse));
+        assert_eq!(ended[0].1, 20);
+        background.abort();
+    });
+}
+
 /// A space of 60 pages in swap, with so many slots, and two of 50 pages in memory.
 async fn one_in_swap_and_two_in_memory(scene: &Scene) -> [Arc<AddressSpace>; 3] {
     let in_swap = scene.space(60);

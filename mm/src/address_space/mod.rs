@@ -62,6 +62,7 @@ use executor::lock::SpinLock;
 
 use crate::backing::Backing;
 use crate::fallible::room_for_arc;
+use crate::private::PARTS;
 use crate::table::Table;
 use crate::{Memory, OutOfMemory, PageTable, PhysAddr, VirtAddr, Walk};
 
@@ -173,7 +174,7 @@ impl AddressSpace {
                 let mappings = self.mappings.lock();
                 mappings.within(&rest).next().map(|mapping| (mapping.end(), mapping.shows.clone()))
             };
-            let Some((end, shows)) = next else { return shown.max(private) };
+            let Some((end, shows)) = next else { return shown.max(private / PARTS) };
             if let Backing::Private(object, version) = shows {
                 private += object.pages_held(version, swap_counts);
             }

@@ -44,8 +44,8 @@ use crate::{Frame, MapError, Memory, OutOfMemory, VmObject};
 pub(crate) use ending::Ending;
 pub use shared::SharedMemory;
 use swap::Swaps;
-pub(crate) use versions::VersionId;
 use versions::Versions;
+pub(crate) use versions::{PARTS, VersionId};
 
 /// Pages to merge before the lock is given up for a moment.
 const BATCH: usize = 64;
@@ -149,7 +149,7 @@ impl PrivateObject {
     }
 
     /// The pages that a version has, and its share of those that it sees with others, divided among the mappings that
-    /// show it. Those that swap holds are among them only if that counts.
+    /// show it; in parts of a page, of which [`PARTS`] are one. Those that swap holds are among them only if that counts.
     /// Then they are looked at, some with each hold of the lock: so what changes meanwhile may count or not.
     pub(crate) fn pages_held(&self, version: VersionId, swap_counts: bool) -> u64 {
         if swap_counts {

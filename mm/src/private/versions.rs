@@ -27,6 +27,9 @@ use crate::{Memory, OutOfMemory, PageEvent};
 /// Looks at versions before it is taken for granted that somebody still sees a page.
 const LOOKS: usize = 64;
 
+/// Parts of a page that pages held are counted in, so that what is added up piece by piece is not rounded piece by piece.
+pub(crate) const PARTS: u64 = 1 << 20;
+
 /// Forks after which what was before the first is hardly a version's any more.
 const MOST_HALVES: u32 = 16;
 
@@ -255,8 +258,8 @@ impl Versions {
         self.is(id)
     }
 
-    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings.
-    /// With a range only those in it whose frames are in nobody else's hands: each is looked at.
+    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings. In parts
+    /// of a page: [`PARTS`] are one. With a range only those in it whose frames are in nobody else's hands: each is looked at.
     pub(crate) fn pages_held(&self, id: VersionId, range: Option<&Range<u64>>) -> u64 {
         let mut place = self.is(id).then_some(id.place);
         let users = place.map_or(1, |_| self.users(id).max(1));
@@ -267,7 +270,7 @@ impl Versions {
         while let Some(version) = place.map(|place| self.at(place)).filter(|_| halves < MOST_HALVES) {
             let held =
                 range.map_or(version.pages.len(), |range| version.pages.count(range.clone(), has_frame));
-            pages += held as u64 >> halves;
+            pages += (held as u64 * PARTS) >> halves;
             place = version.parent;
             halves += u32::from(place.is_some_and(|above| !self.at(above).children.contains(&None)));
         }

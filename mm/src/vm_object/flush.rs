@@ -111,7 +111,10 @@ impl VmObject {
         if !self.stored.lock().need_flush() {
             return Ok(Asked::NotNeeded);
         }
-        let request = Transfer::new(self.memory, 0)?;
+        // What was written out with a full heap is flushed with one, too. There is one request of an object at a time.
+        let mut request = Err(OutOfMemory);
+        self.memory.hardware().with_reserve(&mut || request = Transfer::new_by_reserve(self.memory, 0));
+        let request = request?;
         // Only who has the turn makes requests, so there is still none.
         base.stored.lock().flush = Some(request.clone());
         base.each_of_family(|object| object.stored.lock().begin_flush());

@@ -92,6 +92,14 @@ enum From {
 }
 
 impl From {
+    /// What waits for a transfer's end.
+    fn transfer(self, memory: &'static Memory, index: u64) -> Result<Shared<Transfer>, OutOfMemory> {
+        match self {
+            From::Heap => Transfer::new(memory, index),
+            From::Reserve => Transfer::new_by_reserve(memory, index),
+        }
+    }
+
     fn take<T>(self, memory: &Memory, make: impl FnOnce() -> T) -> T {
         let From::Reserve = self else { return make() };
         let (mut make, mut made) = (Some(make), None);
@@ -153,7 +161,7 @@ impl VmObject {
         let mut rest = pages.start.as_u64()..pages.end.as_u64();
         let mut result = Ok(());
         loop {
-            let next = from.take(self.memory, || self.next_stores(&mut rest));
+            let next = from.take(self.memory, || self.next_stores(&mut rest, from));
             let mut batch = match next {
                 Next::Done => return result,
                 Next::Failed(error) => return result.and(Err(error)),
@@ -202,7 +210,7 @@ impl VmObject {
     }
 
     /// Begins to store the next dirty pages of a range, at most a batch, and takes what was looked at off its front.
-    fn next_stores(self: &Arc<Self>, rest: &mut Range<u64>) -> Next {
+    fn next_stores(self: &Arc<Self>, rest: &mut Range<u64>, from: From) -> Next {
         let mut batch = Batch { requests: Vec::new(), written: false };
         while batch.requests.len() < BATCH {
             let mut inner = self.inner.lock();
@@ -212,7 +220,7 @@ impl VmObject {
                     if batch.requests.try_reserve(1).is_err() {
                         return self.stop(batch, index);
                     }
-                    match self.begin_store(&mut inner, index, frame) {
+                    match self.begin_store(&mut inner, index, frame, from) {
                         Ok(Begun::Store(request, written)) => {
                             batch.requests.push(request);
                             batch.written |= written;
@@ -242,6 +250,7 @@ impl VmObject {
         inner: &mut Inner,
         index: u64,
         frame: u64,
+        from: From,
     ) -> Result<Begun, OutOfMemory> {
         let mut below = self.base.as_ref().map(|base| base.inner.lock());
         if let Some(other) = below.as_deref().unwrap_or(inner).store_under_way(index) {
@@ -251,7 +260,7 @@ impl VmObject {
             below.above.try_reserve(1).map_err(|_| OutOfMemory)?;
         }
         self.family().stored.lock().make_room(index)?;
-        let transfer = Transfer::new(self.memory, index)?;
+        let transfer = from.transfer(self.memory, index)?;
         let entry = inner.pages.get(index).begin_store(frame);
         inner.pages.begin_transfer(transfer.clone(), PageEvent::Store, entry)?;
         if let Some(mut below) = below {

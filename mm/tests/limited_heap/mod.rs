@@ -4,10 +4,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use mm::{Memory, VmObject};
+use mm::{Memory, PAGE_SIZE, PageRequest, Pager, VmObject};
 
 /// The heap, which is full for a thread that has used up its allocations.
 struct Limited;
@@ -16,6 +16,10 @@ thread_local! {
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
     /// Allocations that are left for those who write pages out.
     static RESERVE: Cell<usize> = const { Cell::new(0) };
+    /// The largest of those that were taken.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+    /// Pages that were taken of the heap.
+    static PAGES: Cell<usize> = const { Cell::new(0) };
     /// Whether those are at work who have a heap of their own.
     static EXEMPT: Cell<bool> = const { Cell::new(false) };
 }
@@ -24,7 +28,7 @@ thread_local! {
 // SAFETY: the system's allocator does the work.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if mm_simulator::is_checking() || EXEMPT.get() || takes_reserve() {
+        if mm_simulator::is_checking() || EXEMPT.get() || takes_reserve(layout) {
             // SAFETY: the caller's promise.
             return unsafe { System.alloc(layout) };
         }
@@ -33,6 +37,7 @@ unsafe impl GlobalAlloc for Limited {
             return std::ptr::null_mut();
         }
         LEFT.set(if left == usize::MAX { left } else { left - 1 });
+        PAGES.set(PAGES.get() + usize::from(layout.align() == PAGE_SIZE));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -46,9 +51,12 @@ unsafe impl GlobalAlloc for Limited {
 }
 
 /// Whether an allocation comes from what is kept for write-back.
-fn takes_reserve() -> bool {
+fn takes_reserve(layout: Layout) -> bool {
     let taken = mm_simulator::is_drawing() && RESERVE.get() > 0;
-    RESERVE.set(RESERVE.get() - usize::from(taken));
+    if taken {
+        RESERVE.set(RESERVE.get() - 1);
+        LARGEST.set(LARGEST.get().max(layout.size()));
+    }
     taken
 }
 
@@ -58,9 +66,11 @@ static HEAP: Limited = Limited;
 /// Room for nothing, whatever is given back.
 pub const FULL: usize = usize::MAX - 1;
 
-/// From now on so many allocations are kept for those who write pages out.
-pub fn keep_for_write_back(allocations: usize) {
+/// From now on so many allocations are kept for those who write pages out. Answers how large the largest was that was taken
+/// since the last call.
+pub fn keep_for_write_back(allocations: usize) -> usize {
     RESERVE.set(allocations);
+    LARGEST.replace(0)
 }
 
 /// Does something with a heap that is never full.
@@ -96,4 +106,41 @@ pub fn use_up_nodes(memory: &'static Memory) -> Vec<Arc<VmObject>> {
         objects.push(object);
         assert!(objects.len() < 64, "a page has fewer places");
     }
+}
+
+/// Keeps its loads for good.
+#[derive(Default)]
+struct Keeper(Mutex<Vec<PageRequest>>);
+
+impl Pager for Keeper {
+    fn name(&self) -> &str {
+        "keeper"
+    }
+
+    fn load(&self, request: PageRequest) {
+        self.0.lock().unwrap().push(request);
+    }
+}
+
+/// Takes the places that are left in the pages of transfers, with loads that never end: the next transfer needs the heap.
+pub fn use_up_transfers(memory: &'static Memory) {
+    // A chunk of the index and room for its transfers come with the first loads, transfers in between.
+    const MOST: u64 = 256;
+    let object: &'static _ = Box::leak(Box::new(VmObject::new(memory, Arc::new(Keeper::default()), MOST)));
+    let mut taken = Vec::new();
+    for index in 0..MOST {
+        let before = PAGES.get();
+        let mut read = Box::pin(object.read(index * PAGE_SIZE as u64, Vec::leak(vec![0; 1])));
+        assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        std::mem::forget(read);
+        if PAGES.get() > before && index % 64 != 0 {
+            taken.push(index);
+        }
+        if let [.., first, second] = taken[..]
+            && index + 1 == second + (second - first)
+        {
+            return;
+        }
+    }
+    panic!("a page has fewer places");
 }
