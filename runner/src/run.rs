@@ -26,7 +26,7 @@ use crate::record::{Record, Recording};
 use crate::screenshot::Picture;
 use crate::terminal::{RawTerminal, forward_input};
 use crate::trace::Sink;
-use crate::trace::file::TraceFile;
+use crate::trace::file::Claim;
 use crate::workspace::{DebugInfo, Profile, Workspace};
 
 /// Builds the kernel and runs it as `cli` says, with this process's input and output.
@@ -73,7 +73,8 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
     let vmscript = cli.vmscript.as_deref().map(scenario).transpose()?;
     outputs::check(cli)?;
     let swap = cli.swap.as_deref().map(|path| disk::swap_disk(path, &disks)).transpose()?;
-    let trace = cli.trace.as_deref().map(trace_file).transpose()?;
+    // A run whose trace another one writes ends before anything is built; an older trace stays until this run boots.
+    let trace_claim = cli.trace.as_deref().map(claim).transpose()?;
 
     let profile = cli.profile();
     // A kernel with more debug information is another kernel, and what is recorded may be walked through with gdb later.
@@ -113,7 +114,7 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         vmscript,
         tour: !cli.has_one_task() && !cli.no_tour,
         console,
-        trace: trace.is_some(),
+        trace: trace_claim.is_some(),
         extra: extra.chain(cli.qemu_args.iter().cloned()).collect(),
         ..MachineConfig::new(image::pack(&workspace, &tool, kernel, profile, firmware)?)
     };
@@ -123,15 +124,18 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         (None, None) => None,
     };
     let limit = cli.timeout.map(Duration::from_secs);
+    let trace = trace_claim.map(begin_trace).transpose()?;
     let outcome = boot(&config, trace, cli.screenshot.as_deref(), limit, cli.gdb)?;
     recording.map_or(Ok(()), |recording| recording.keep(outcome)).context("there is no record")?;
     Ok(record.map_or(outcome, |record| record.outcome(outcome)))
 }
 
-/// The file that a trace goes to. Made at once: a run whose trace another one writes ends before anything is built.
-fn trace_file(path: &Path) -> Result<Box<dyn Sink>> {
-    let file = TraceFile::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Box::new(file))
+fn claim(path: &Path) -> Result<Claim> {
+    Claim::new(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn begin_trace(claim: Claim) -> Result<Box<dyn Sink>> {
+    Ok(Box::new(claim.begin().context("the trace cannot be written")?))
 }
 
 /// A scenario that the kernel can take over.

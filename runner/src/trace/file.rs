@@ -1,8 +1,8 @@
 //! The file of a trace, which is whole JSON whenever somebody looks: also if this process is killed.
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -28,20 +28,53 @@ pub struct TraceFile {
     written: Instant,
 }
 
-impl TraceFile {
-    /// Makes the file, or empties it.
+/// The file that a trace is to be in: nobody else can have it, and what is in it stays until the trace begins. Dropped before
+/// that, it leaves nothing behind.
+pub struct Claim {
+    file: Option<File>,
+    path: PathBuf,
+    was_there: bool,
+}
+
+impl Claim {
+    /// Claims a file, which need not be there.
     ///
     /// # Errors
     /// When it cannot be written, or another process has it as its trace.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let was_there = path.exists();
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => file.set_len(0)?,
+            Ok(()) => Ok(Self { file: Some(file), path: path.into(), was_there }),
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"));
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"))
             }
-            Err(TryLockError::Error(why)) => return Err(why),
+            Err(TryLockError::Error(why)) => Err(why),
         }
+    }
+
+    /// Empties the file, and begins the trace.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(mut self) -> io::Result<TraceFile> {
+        let file = self.file.take().expect("a claim begins once");
+        file.set_len(0)?;
+        TraceFile::begin(file)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.file.is_some() && !self.was_there {
+            // Still locked: it is ours. If it cannot be removed, an empty file stays.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl TraceFile {
+    fn begin(file: File) -> io::Result<Self> {
         let mut made = Self {
             file,
             tracks: Tracks::default(),
@@ -125,7 +158,7 @@ mod tests {
     fn the_file_is_whole_json_at_every_moment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        let mut file = TraceFile::create(&path).unwrap();
+        let mut file = Claim::new(&path).unwrap().begin().unwrap();
         let read = || -> Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
         assert_eq!(read()["traceEvents"].as_array().unwrap().len(), 1);
         let mut events = 1;
@@ -147,16 +180,30 @@ mod tests {
     fn a_file_that_another_writes_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
-        let file = TraceFile::create(&path).unwrap();
+        let claim = Claim::new(&path).unwrap();
+        assert_eq!(Claim::new(&path).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
+        let file = claim.begin().unwrap();
         let before = std::fs::read(&path).unwrap();
-        assert_eq!(TraceFile::create(&path).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(Claim::new(&path).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
         assert_eq!(std::fs::read(&path).unwrap(), before);
         drop(file);
-        assert!(TraceFile::create(&path).is_ok());
+        assert!(Claim::new(&path).is_ok());
+    }
+
+    #[test]
+    fn a_trace_that_never_begins_leaves_an_older_one_and_no_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.json"), folder.path().join("new.json"));
+        std::fs::write(&old, "an older trace").unwrap();
+        [&old, &new].into_iter().for_each(|path| drop(Claim::new(path).unwrap()));
+        assert_eq!(std::fs::read(&old).unwrap(), b"an older trace");
+        assert!(!new.exists());
+        drop(Claim::new(&old).unwrap().begin().unwrap());
+        assert!(std::fs::read(&old).unwrap().starts_with(b"{"), "it is a new one");
     }
 
     #[test]
     fn a_file_that_cannot_be_made_is_an_error() {
-        assert!(TraceFile::create(Path::new("/there/is/none.json")).is_err());
+        assert!(Claim::new(Path::new("/there/is/none.json")).is_err());
     }
 }
