@@ -5,6 +5,7 @@
 //! | fill, fill | a mutex: the device has one buffer at a time |
 //! | fill, a fill that was dropped | the buffer stays with the queue; the next one waits for it first |
 //! | interrupt, the look before the wait for it | the signal is remembered |
+//! | lend, a completion that nobody waits for | the device has broken the rules: it would pass for that of the next buffer |
 #![allow(unsafe_code, reason = "memory that a device writes")]
 
 use alloc::sync::Arc;
@@ -40,16 +41,45 @@ impl core::error::Error for Gone {}
 /// A virtio device that fills the buffers that it is given, one after another.
 pub struct Filler {
     completed: Signal,
-    exchange: Mutex<Exchange>,
+    exchange: Mutex<Exchange<Wired>>,
 }
 
 /// The queue, and the buffer that the device has.
-struct Exchange {
-    device: Device,
+struct Exchange<D: Side> {
+    device: D,
     queue: VirtQueue<Machine, DESCRIPTORS>,
-    doorbell: Doorbell,
     lent: Option<(u16, DmaBuffer)>,
     is_gone: bool,
+}
+
+/// What the driver needs of a device besides its queue.
+trait Side {
+    /// Tells it that there is a buffer.
+    fn notify(&mut self);
+    /// Whether it has given up.
+    fn is_in_trouble(&mut self) -> bool;
+    /// From here on it reaches no memory.
+    fn stop(&mut self);
+}
+
+/// One on the bus.
+struct Wired {
+    device: Device,
+    doorbell: Doorbell,
+}
+
+impl Side for Wired {
+    fn notify(&mut self) {
+        self.doorbell.ring();
+    }
+
+    fn is_in_trouble(&mut self) -> bool {
+        self.device.needs_reset()
+    }
+
+    fn stop(&mut self) {
+        self.device.stop();
+    }
 }
 
 impl Filler {
@@ -67,7 +97,7 @@ impl Filler {
         let doorbell = device.direct(QUEUE, interrupt)?;
         let queue = VirtQueue::new(&mut *device.transport, QUEUE, false, false).map_err(ProbeError::Queue)?;
         device.transport.finish_init();
-        let exchange = Exchange { device, queue, doorbell, lent: None, is_gone: false };
+        let exchange = Exchange::new(Wired { device, doorbell }, queue);
         Ok(Arc::new(Self { completed: Signal::new(WaitReason::Other), exchange: Mutex::new(exchange) }))
     }
 
@@ -95,7 +125,7 @@ impl Filler {
     }
 
     /// Waits for the buffer that the device has.
-    async fn finish(&self, exchange: &mut Exchange) -> Result<(DmaBuffer, usize), Gone> {
+    async fn finish(&self, exchange: &mut Exchange<Wired>) -> Result<(DmaBuffer, usize), Gone> {
         loop {
             if let Some(filled) = exchange.take()? {
                 return Ok(filled);
@@ -105,10 +135,18 @@ impl Filler {
     }
 }
 
-impl Exchange {
+impl<D: Side> Exchange<D> {
+    fn new(device: D, queue: VirtQueue<Machine, DESCRIPTORS>) -> Self {
+        Self { device, queue, lent: None, is_gone: false }
+    }
+
+    /// Gives the device a buffer. It has none.
     fn lend(&mut self, buffer: DmaBuffer) -> Result<(), Gone> {
         if self.is_gone {
             return Err(Gone);
+        }
+        if self.queue.peek_used().is_some() {
+            return Err(self.give_up());
         }
         // SAFETY: the buffer stays in `lent` until the device has given it back or is stopped.
         let token = unsafe { self.queue.add(&[], &mut [buffer.segment().as_device_writes()]) };
@@ -117,7 +155,7 @@ impl Exchange {
         // The device's wish to be notified is read after the buffer is visible: else both sides could miss.
         fence(Ordering::SeqCst);
         if self.queue.should_notify() {
-            self.doorbell.ring();
+            self.device.notify();
         }
         Ok(())
     }
@@ -125,7 +163,7 @@ impl Exchange {
     /// The buffer, if the device has completed it.
     fn take(&mut self) -> Result<Option<(DmaBuffer, usize)>, Gone> {
         let Some(done) = self.queue.peek_used() else {
-            return if self.is_gone || self.device.needs_reset() { Err(self.give_up()) } else { Ok(None) };
+            return if self.is_gone || self.device.is_in_trouble() { Err(self.give_up()) } else { Ok(None) };
         };
         let Some((_, buffer)) = self.lent.take_if(|(token, _)| *token == done) else {
             return Err(self.give_up());
@@ -147,9 +185,12 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl<D: Side> Drop for Exchange<D> {
     fn drop(&mut self) {
         // Before the queue and the buffer go.
         self.device.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;
