@@ -56,20 +56,28 @@ const MAX_SHOWN: usize = 40;
 
 /// The words after a command's name.
 #[derive(Clone, Debug)]
-pub struct Arguments(Vec<String>);
+pub struct Arguments {
+    words: Vec<String>,
+    is_behind: bool,
+}
 
 impl Arguments {
+    /// Whether the command runs behind its line, which goes on: what is typed is not for it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Takes `--name VALUE` out; `None` when it is not there.
     ///
     /// # Errors
     /// When the value is missing.
     pub fn text_option(&mut self, name: &str) -> Result<Option<String>, UsageError> {
-        let Some(at) = self.0.iter().position(|word| word == name) else { return Ok(None) };
-        self.0.remove(at);
-        if at == self.0.len() {
+        let Some(at) = self.words.iter().position(|word| word == name) else { return Ok(None) };
+        self.words.remove(at);
+        if at == self.words.len() {
             return Err(UsageError(alloc::format!("{name} needs a value")));
         }
-        Ok(Some(self.0.remove(at)))
+        Ok(Some(self.words.remove(at)))
     }
 
     /// Takes `--name VALUE` out, a number; `None` when it is not there.
@@ -98,7 +106,7 @@ impl Arguments {
 
     /// Takes the next word.
     pub fn word(&mut self) -> Option<String> {
-        (!self.0.is_empty()).then(|| self.0.remove(0))
+        (!self.words.is_empty()).then(|| self.words.remove(0))
     }
 
     /// That nothing is left.
@@ -106,7 +114,7 @@ impl Arguments {
     /// # Errors
     /// Names the first word that is.
     pub fn end(self) -> Result<(), UsageError> {
-        match self.0.first() {
+        match self.words.first() {
             None => Ok(()),
             Some(word) => Err(UsageError(alloc::format!("what is '{}'?", shown(word)))),
         }
@@ -135,7 +143,7 @@ pub async fn execute(line: &str) -> u8 {
     let mut first_failure = 0;
     for command in line.split_inclusive([';', '&']) {
         let status = match command.strip_suffix('&') {
-            None => execute_one(command.trim_end_matches(';')).await,
+            None => execute_one(command.trim_end_matches(';'), false).await,
             Some(command) => execute_behind(String::from(command)),
         };
         if first_failure == 0 {
@@ -150,21 +158,21 @@ fn execute_behind(command: String) -> u8 {
     if command.trim().is_empty() {
         return 0;
     }
-    let started = Builder::new().name("command").try_spawn(async move { execute_one(&command).await });
+    let started = Builder::new().name("command").try_spawn(async move { execute_one(&command, true).await });
     match started {
         Ok(_detached) => 0,
         Err(_no_memory) => STATUS_FAILED,
     }
 }
 
-async fn execute_one(line: &str) -> u8 {
+async fn execute_one(line: &str, is_behind: bool) -> u8 {
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else { return 0 };
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         say!("error: there is no command '{}'; 'help' lists them", shown(name));
         return STATUS_UNKNOWN;
     };
-    let arguments = Arguments(words.map(String::from).collect());
+    let arguments = Arguments { words: words.map(String::from).collect(), is_behind };
     match (command.run)(arguments).await {
         Ok(status) => status,
         Err(CommandError::Failed(why)) => {

@@ -33,7 +33,10 @@ const RECORDS: usize = 512;
 const NAME: usize = 32;
 
 static RINGS: OnceCell<ring::Rings> = OnceCell::uninit();
-static ON: AtomicBool = AtomicBool::new(false);
+/// Who records: [`SWITCH`], and the number of recordings under way. Nothing is recorded while it is 0.
+static ON: AtomicU32 = AtomicU32::new(0);
+/// The console, or the runner.
+const SWITCH: u32 = 1 << 31;
 /// Whether the runner reads the rings: then they are never off.
 static SHARED: AtomicBool = AtomicBool::new(false);
 /// Whether the log is told what happens in memory.
@@ -44,42 +47,61 @@ static DEVICES: AtomicU32 = AtomicU32::new(0);
 /// What the first devices are called.
 static DEVICE_NAMES: [OnceCell<String>; 16] = [const { OnceCell::uninit() }; 16];
 
-/// A recording under way. Dropping it leaves the rings on.
+/// A recording under way. Others go on when it ends, by [`Recording::stop`] or when it is dropped.
 pub struct Recording {
     /// Where the rings ended when it began.
     places: Vec<u64>,
-    was_on: bool,
 }
 
 /// Begins a recording; `None` when there is no memory for the rings.
 pub fn start() -> Option<Recording> {
+    let places = places()?;
+    ON.fetch_add(1, AcqRel);
+    Some(Recording { places })
+}
+
+/// Where the rings end; `None` when there is no memory for them.
+fn places() -> Option<Vec<u64>> {
     if RINGS.get().is_none() {
         let rings = ring::Rings::in_heap(cpus::online(), RECORDS)?;
         RINGS.init_once(|| rings);
     }
-    let places = RINGS.get()?.places();
-    Some(Recording { places, was_on: ON.swap(true, AcqRel) })
+    Some(RINGS.get()?.places())
 }
 
 impl Recording {
     /// Ends it and returns what was recorded, oldest first; what did not fit is missing at the beginning. What was recorded
     /// before for somebody else is so still.
-    pub fn stop(self) -> Vec<Record> {
-        ON.store(self.was_on, Release);
-        RINGS.get().map_or(Vec::new(), |rings| rings.since(&self.places))
+    pub fn stop(mut self) -> Vec<Record> {
+        let places = core::mem::take(&mut self.places);
+        drop(self);
+        RINGS.get().map_or(Vec::new(), |rings| rings.since(&places))
     }
 }
 
-/// Records from now on; false when there is no memory for the rings. From tasks and threads.
+impl Drop for Recording {
+    fn drop(&mut self) {
+        ON.fetch_sub(1, Release);
+    }
+}
+
+/// Records from now on; false when there is no memory for the rings. From tasks and threads. Of tasks, those that are
+/// spawned from the first time on are recorded.
 pub(crate) fn turn_on() -> bool {
-    let is_on = start().is_some();
+    let is_on = places().is_some();
+    if is_on {
+        ON.fetch_or(SWITCH, AcqRel);
+        tasks::watch();
+    }
     attend_to_memory();
     is_on
 }
 
 /// Records nothing any more; what was recorded stays. False where the runner reads: then it goes on.
 pub(crate) fn turn_off() -> bool {
-    ON.store(is_shared(), Release);
+    if !is_shared() {
+        ON.fetch_and(!SWITCH, Release);
+    }
     attend_to_memory();
     !is_shared()
 }
@@ -98,14 +120,14 @@ pub(crate) fn share(memory: &'static [core::sync::atomic::AtomicU64]) -> bool {
     let Some(rings) = ring::Rings::in_memory(memory) else { return false };
     RINGS.init_once(|| rings);
     SHARED.store(true, Relaxed);
-    ON.store(true, Release);
+    ON.fetch_or(SWITCH, Release);
     for code in 0..16 {
         name(Named::State, code, &alloc::format!("{}", PageWord::from_bits(code)));
     }
     for event in PageEvent::all() {
         name(Named::Event, event as u64, &alloc::format!("{event}"));
     }
-    executor::install_hooks(&tasks::Watch);
+    tasks::watch();
     true
 }
 
@@ -152,7 +174,7 @@ pub(crate) fn watch(memory: &Memory) {
 
 #[inline]
 fn record(kind: Kind, detail: u8, words: [u64; 5]) {
-    if ON.load(Relaxed) {
+    if is_on() {
         write(kind, detail, 0, words);
     }
 }
@@ -169,7 +191,7 @@ fn write(kind: Kind, detail: u8, memory: u16, words: [u64; 5]) {
 }
 
 fn name(of: Named, number: u64, name: &str) {
-    if !ON.load(Relaxed) {
+    if !is_on() {
         return;
     }
     write(Kind::Name, of as u8, 0, name_words(number, name.bytes()));
@@ -208,7 +230,7 @@ pub(crate) fn fault(thread: &Thread, access: u8, address: u64) {
 /// Whether anything is recorded.
 #[inline]
 pub(crate) fn is_on() -> bool {
-    ON.load(Relaxed)
+    ON.load(Relaxed) != 0
 }
 
 /// Records a fault that was resolved at once.
@@ -258,7 +280,7 @@ pub(crate) fn memory(memory: u16, event: &Event) {
     if log::log_enabled!(target: MM, log::Level::Trace) {
         log_memory(event);
     }
-    if !ON.load(Relaxed) {
+    if !is_on() {
         return;
     }
     let (kind, detail, words) = match *event {

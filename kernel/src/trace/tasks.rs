@@ -1,10 +1,20 @@
 //! What the executor tells of tasks. Threads tell of themselves when they are entered.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use executor::{Class, Hooks, TaskRef, WaitReason};
 
 use super::{Kind, layout::Named, name, record};
 
-pub(super) struct Watch;
+struct Watch;
+
+/// From now on tasks that are spawned are told of.
+pub(super) fn watch() {
+    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+    if !IS_WATCHED.swap(true, Relaxed) {
+        executor::install_hooks(&Watch);
+    }
+}
 
 fn tell(kind: Kind, detail: u8, task: &TaskRef) {
     if task.class() == Class::Task {

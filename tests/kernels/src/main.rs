@@ -27,6 +27,7 @@ mod power;
 mod pressed;
 mod quiet;
 mod reclaim;
+mod recordings;
 mod ring3;
 mod slots;
 mod stacks;
@@ -75,6 +76,7 @@ const TESTS: &[Test] = tests![
     changes::invalidate_storm,
     crawl::crawling_disk_delays_nobody,
     quiet::parked_threads_poll_nothing,
+    recordings::recordings_do_not_end_one_another,
     kills::killed_threads_leak_nothing,
     kills::killed_before_the_first_instruction,
     kills::kill_storm,

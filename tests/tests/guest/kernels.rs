@@ -33,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .alone()
             .within(90),
         case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1200 * PAGE).limited(1))),
+        case("recordings_do_not_end_one_another"),
         case("killed_threads_leak_nothing"),
         case("killed_before_the_first_instruction"),
         case("kill_storm"),

@@ -19,11 +19,17 @@ pub(crate) fn cases() -> Vec<Case> {
         case("faults_are_counted_by_kind_and_time", || with_disk("hash --disk disk0; faults"))
             .driven(fault_times),
         case("top_goes_on_until_a_key_is_pressed", || Setup { console: true, ..with_disk("") }).driven(top),
+        case("top_behind_a_line_leaves_the_keys_to_the_console", || Setup { console: true, ..with_disk("") })
+            .driven(top_behind),
         case("top_ends_after_so_many_pictures", || with_disk("top 2; top; exit 50")).driven(top_by_number),
         case("records_are_shown_as_text", || {
             with_disk("trace last 1; trace on; hash --disk disk0 --length 4096; trace off; trace last 500")
         })
         .driven(records),
+        case("tasks_are_in_the_records_by_name", || {
+            with_disk("trace on; ticks 1 & hash --disk disk0 --length 4096; trace off; trace last 500")
+        })
+        .driven(recorded_tasks),
         case("panic_report_has_requests_under_way", || Setup {
             disks: vec![TestDisk::offsets(1 << 20).limited(1)],
             ..with_disk("hash --disk disk0 & ticks 1; panic")
@@ -95,6 +101,33 @@ fn top(mut session: Session) -> Result<()> {
     // The key was for `top`.
     session.send(b"exit 49\r")?;
     session.finish()?.ended_with(49)
+}
+
+/// While a command runs, nobody reads the keys: one behind the line does not begin to.
+fn top_behind(mut session: Session) -> Result<()> {
+    session.wait_ready()?;
+    session.wait_console("faultline> ", PATIENCE)?;
+    session.send(b"top & ticks 3\r")?;
+    session.wait_console("ticks 3\r\n", PATIENCE)?;
+    let answers = session.wait_console("faultline> ", PATIENCE)?;
+    let pictures = answers.matches("busy %").count();
+    ensure!(pictures == 1, "{pictures} pictures: {answers}");
+    session.send(b"exit 51\r")?;
+    session.finish()?.ended_with(51)
+}
+
+fn recorded_tasks(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let command =
+        report.exec.lines().find(|line| line.contains(" command  ") && line.ends_with("is spawned"));
+    let command = command.with_context(|| format!("no task was spawned: {}", report.exec))?;
+    let name = command.split("  ").find(|part| part.ends_with(" command")).context("a name")?.trim();
+    for what in ["is polled", "waits", "the poll ends"] {
+        let is_told = |line: &str| line.contains(name) && line.ends_with(what);
+        ensure!(report.exec.lines().any(is_told), "{name:?} {what}? {}", report.exec);
+    }
+    Ok(())
 }
 
 fn top_by_number(session: Session) -> Result<()> {

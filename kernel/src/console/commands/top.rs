@@ -42,8 +42,9 @@ pub(super) const TOP: Command = Command {
     run: |mut arguments| {
         Box::pin(async move {
             let pictures = arguments.number("N", 1, MOST_PICTURES)?;
+            let input = if arguments.is_behind() { None } else { input::try_take() };
             arguments.end()?;
-            watch(pictures).await;
+            watch(pictures, input).await;
             Ok(0)
         })
     },
@@ -170,9 +171,8 @@ impl Picture {
     }
 }
 
-/// Shows pictures until a key is pressed, or so many. Without a console and a number, one.
-async fn watch(pictures: Option<u64>) {
-    let mut input = input::try_take();
+/// Shows pictures until a key is pressed, or so many. Without input and a number, one.
+async fn watch(pictures: Option<u64>, mut input: Option<MutexGuard<'_, Input>>) {
     let pictures = pictures.unwrap_or(if input.is_some() { u64::MAX } else { 1 });
     let mut before = Picture::take();
     for _ in 0..pictures {
