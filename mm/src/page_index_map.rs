@@ -247,10 +247,13 @@ impl PageIndexMap {
         entry: PageEntry,
     ) -> Result<(), OutOfMemory> {
         let index = transfer.page().as_u64();
-        if self.chunk(index).is_none() {
-            self.make_room(index)?;
-        }
-        let chunk = self.chunk_mut(index).expect("room was made");
+        let chunk = match chunk_mut(&mut self.root, self.end, self.shift, index) {
+            Some(chunk) => chunk,
+            None => {
+                self.make_room(index)?;
+                self.chunk_mut(index).expect("room was made")
+            }
+        };
         if chunk.transfers.try_reserve(1).is_err() {
             self.give_up_room(index);
             return Err(OutOfMemory);

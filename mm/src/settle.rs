@@ -194,7 +194,12 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                     if spare.take_if(|_| robbed < ROBBED).is_some() {
                         robbed += 1;
                     }
-                    match load.wait().await {
+                    // A pager may have answered within the call.
+                    let ended = match load.outcome() {
+                        Some(ended) => ended,
+                        None => load.wait().await,
+                    };
+                    match ended {
                         Ok(()) => continue,
                         Err(error) => denial(load.page(), error),
                     }

@@ -61,7 +61,8 @@ impl Transfer {
         self.waiters.wait_for(move || self.outcome().or_else(|| waiting.begin().err().map(Err)))
     }
 
-    fn outcome(&self) -> Option<Result<(), PageError>> {
+    /// What those are told who wait, if it has ended.
+    pub(crate) fn outcome(&self) -> Option<Result<(), PageError>> {
         match self.outcome.load(Ordering::Acquire) {
             0 => None,
             number if number & NOT_STORED != 0 => Some(Ok(())),

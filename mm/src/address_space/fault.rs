@@ -241,7 +241,7 @@ impl AddressSpace {
         let Some(address) = address.filter(|address| !fault.user || !address.is_upper_half()) else {
             return false;
         };
-        let mapping = mappings.at(address).filter(|mapping| mapping.going.is_none());
+        let mapping = mapped(mappings, address);
         let Some(mapping) = mapping.filter(|mapping| check_rights(mapping, fault).is_ok()) else {
             return false;
         };
@@ -356,18 +356,12 @@ impl AddressSpace {
             return Err(Denial::UserTouchesKernel);
         }
         let mut mappings = self.mappings.lock();
-        match self.view(&mappings, address, fault) {
-            Err(Denial::NoMapping) => {
-                self.grow_stack(&mut mappings, address, fault)?;
-                self.view(&mappings, address, fault)
-            }
-            seen => seen,
+        let mut mapping = mapped(&mappings, address);
+        if mapping.is_none() {
+            self.grow_stack(&mut mappings, address, fault)?;
+            mapping = mapped(&mappings, address);
         }
-    }
-
-    fn view(&self, mappings: &Mappings, address: VirtAddr, fault: Fault) -> Result<View, Denial> {
-        let mapping =
-            mappings.at(address).filter(|mapping| mapping.going.is_none()).ok_or(Denial::NoMapping)?;
+        let mapping = mapping.ok_or(Denial::NoMapping)?;
         check_rights(mapping, fault)?;
         let page = address.page_start();
         Ok(View {
@@ -380,6 +374,12 @@ impl AddressSpace {
             generation: self.table.generation(),
         })
     }
+}
+
+/// The mapping at an address, unless it is on its way out.
+#[inline]
+fn mapped(mappings: &Mappings, address: VirtAddr) -> Option<&Mapping> {
+    mappings.at(address).filter(|mapping| mapping.going.is_none())
 }
 
 /// Whether a mapping allows what a fault was about.

@@ -207,6 +207,7 @@ impl FrameLists {
     }
 
     /// Notes that a frame no longer holds a listed page; nothing happens when it does not.
+    #[inline]
     pub(crate) fn unlist(&mut self, frame: u64) {
         let slot = self.slot(frame);
         if let State::Listed(on, age) = self.records[slot as usize].state {

@@ -55,14 +55,6 @@ enum Then {
     Exchange,
 }
 
-/// Where a version gets the page that it wants to have.
-enum Own {
-    /// It is there.
-    Is(Ready),
-    /// It is copied from this, or is zeros.
-    CopyOf(Option<Source>),
-}
-
 impl Ready {
     fn shown(frame: u64, writable: bool) -> Self {
         Self { offer: Offer::new(frame, writable), then: Then::Nothing }
@@ -88,6 +80,8 @@ impl<'a> Load<'a> {
 impl PrivateObject {
     /// Looks whether a page of a version is there for reading or writing; as `VmObject::touch`, whose lock is taken
     /// within this one's where a page of the object below is shown or copied. `advice` says how much is read ahead there.
+    /// Stands apart, so that touches of other objects stay short.
+    #[inline(never)]
     pub(crate) fn touch(
         &self,
         version: VersionId,
@@ -149,21 +143,33 @@ impl PrivateObject {
             }
             found = inner.versions.find(version, index);
         }
-        let own = match (found, &self.base) {
-            (None, _) => Err(Attempt::Again),
+        let source = match (found, &self.base) {
+            (None, _) => return Attempt::Again,
             (Some(Found::Own(entry)), _) => {
-                self.own_page(&mut inner, version, index, write, entry).map(Own::Is)
+                return self.show_own(&mut inner, version, index, write, entry, spare, commit);
             }
             (Some(Found::Past(_, entry)), _) if !write => {
-                entry.frame().map(|frame| Own::Is(Ready::shown(frame, false))).ok_or(Attempt::Again)
+                return match entry.frame() {
+                    Some(frame) => commit.commit(Offer::new(frame, false), spare),
+                    None => Attempt::Again,
+                };
             }
             (Some(Found::Past(past, entry)), _) => {
-                self.page_of_past(&mut inner, version, index, (past, entry), spare)
+                if let Err(attempt) = self.past_is_settled(&inner, past) {
+                    return attempt;
+                }
+                if !inner.versions.is_seen_by_others(version, past, index) {
+                    return match self.take_page(&mut inner, version, index, past, spare) {
+                        Ok(()) => self.show_own(&mut inner, version, index, true, entry, spare, commit),
+                        Err(attempt) => attempt,
+                    };
+                }
+                entry.frame().map(Source::whole)
             }
             (Some(Found::Nothing), Some(base)) => {
                 return self.touch_below(inner, base, version, index, write, load, spare, commit);
             }
-            (Some(Found::Nothing), None) if write => Ok(Own::CopyOf(None)),
+            (Some(Found::Nothing), None) if write => None,
             (Some(Found::Nothing), None) => {
                 return match self.memory.zero_page() {
                     Some(zero) => commit.commit(Offer::new(zero, false), spare),
@@ -171,12 +177,24 @@ impl PrivateObject {
                 };
             }
         };
-        let ready = match own {
-            Ok(Own::Is(ready)) => Ok(ready),
-            Ok(Own::CopyOf(source)) => self.copy(&mut inner, version, index, source, spare, load.within()),
-            Err(attempt) => Err(attempt),
-        };
+        let ready = self.copy(&mut inner, version, index, source, spare, load.within());
         self.show(&mut inner, version, index, ready, spare, commit)
+    }
+
+    /// Shows a page that the version has.
+    #[expect(clippy::too_many_arguments, reason = "what a touch is made of")]
+    fn show_own(
+        &self,
+        inner: &mut Inner,
+        version: VersionId,
+        index: u64,
+        write: bool,
+        entry: PageEntry,
+        spare: &mut Option<Frame>,
+        commit: impl Commit,
+    ) -> Attempt {
+        let ready = self.own_page(inner, version, index, write, entry);
+        self.show(inner, version, index, ready, spare, commit)
     }
 
     /// Shows a page that is ready, and does what is left.
@@ -302,26 +320,15 @@ impl PrivateObject {
         Ok(Ready { offer: Offer::new(frame, write), then })
     }
 
-    /// What a version is to write to that sees a page of the past: a copy, or the page itself if nobody else sees it.
-    #[inline(always)]
-    fn page_of_past(
-        &self,
-        inner: &mut Inner,
-        version: VersionId,
-        index: u64,
-        (past, entry): (u32, PageEntry),
-        spare: &mut Option<Frame>,
-    ) -> Result<Own, Attempt> {
+    /// Whether no CPU may write to the pages of a past any more; what to wait for if one may.
+    #[inline]
+    fn past_is_settled(&self, inner: &Inner, past: u32) -> Result<(), Attempt> {
         match inner.versions.settled(past) {
-            Settled::At(moment) if self.memory.frames().is_over(moment) => {}
-            Settled::At(moment) => return Err(Attempt::Forgetting(moment)),
+            Settled::At(moment) if self.memory.frames().is_over(moment) => Ok(()),
+            Settled::At(moment) => Err(Attempt::Forgetting(moment)),
             // It is being done in a poll, which is over when all CPUs were waited for.
-            Settled::NotYet => return Err(Attempt::Forgetting(self.memory.frames().moment())),
+            Settled::NotYet => Err(Attempt::Forgetting(self.memory.frames().moment())),
         }
-        if inner.versions.is_seen_by_others(version, past, index) {
-            return Ok(Own::CopyOf(entry.frame().map(Source::whole)));
-        }
-        self.take_page(inner, version, index, (past, entry), spare).map(Own::Is)
     }
 
     /// A page of the past that nobody else sees becomes the version's own.
@@ -331,9 +338,9 @@ impl PrivateObject {
         inner: &mut Inner,
         version: VersionId,
         index: u64,
-        (past, entry): (u32, PageEntry),
+        past: u32,
         spare: &mut Option<Frame>,
-    ) -> Result<Ready, Attempt> {
+    ) -> Result<(), Attempt> {
         // Another version may have copied the page, or ended, whose CPUs still remember this frame.
         let left = self.left();
         if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
@@ -343,7 +350,7 @@ impl PrivateObject {
             return Err(Attempt::heap_is_full(spare));
         }
         inner.versions.take(version, past, index);
-        self.own_page(inner, version, index, true, entry)
+        Ok(())
     }
 
     /// Makes a page of the version's own: a copy of what it shows now, or of zeros.

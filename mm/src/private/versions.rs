@@ -165,8 +165,8 @@ impl Versions {
         self.versions.iter().flatten().count()
     }
 
-    /// Where a page comes from; `None` when the version is gone.
-    #[inline]
+    /// Where a page comes from; `None` when the version is gone. Part of each touch.
+    #[inline(always)]
     pub(crate) fn find(&self, id: VersionId, index: u64) -> Option<Found> {
         let version = self.get(id)?;
         let entry = version.pages.get(index);
@@ -314,6 +314,7 @@ impl Versions {
     }
 
     /// Since when no CPU may write to the pages that a past has.
+    #[inline]
     pub(crate) fn settled(&self, place: u32) -> Settled {
         self.at(place).settled
     }
@@ -324,7 +325,9 @@ impl Versions {
         self.at(id.place).merged
     }
 
-    /// Whether somebody else than a version sees a page that a past above it has. May say so where nobody does.
+    /// Whether somebody else than a version sees a page that a past above it has. May say so where nobody does. Part
+    /// of each copy.
+    #[inline(always)]
     pub(crate) fn is_seen_by_others(&self, id: VersionId, past: u32, index: u64) -> bool {
         let mut looks = LOOKS;
         let mut below = id.place;
@@ -340,9 +343,22 @@ impl Versions {
         false
     }
 
-    /// Whether a version at or below `top` sees what is above `top`: in order, each before its children, and not below
-    /// those that have a page of their own.
+    /// Whether a version at or below `top` sees what is above `top`.
+    #[inline]
     fn is_seen_from(&self, top: u32, index: u64, looks: &mut usize) -> bool {
+        let version = self.at(top);
+        // Most were not forked since.
+        if version.children == [None; 2] && *looks > 0 {
+            *looks -= 1;
+            return version.pages.get(index) == PageEntry::ABSENT;
+        }
+        self.is_seen_below(top, index, looks)
+    }
+
+    /// The same where there may be some below: in order, each before its children, and not below those that have a page of
+    /// their own.
+    #[inline(never)]
+    fn is_seen_below(&self, top: u32, index: u64, looks: &mut usize) -> bool {
         let mut place = top;
         loop {
             let Some(left) = looks.checked_sub(1) else { return true };

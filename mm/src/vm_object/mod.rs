@@ -269,21 +269,20 @@ impl VmObject {
         let (unused, answer, load);
         {
             let mut inner = self.inner.lock();
-            let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
             (unused, answer, load) = match result {
                 Ok(frame) => {
                     let (unused, load) = self.enter_loaded(&mut inner, index, frame, ahead);
                     (unused, Ok(()), load)
                 }
-                Err(_) if ahead || invalidated => {
+                Err(error) => {
+                    let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
                     self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
-                    (None, Ok(()), inner.end_load(index, PageEvent::LoadFailed, PageEntry::ABSENT))
+                    let (answer, entry) = match ahead || invalidated {
+                        true => (Ok(()), PageEntry::ABSENT),
+                        false => (Err(error), PageEntry::new(PageState::Failed)),
+                    };
+                    (None, answer, inner.end_load(index, PageEvent::LoadFailed, entry))
                 }
-                Err(error) => (
-                    None,
-                    Err(error),
-                    inner.end_load(index, PageEvent::LoadFailed, PageEntry::new(PageState::Failed)),
-                ),
             };
         }
         drop(unused);
@@ -311,7 +310,7 @@ impl VmObject {
         frame: Frame,
         ahead: bool,
     ) -> (Option<Frame>, Option<Shared<Transfer>>) {
-        if inner.pages.get(index).state() == PageState::LoadingInvalidated {
+        if inner.pages.get(index) == PageEntry::new(PageState::LoadingInvalidated) {
             Counters::count(&self.memory.counters.loads_invalidated);
             return (Some(frame), inner.end_load(index, PageEvent::LoadDone, PageEntry::ABSENT));
         }

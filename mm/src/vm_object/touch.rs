@@ -92,11 +92,12 @@ impl VmObject {
         let index = load.page().as_u64();
         let pages = self.plan(index, advice);
         Counters::count(&self.memory.counters.loads_started);
-        let request = PageRequest::new(load.clone(), Arc::downgrade(self));
+        let request = || PageRequest::new(load.clone(), Arc::downgrade(self));
         match &self.pager {
-            Some(pager) if pages.end - pages.start == 1 => Asked::new(self, &**pager).load(request),
-            Some(_) => self.load_with(Some(request), pages),
-            None => {}
+            Some(pager) if pages.end - pages.start == 1 => Asked::new(self, &**pager).load(request()),
+            Some(_) => self.load_with(Some(request()), pages),
+            // Ends as abandoned.
+            None => drop(request()),
         }
         Attempt::Wait(load)
     }
