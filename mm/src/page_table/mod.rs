@@ -61,7 +61,7 @@ use crate::frame::address_of;
 use crate::page_entry::{ENTRIES, PRESENT, ROOT_LEVEL, WRITABLE, span};
 use crate::{ExistingRoot, MapError, Memory, OutOfMemory, PhysAddr, VirtAddr};
 
-pub(crate) use page::{Beside, LOOKS};
+pub(crate) use page::LOOKS;
 use part::Part;
 pub(crate) use run::Run;
 pub use visit::{Found, Visit};

@@ -21,37 +21,9 @@ pub(crate) const LOOKS: usize = 64;
 /// The entries on the way to a page that point to tables, the lowest first.
 pub(super) type Above = [&'static AtomicU64; 3];
 
-/// What came of showing a page beside another.
-pub(crate) enum Beside {
-    Entered,
-    /// Something is shown there.
-    Taken,
-    /// There is no table for it, or for pages after it.
-    NoTable,
-}
-
 impl PageTable {
-    /// Enters a frame at a page, or changes the rights of the page that shows it already. If it may be written,
-    /// protection at upper levels is pushed down (see `write_protect`), so that it is this page's alone.
-    ///
-    /// A missing table takes `spare`, or a frame of the pool. With neither, tables made so far stay, so each
-    /// try with a spare frame gets further than the last.
-    ///
-    /// # Panics
-    /// When the page shows another frame, or a permanent one: who takes that away waits before it enters this.
-    #[inline]
-    pub(crate) fn map(
-        &mut self,
-        page: VirtAddr,
-        frame: u64,
-        protection: Protection,
-        spare: &mut Option<Frame>,
-    ) -> Result<(), NeedsFrame> {
-        self.map_instead(page, None, frame, protection, spare)
-    }
-
-    /// As [`map_instead`](Self::map_instead) where all tables are there and nothing else is shown, as mostly. False if not.
-    /// `rights` are the bits of a leaf.
+    /// Enters a frame at a page where all tables are there and allow as much, and nothing or `old_frame` is shown, as mostly:
+    /// this CPU forgets that. False if it is otherwise. `rights` are the bits of a leaf.
     #[inline]
     pub(crate) fn map_if_open(
         &mut self,
@@ -67,23 +39,14 @@ impl PageTable {
         }
     }
 
-    /// The same where the page may show the frame `old_frame` until now: then this CPU forgets that.
-    pub(crate) fn map_instead(
-        &mut self,
-        page: VirtAddr,
-        old_frame: Option<u64>,
-        frame: u64,
-        protection: Protection,
-        spare: &mut Option<Frame>,
-    ) -> Result<(), NeedsFrame> {
-        let rights = rights(protection);
-        if self.map_if_open(page, old_frame, frame, rights) {
-            return Ok(());
-        }
-        self.map_slowly(page, old_frame, frame, rights, spare)
-    }
-
-    /// The same where [`map_if_open`](Self::map_if_open) has failed.
+    /// The same where [`map_if_open`](Self::map_if_open) has failed. What shows the frame already has its rights changed. If
+    /// the page may be written, protection at upper levels is pushed down (see `write_protect`), so that it is this page's alone.
+    ///
+    /// A missing table takes `spare`, or a frame of the pool. With neither, tables made so far stay, so each
+    /// try with a spare frame gets further than the last.
+    ///
+    /// # Panics
+    /// When the page shows another frame, or a permanent one: who takes that away waits before it enters this.
     pub(crate) fn map_slowly(
         &mut self,
         page: VirtAddr,
@@ -133,19 +96,11 @@ impl PageTable {
         is_old
     }
 
-    /// Enters a frame at a page where nothing is shown, if the table for it is there.
-    pub(crate) fn map_beside(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> Beside {
-        let (_, level, value) = self.deepest(page.as_u64());
-        if level != 1 {
-            return Beside::NoTable;
-        }
-        if value & PRESENT != 0 {
-            return Beside::Taken;
-        }
-        match self.map(page, frame, protection, &mut None) {
-            Ok(()) => Beside::Entered,
-            Err(NeedsFrame) => Beside::NoTable,
-        }
+    /// Enters a frame at a page where nothing is shown, if the table for it is there and the way to it allows as much. True
+    /// if it is entered.
+    #[inline]
+    pub(crate) fn map_beside(&mut self, page: VirtAddr, frame: u64, protection: Protection) -> bool {
+        self.map_if_open(page, None, frame, rights(protection))
     }
 
     /// Takes a page out, and the tables that are empty without it.

@@ -14,7 +14,6 @@ use core::ops::Range;
 
 use super::VmObject;
 use crate::page_state::PageState;
-use crate::page_table::Beside;
 use crate::table::Table;
 use crate::{Protection, VirtAddr};
 
@@ -38,24 +37,18 @@ impl VmObject {
         if table.generation() != around.generation || inner.closers > 0 {
             return;
         }
-        let mut rest = around.pages.clone();
-        while let Some((index, entry)) = inner.pages.next_used(rest.clone()) {
-            rest.start = index + 1;
+        inner.pages.for_each_in(around.pages.clone(), |index, entry| {
             let (frame, writable) = match entry.state() {
-                _ if entry.is_between() || entry.copied_at().is_some() => continue,
+                _ if entry.is_between() || entry.copied_at().is_some() => return,
                 PageState::Loaded { frame } => (frame, false),
                 PageState::Dirty { frame } | PageState::WritingBack { frame } => (frame, true),
-                _ => continue,
+                _ => return,
             };
             let page = around.start.page_add(index - around.pages.start);
             let protection = Protection { write: around.protection.write && writable, ..around.protection };
-            match tables.map_beside(page, frame, protection) {
-                Beside::NoTable => return,
-                Beside::Entered if self.memory.is_recorded() => {
-                    self.memory.tell_map(table.root(), page, frame, protection.write);
-                }
-                Beside::Entered | Beside::Taken => {}
+            if tables.map_beside(page, frame, protection) && self.memory.is_recorded() {
+                self.memory.tell_map(table.root(), page, frame, protection.write);
             }
-        }
+        });
     }
 }

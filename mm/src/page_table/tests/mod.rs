@@ -13,7 +13,7 @@ use std::boxed::Box;
 use super::*;
 use crate::address::PAGE_BYTES;
 use crate::window::arena;
-use crate::{Hardware, MemoryType, PageSize, Protection};
+use crate::{Frame, Hardware, MemoryType, PageSize, Protection, page_entry};
 
 const BASE: u64 = 0x40_0000_0000;
 const MIB: u64 = 1 << 20;
@@ -54,6 +54,21 @@ fn segment(table: &mut PageTable, start: u64, bytes: u64, physical: u64) -> Resu
 }
 
 impl PageTable {
+    /// Enters a frame at a page as a fault does.
+    pub(crate) fn map(
+        &mut self,
+        page: VirtAddr,
+        frame: u64,
+        protection: Protection,
+        spare: &mut Option<Frame>,
+    ) -> Result<(), NeedsFrame> {
+        let rights = page_entry::rights(protection);
+        if self.map_if_open(page, None, frame, rights) {
+            return Ok(());
+        }
+        self.map_slowly(page, None, frame, rights, spare)
+    }
+
     /// Goes through the tables by itself, and looks whether each count is right. Returns the tables that there are.
     fn audit(&self) -> u64 {
         fn below(table: &PageTable, at: PhysAddr, level: u32) -> (usize, u64) {
