@@ -1,5 +1,6 @@
 //! Runs that are recorded, and walked through again.
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -12,6 +13,7 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
     vec![
         ("a_replay_prints_the_same_to_the_byte", same),
         ("a_replay_swaps_the_same_pages", swaps),
+        ("what_was_typed_is_replayed_without_typing", is_typed),
         ("a_run_that_was_stopped_is_replayed_with_its_status", is_stopped),
         ("a_panic_is_replayed_with_its_status", panics),
         ("a_record_does_not_fit_another_disk", another_disk),
@@ -89,6 +91,36 @@ fn swaps(built: &Built) -> Result<()> {
     let line = text.lines().find(|line| line.starts_with("swap ")).context("pressure tells of swap")?;
     let out: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
     ensure!(out > 500, "only {out} pages have left for swap");
+    Ok(())
+}
+
+/// Lines are typed at the console, with an edit and an answer that takes its time between them; the replay has no input. They
+/// are short, as the port has room for 16 bytes at once.
+fn is_typed(built: &Built) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(&built.runner);
+    command.args(["--headless", "--timeout", "200", "--record", "run", "--console", "--no-tour"]);
+    command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut runner = command.spawn().context("the runner does not start")?;
+    let mut input = runner.stdin.take().context("it is piped")?;
+    let mut output = runner.stdout.take().context("it is piped")?;
+    let mut first = Vec::new();
+    for line in ["hash\r", "pss\x7f\r", "exit 7\r"] {
+        let mut byte = [0];
+        while byte != *b">" {
+            output.read_exact(&mut byte).context("there is no prompt")?;
+            first.extend(byte);
+        }
+        input.write_all(line.as_bytes())?;
+    }
+    output.read_to_end(&mut first)?;
+    let status = runner.wait()?;
+    let text = String::from_utf8_lossy(&first);
+    ensure!(status.code() == Some(7), "{status}: {text}");
+    ensure!(text.contains("sha256 ") && text.contains(" ticker "), "not all was answered: {text}");
+    let again = self::runner(built, folder.path(), &["--replay", "run"])?;
+    ensure!(again.status.code() == Some(7), "replayed: {}", again.status);
+    ensure!(first == again.stdout, "{text}\nand then:\n{}", String::from_utf8_lossy(&again.stdout));
     Ok(())
 }
 
