@@ -86,7 +86,7 @@ impl Memory {
 }
 
 /// Batches of frames that are freed in one poll.
-const BATCHES: usize = 8;
+const BATCHES: usize = 16;
 
 /// A wait that is over, and the frames that were in quarantine before it. Dropping it frees the rest of them at once.
 struct Over {

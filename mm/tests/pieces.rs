@@ -16,7 +16,7 @@ const BASE: u64 = 0x40_0000;
 /// 16 MiB.
 const PAGES: u64 = 4096;
 /// Pages that a poll may work on.
-const MOST: u64 = 512;
+const MOST: u64 = 1024;
 
 /// A space whose pages were all written, one value each.
 async fn written(machine: &'static Machine) -> Arc<AddressSpace> {
@@ -131,7 +131,7 @@ fn an_unmapping_or_a_protection_that_is_given_up_in_the_middle_is_done_to_its_en
         machine.memory.settle().await;
         // While pages are taken out, while they end, and while their frames are freed.
         let cleared = 2 * PAGES / MOST;
-        for polls in [1, PAGES / MOST + 1, cleared - 1, cleared + 3] {
+        for polls in [1, PAGES / MOST + 1, cleared - 1, cleared + 1] {
             let free = machine.free();
             let space = written(machine).await;
             let mut unmapping = Box::pin(space.unmap(all()));

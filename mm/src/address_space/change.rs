@@ -18,7 +18,7 @@ impl AddressSpace {
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll faults find no mapping. Pages are taken out
-    /// some hundred a poll; dropping the future takes the rest out at once. What follows happens without it as well, with
+    /// some at each poll; dropping the future takes the rest out at once. What follows happens without it as well, with
     /// help of the background task: the range is not free until all CPUs have forgotten the pages, and the mapping holds its
     /// object until somebody maps, unmaps or looks at the numbers after that, or the space ends.
     pub async fn unmap(&self, range: Range<VirtAddr>) -> Result<(), MapError> {
@@ -78,7 +78,7 @@ impl AddressSpace {
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll the mappings are changed, and the tables with
-    /// them some hundred pages a poll; dropping the future changes the rest at once. Other CPUs may do for a while what they
+    /// them some pages at each poll; dropping the future changes the rest at once. Other CPUs may do for a while what they
     /// remember that they may.
     pub async fn protect(&self, range: Range<VirtAddr>, protection: Protection) -> Result<(), MapError> {
         let less = {

@@ -1,4 +1,4 @@
-//! What an unmapping or a protection takes out of the page tables, in pieces: others have their turn after some hundred pages.
+//! What an unmapping or a protection takes out of the page tables, in pieces: others have their turn after 1,024 pages.
 //!
 //! | meets, between two pieces | what resolves it |
 //! | --- | --- |
@@ -20,7 +20,7 @@ use crate::private::Ending;
 use crate::{Protection, VirtAddr};
 
 /// Pieces of up to 64 pages that are done in one poll.
-const PIECES: usize = 8;
+const PIECES: usize = 16;
 
 /// Mappings that are marked and are being cleared. Dropping it clears the rest at once.
 pub(super) struct Clearing<'a> {
@@ -43,6 +43,8 @@ enum Stage {
 /// What was done.
 enum Piece {
     Long,
+    /// As much as one poll may do.
+    Longest,
     /// Hardly anything.
     Short,
     /// Nothing: there is no more.
@@ -67,6 +69,7 @@ impl<'a> Clearing<'a> {
         while left > 0 {
             match self.piece() {
                 Piece::Long => left -= 1,
+                Piece::Longest => return true,
                 Piece::Short => {}
                 Piece::None => return false,
             }
@@ -86,7 +89,7 @@ impl<'a> Clearing<'a> {
             }
             Stage::Forgotten(ending) => {
                 if ending.as_mut().is_some_and(Ending::step) {
-                    return Piece::Long;
+                    return Piece::Longest;
                 }
                 let freed = ending.as_mut().and_then(Ending::take_last);
                 let (start, id) = (mapping.start, mapping.id);

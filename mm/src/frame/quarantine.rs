@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | frame enters, wait begins | both under the pool's lock: the wait is for the frame, or the frame is for the next wait |
 //! | wait, wait | each frees what entered before it began; the later one finds less |
-//! | wait that is over, many frames | they are freed some hundred a poll; moments before it are over from the first on. Whoever drops it frees the rest at once |
+//! | wait that is over, many frames | they are freed some at each poll; moments before it are over from the first on. Whoever drops it frees the rest at once |
 //! | wait that is dropped, its frames | they stay for the next wait. Whoever drops one tells the background task |
 //! | allocation, quarantine | a frame in quarantine is on no free list; the lists assert it |
 

@@ -12,6 +12,9 @@ use crate::PageEvent;
 use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 
+/// Chunks of 64 pages that are freed in one step; so often 64 pages are given up, or merged.
+const CHUNKS: usize = 16;
+
 /// What nobody shows any more, and what is left to do. Dropping it does the rest at once.
 pub(crate) struct Ending {
     object: Arc<PrivateObject>,
@@ -40,14 +43,20 @@ impl Ending {
         Self { object: object.clone(), next: Next::Unshown(version, pages), last: None }
     }
 
-    /// Does a part of it, of 64 pages or so. True if there is more to do.
+    /// Does a part of it, of 1,024 pages or so. True if there is more to do.
     pub(crate) fn step(&mut self) -> bool {
-        self.next = match core::mem::replace(&mut self.next, Next::Nothing) {
-            Next::Unshown(version, rest) => self.give_up_some(version, rest),
-            Next::Free(ended, from) => self.free_some(ended, from),
-            Next::Merge(past) => self.merge_some(past),
-            Next::Nothing => Next::Nothing,
-        };
+        for _ in 0..CHUNKS {
+            let is_freed;
+            (self.next, is_freed) = match core::mem::replace(&mut self.next, Next::Nothing) {
+                Next::Unshown(version, rest) => (self.give_up_some(version, rest), false),
+                Next::Free(ended, from) => (self.free_some(ended, from), true),
+                Next::Merge(past) => (self.merge_some(past), false),
+                Next::Nothing => return false,
+            };
+            if is_freed {
+                break;
+            }
+        }
         !matches!(self.next, Next::Nothing)
     }
 
@@ -83,8 +92,8 @@ impl Ending {
         };
         // The choice is made once, not for each page. A page that was not listed before there was swap has no slot.
         let next = match memory.swap() {
-            Some(area) => ended.pages.for_some(from, 1, |_, entry| add(area.give_up(entry))),
-            None => ended.pages.for_some(from, 1, |_, entry| add(entry.frame())),
+            Some(area) => ended.pages.for_some(from, CHUNKS, |_, entry| add(area.give_up(entry))),
+            None => ended.pages.for_some(from, CHUNKS, |_, entry| add(entry.frame())),
         };
         self.last = self.last.max(batch.end());
         if let Some(next) = next {
