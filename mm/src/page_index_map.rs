@@ -198,20 +198,13 @@ impl PageIndexMap {
         is_absent.then_some(Vacancy { owner, len, chunk, index })
     }
 
-    /// Tells pages that are not absent, in order: those from one on, of so many chunks with pages at most. Answers where to go
-    /// on, if there are more chunks.
-    pub(crate) fn for_some(
-        &self,
-        mut from: u64,
-        chunks: usize,
-        mut told: impl FnMut(u64, PageEntry),
-    ) -> Option<u64> {
-        for _ in 0..chunks {
-            let (first, _) = self.next_used(from..u64::MAX)?;
-            from = (first / SLOTS as u64 + 1) * SLOTS as u64;
-            self.for_each_in(first..from, &mut told);
-        }
-        self.next_used(from..u64::MAX).map(|(next, _)| next)
+    /// Tells pages that are not absent, in order: the first from `from` on, and those after it in its chunk and so many that
+    /// may follow. Answers where to go on, if there are more.
+    pub(crate) fn for_some(&self, from: u64, chunks: u64, told: impl FnMut(u64, PageEntry)) -> Option<u64> {
+        let (first, _) = self.next_used(from..u64::MAX)?;
+        let end = (first / SLOTS as u64 + 1 + chunks) * SLOTS as u64;
+        self.for_each_in(first..end, told);
+        self.next_used(end..u64::MAX).map(|(next, _)| next)
     }
 
     /// Tells each page of `range` that is not absent, in order. Cheaper than one call of `next_used` for each.
@@ -474,11 +467,13 @@ mod tests {
         let pages = [3, 63, 64, 1000, 1001, 5000, 1 << 30, (1 << 40) - 1];
         pages.iter().for_each(|&index| enter(&mut map, index));
         let mut told = std::vec::Vec::new();
-        let next = map.for_some(0, 3, |index, _| told.push(index));
+        let next = map.for_some(0, 15, |index, _| told.push(index));
         assert_eq!((&told[..], next), (&pages[..5], Some(5000)));
-        assert_eq!(map.for_some(5000, 3, |index, _| told.push(index)), None);
+        assert_eq!(map.for_some(5000, 3, |index, _| told.push(index)), Some(1 << 30));
+        assert_eq!(map.for_some(5001, 3, |index, _| told.push(index)), Some((1 << 40) - 1));
+        assert_eq!(map.for_some(1 << 31, 3, |index, _| told.push(index)), None);
         assert_eq!(told, pages);
-        assert_eq!(map.for_some(64, 1, |index, _| assert_eq!(index, 64)), Some(1000));
+        assert_eq!(map.for_some(64, 0, |index, _| assert_eq!(index, 64)), Some(1000));
     }
 
     #[test]

@@ -16,11 +16,12 @@ use super::AddressSpace;
 use super::change::Leaving;
 use crate::frame::Moment;
 use crate::mapping::{Going, Mapping};
+use crate::page_table::LOOKS;
 use crate::private::Ending;
 use crate::{Protection, VirtAddr};
 
-/// Pieces of up to 64 pages that are done in one poll.
-const PIECES: usize = 16;
+/// Pages that are gone through in one poll, or few more.
+const PAGES: usize = 1024;
 
 /// Mappings that are marked and are being cleared. Dropping it clears the rest at once.
 pub(super) struct Clearing<'a> {
@@ -40,17 +41,6 @@ enum Stage {
     Forgotten(Option<Ending>),
 }
 
-/// What was done.
-enum Piece {
-    Long,
-    /// As much as one poll may do.
-    Longest,
-    /// Hardly anything.
-    Short,
-    /// Nothing: there is no more.
-    None,
-}
-
 impl<'a> Clearing<'a> {
     pub(super) fn new(space: &'a AddressSpace, range: Range<VirtAddr>) -> Self {
         Self { space, rest: range, now: None, at: None }
@@ -65,19 +55,18 @@ impl<'a> Clearing<'a> {
 
     /// Does some of it. True if there is more.
     pub(super) fn some(&mut self) -> bool {
-        let mut left = PIECES;
-        while left > 0 {
+        let mut done = 0;
+        while done < PAGES {
             match self.piece() {
-                Piece::Long => left -= 1,
-                Piece::Longest => return true,
-                Piece::Short => {}
-                Piece::None => return false,
+                Some(pages) => done += pages,
+                None => return false,
             }
         }
         true
     }
 
-    fn piece(&mut self) -> Piece {
+    /// Does a piece of it. Answers how many pages it has gone through; `None` when there is no more.
+    fn piece(&mut self) -> Option<usize> {
         let Some((mapping, stage)) = &mut self.now else { return self.next() };
         match stage {
             // Two may do so at a time, or one after the other: then the object does not list it any more.
@@ -85,11 +74,12 @@ impl<'a> Clearing<'a> {
                 if !mapping.shows.hide_some(mapping, pages, &self.space.table) || pages.is_empty() {
                     *stage = Stage::Forgotten(mapping.shows.forget(mapping));
                 }
-                Piece::Long
+                Some(LOOKS)
             }
             Stage::Forgotten(ending) => {
-                if ending.as_mut().is_some_and(Ending::step) {
-                    return Piece::Longest;
+                let done = ending.as_mut().map_or(0, Ending::step);
+                if ending.as_ref().is_some_and(|ending| !ending.is_over()) {
+                    return Some(done);
                 }
                 let freed = ending.as_mut().and_then(Ending::take_last);
                 let (start, id) = (mapping.start, mapping.id);
@@ -97,24 +87,24 @@ impl<'a> Clearing<'a> {
                 let frames = self.space.memory.frames();
                 let cleared = self.space.mappings.lock().note_cleared(frames, start, id);
                 self.at = self.at.max(freed).max(cleared);
-                Piece::Short
+                Some(done)
             }
         }
     }
 
     /// Begins with the next mapping that is marked.
-    fn next(&mut self) -> Piece {
+    fn next(&mut self) -> Option<usize> {
         let found = if self.rest.is_empty() { None } else { self.space.first_going(&self.rest) };
         let Some(mapping) = found else {
             self.rest.start = self.rest.end;
-            return Piece::None;
+            return None;
         };
         self.rest.start = mapping.end().min(self.rest.end);
         match mapping.going {
             Some(Going::Cleared(at)) => self.at = self.at.max(Some(at)),
             _ => self.now = Some((mapping.clone(), Stage::Hide(mapping.start..mapping.end()))),
         }
-        Piece::Short
+        Some(0)
     }
 
     /// What is to be waited for, when all is done.
@@ -147,7 +137,7 @@ impl<'a> Taking<'a> {
     /// Does some of it. True if there is more.
     pub(super) fn some(&mut self) -> bool {
         let nothing = Protection { user: self.protection.user, ..Protection::default() };
-        for _ in 0..PIECES {
+        for _ in 0..PAGES / LOOKS {
             if self.rest.is_empty() {
                 return false;
             }

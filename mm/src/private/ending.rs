@@ -12,8 +12,8 @@ use crate::PageEvent;
 use crate::frame::{Moment, QuarantineBatch};
 use crate::page_state::PageEntry;
 
-/// Chunks of 64 pages that are freed in one step; so often 64 pages are given up, or merged.
-const CHUNKS: usize = 16;
+/// Chunks of pages that are freed in one step, after the first: what a step takes for itself is little beside them.
+const CHUNKS: u64 = 7;
 
 /// What nobody shows any more, and what is left to do. Dropping it does the rest at once.
 pub(crate) struct Ending {
@@ -43,21 +43,21 @@ impl Ending {
         Self { object: object.clone(), next: Next::Unshown(version, pages), last: None }
     }
 
-    /// Does a part of it, of 1,024 pages or so. True if there is more to do.
-    pub(crate) fn step(&mut self) -> bool {
-        for _ in 0..CHUNKS {
-            let is_freed;
-            (self.next, is_freed) = match core::mem::replace(&mut self.next, Next::Nothing) {
-                Next::Unshown(version, rest) => (self.give_up_some(version, rest), false),
-                Next::Free(ended, from) => (self.free_some(ended, from), true),
-                Next::Merge(past) => (self.merge_some(past), false),
-                Next::Nothing => return false,
-            };
-            if is_freed {
-                break;
-            }
-        }
-        !matches!(self.next, Next::Nothing)
+    /// Does a part of it. Answers how much that was in pages: some hundred at most, and not fewer than what a step takes.
+    pub(crate) fn step(&mut self) -> usize {
+        let mut done = BATCH;
+        self.next = match core::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Unshown(version, rest) => self.give_up_some(version, rest),
+            Next::Free(ended, from) => self.free_some(ended, from, &mut done),
+            Next::Merge(past) => self.merge_some(past),
+            Next::Nothing => Next::Nothing,
+        };
+        done
+    }
+
+    /// Whether there is nothing left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.next, Next::Nothing)
     }
 
     /// When the latest frame so far becomes free, if there was any. Whoever asks sees to it that it does.
@@ -82,10 +82,11 @@ impl Ending {
         Next::Unshown(version, rest)
     }
 
-    fn free_some(&mut self, ended: Ended, from: u64) -> Next {
+    fn free_some(&mut self, ended: Ended, from: u64, done: &mut usize) -> Next {
         let memory = self.object.memory;
         let mut batch = QuarantineBatch::new(memory.frames());
         let mut add = |frame: Option<u64>| {
+            *done += 1;
             if let Some(frame) = frame {
                 batch.add(frame);
             }
@@ -123,7 +124,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        while self.step() {}
+        while !self.is_over() {
+            self.step();
+        }
         if let Some(last) = self.last {
             self.object.memory.forget_soon(last);
         }
