@@ -24,6 +24,9 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("pressure_uses_more_memory_than_there_is", Kernel::Main).on(with_swap).driven(pressure),
         exec("panic_report_is_symbolised", "panic").driven(panic_report),
         Case::new("interrupt_to_woken_task_is_short", Kernel::Main).on(counted).driven(wake_by_interrupt),
+        Case::new("faults_take_no_more_than_their_limits", Kernel::Main)
+            .on(counted_faults)
+            .driven(fault_costs),
     ]
 }
 
@@ -95,6 +98,26 @@ fn wake_by_interrupt(session: Session) -> Result<()> {
     let instructions: u64 = median.trim().parse()?;
     // Fewer would not be possible: it was not the interrupt that woke the task, or nothing was counted.
     ensure!((60..=MOST).contains(&instructions), "{instructions} instructions");
+    Ok(())
+}
+
+/// The same with 1 GiB for a fork.
+fn counted_faults() -> Setup {
+    Setup { memory_mib: 1400, exec: Some("bench mm".into()), ..counted() }
+}
+
+/// No line's median is above its limit.
+fn fault_costs(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let mut lines = 0;
+    for line in report.exec.lines() {
+        let numbers: Vec<u64> = line.split_whitespace().rev().map_while(|word| word.parse().ok()).collect();
+        let [_mean, median, most] = numbers[..] else { continue };
+        ensure!((20..=most).contains(&median), "{line}");
+        lines += 1;
+    }
+    ensure!(lines >= 12, "{lines} lines in {}", report.exec);
     Ok(())
 }
 
