@@ -3,7 +3,8 @@
 //! A fault at the page where the last turn ended is one more of a sequence: the window doubles, up to 32 pages. A fault
 //! anywhere else is a miss: the window is halved there. A few sequences are followed at the same time, because several
 //! threads read parts of one object. When the second half of a turn that was waited for is in use, or any of one that was
-//! not, the next turn begins, so the device works while the reader does.
+//! not, the next turn begins, so the device works while the reader does. A reader that comes to a page before the device has
+//! read it is the faster of the two: then more turns are kept ahead of it, up to four, so that the device has always some to do.
 //!
 //! What is read ahead is worth nothing yet. It takes frames only while there are some to spare, its errors are nobody's,
 //! and it counts as not used, so it is the first to be given back.
@@ -32,6 +33,8 @@ pub(crate) const WINDOW: u64 = 32;
 const ALIGN: u64 = 16;
 /// Pages of an object that nobody waits for, as many as are under way at the same time.
 const UNDER_WAY: usize = 256;
+/// Turns that are kept ahead of a reader at most.
+const LEAD: u64 = 4;
 /// Sequences that are followed at the same time.
 const STREAMS: usize = 8;
 
@@ -51,6 +54,8 @@ struct Stream {
     asked: u64,
     /// Nobody has waited for the last turn.
     ahead: bool,
+    /// How many turns more than one are kept ahead of the reader.
+    more: u64,
 }
 
 impl Stream {
@@ -70,9 +75,9 @@ impl Stream {
         self.ask(start, end)
     }
 
-    /// Whether the page is one of the last turn's.
+    /// Whether the page is one of the last turn's, or of those that are kept ahead with it.
     fn has(&self, index: u64) -> bool {
-        index < self.end && self.end - index <= self.asked
+        index < self.end && self.end - index <= self.asked * (1 + self.more)
     }
 }
 
@@ -96,6 +101,7 @@ impl Streams {
             }
         };
         self.streams[..=number].rotate_right(1);
+        self.streams[0].more = 0;
         self.streams[0].window = if advice == Advice::Sequential { most } else { window.clamp(1, most) };
         self.streams[0].ask(index, index + self.streams[0].window)
     }
@@ -107,6 +113,13 @@ impl Streams {
         turn.asked += end - turn.end;
         turn.end = end;
         end
+    }
+
+    /// A page is wanted that is being loaded. Where that began before anybody wanted it, the reader was faster.
+    pub(super) fn waited(&mut self, index: u64) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ahead && stream.has(index)) {
+            stream.more = (stream.more + 1).min(LEAD - 1);
+        }
     }
 
     /// A page that is there is used. Answers the pages that should be asked for now.
@@ -302,6 +315,24 @@ mod tests {
         assert_eq!(streams.used(end - 15, WINDOW), None, "it has begun");
         assert_eq!(streams.used(end - 60, WINDOW), None);
         assert_eq!(streams.used(end, WINDOW), Some(96..128), "the first of a turn that nobody waited for");
+    }
+
+    #[test]
+    fn a_reader_that_is_faster_than_the_device_has_up_to_four_turns_ahead_of_it() {
+        let mut streams = Streams::default();
+        turns(&mut streams, 0, 6);
+        assert_eq!(streams.used(48, WINDOW), Some(64..96));
+        for turn in 0..6 {
+            streams.waited(64);
+            streams.waited(10_000);
+            let ahead = streams.used(64, WINDOW).map(|pages| pages.end);
+            assert_eq!(ahead, (turn < 4).then_some(128 + 32 * turn), "after {} waits", turn + 1);
+        }
+        assert_eq!(streams.used(95, WINDOW), None);
+        assert_eq!(streams.used(96, WINDOW), Some(224..256), "as many as before are kept ahead");
+        // A page between that did not stay is a miss, and the lead is lost.
+        assert_eq!(streams.missing(130, WINDOW, Advice::Normal), 146);
+        assert_eq!(streams.used(100, WINDOW), None);
     }
 
     #[test]

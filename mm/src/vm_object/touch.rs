@@ -242,6 +242,7 @@ impl VmObject {
             (PageState::Loading | PageState::LoadingInvalidated, _) => match inner.load(self.memory, index) {
                 Ok(load) => {
                     Counters::count(&counters.loads_shared);
+                    inner.streams.waited(index);
                     Attempt::Wait(load)
                 }
                 Err(OutOfMemory) => Attempt::heap_is_full(spare),
