@@ -26,7 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("interrupt_to_woken_task_is_short", Kernel::Main).on(counted).driven(wake_by_interrupt),
         Case::new("faults_take_no_more_than_their_limits", Kernel::Main)
             .on(counted_faults)
-            .driven(fault_costs),
+            .driven(fault_costs)
+            .within(300),
     ]
 }
 
