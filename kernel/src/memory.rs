@@ -62,7 +62,11 @@ impl Hardware for Machine {
     }
 
     fn forget(&self) {
-        paging::forget_for_others();
+        if executor::cpus().nth(1).is_some() {
+            paging::forget();
+        } else {
+            paging::leave_user_space();
+        }
     }
 
     fn forget_space(&self, _root: PhysAddr) {

@@ -27,7 +27,7 @@ impl Platform for Machine {
     }
 
     fn quiesce(&self) {
-        paging::forget_for_others();
+        paging::forget();
     }
 
     fn hogged(&self, task: &TaskRef, nanos: u64) {

@@ -31,14 +31,13 @@ pub trait Hardware: Sync {
 
     /// Makes the CPU that calls forget everything that it knows about pages, and leave the tables of ring 3 that
     /// are loaded, if they may be left: what [`Platform::quiesce`](executor::Platform::quiesce) does for the
-    /// others. Where there is one CPU only, `invalidate` and `forget_space` have done it all.
+    /// others. Where there is one CPU only, `invalidate` has done it for pages.
     ///
     /// Called with spin locks held and interrupts off, as above.
     fn forget(&self);
 
     /// Makes the CPU that calls forget all pages of the tables at `root`, which are a lower half's, and the tables on
-    /// the way to them, also where there is one CPU only: it leaves them if they are loaded. It may forget more. Done
-    /// on return, as `invalidate`.
+    /// the way to them, also where there is one CPU only. It may forget more. Done on return, as `invalidate`.
     ///
     /// Called with spin locks held, as above.
     fn forget_space(&self, root: PhysAddr);

@@ -41,7 +41,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     let (mut rounds, mut circle, mut waits) = (0, Circle::default(), Waits::default());
     loop {
         memory.frames().wait_until_short().await;
-        let (mut fruitless, mut idle) = (0, 0);
+        let (mut fruitless, mut idle, mut unmarked) = (0, 0, 0);
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -92,8 +92,10 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 grace(memory).await;
                 continue;
             }
-            // The nearest frames: those that CPUs give up, and those whose pages were stored since and are marked next.
-            if stats.quarantined > 0 || memory.stored() != stored {
+            // The nearest frames: those that CPUs give up, and those whose pages were stored since and are marked next. A page
+            // that is written all the time is stored again and again and never marked, so that is believed a few times.
+            unmarked = if memory.cleaned() == cleaned { unmarked + 1 } else { 0 };
+            if stats.quarantined > 0 || memory.stored() != stored && unmarked < PATIENCE {
                 continue;
             }
             // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has

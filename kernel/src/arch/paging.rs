@@ -40,14 +40,6 @@ pub(crate) fn forget() {
     unsafe { Cr3::write(frame, Cr3::read().1) };
 }
 
-/// Forgets what other CPUs may have taken out of tables: everything, as `forget`. Without others there is nothing that
-/// this CPU has not forgotten when it took it out; it keeps the rest, and the address space that it is in.
-pub(crate) fn forget_for_others() {
-    if !executor::is_only_cpu() {
-        forget();
-    }
-}
-
 /// The root that is loaded now.
 pub(crate) fn active_root() -> PhysAddr {
     PhysAddr::new(Cr3::read().0.start_address().as_u64())

@@ -82,6 +82,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         ON.fetch_sub(1, Release);
+        attend_to_memory();
     }
 }
 

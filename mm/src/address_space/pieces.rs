@@ -4,10 +4,10 @@
 //! | --- | --- |
 //! | fault in what is unmapped | it finds no mapping: all of them are marked before the first piece |
 //! | fault in what is protected | it is allowed what the mapping says since before the first piece; what a page that comes later in turn still allows is as if the fault had come before the call |
-//! | unmap of the same | does what is left, and so does the first |
+//! | unmap of the same | does what is left in the tables, and so does the first; it may come to its end while the first still frees what was private |
 //! | protect of the same that only gives rights | waits as if all rights were being taken until the last piece, see `Mappings::protect` |
 //! | map at the same place | `Overlap` until all is cleared and forgotten |
-//! | end of what was private | its pages go in pieces as well, before the mapping counts as cleared |
+//! | end of what was private | its pages go in pieces as well, before the mapping counts as cleared for whoever frees them |
 //! | the future is dropped | what is left is done at once |
 
 use core::ops::Range;

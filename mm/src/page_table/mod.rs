@@ -219,8 +219,6 @@ impl PageTable {
 impl Drop for PageTable {
     fn drop(&mut self) {
         if !self.kernel {
-            // They may be loaded here still.
-            self.memory.hardware().forget_space(self.root);
             self.free_tables(self.root, ROOT_LEVEL, UPPER_HALF);
             self.free_all_aside();
             self.memory.forget_soon(self.memory.frames().moment());

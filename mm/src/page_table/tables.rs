@@ -69,8 +69,6 @@ impl PageTable {
             return false;
         }
         entry.store(0, Ordering::Release);
-        // Forgetting the pages that were in it came before, and the processor may have walked to it since.
-        self.memory.hardware().forget_space(self.root);
         self.leave();
         self.tables -= 1;
         self.quarantine_table(target(value));

@@ -13,7 +13,9 @@
 //! | store by write-back, store or flush by somebody else | as for any two stores: the second waits for the first |
 //! | store that fails | the page stays dirty and is the youngest, so others are next; the error is kept for the next flush of its object |
 //! | nothing can be stored | nobody is parked any more: what is dirty takes frames until there are none, and that is waited for as ever. The writer tries again after a pause, which doubles from 10 ms to 1 s; when something becomes clean, the limit holds again |
-//! | CPUs that are long in coming | a turn goes on until a page is clean or with its pager, or there is none: that all CPUs come is certain |
+//! | CPUs that are long in coming | a turn goes on until a page is clean or with its pager, or there is none, for up to a second |
+//! | store that was begun by one who waits for memory before the pager has it | the same: after a second somebody is ended for memory, and both go on |
+//! | page that is written all the time | is stored twice in a turn at most, and believed to become clean three times by the reclaimer |
 //! | store that ends, turn that waits for it | the page is marked in that turn; the reclaimer looks again before it ends anybody |
 //! | device that does not answer | a turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
 //! | full heap | requests come from the heap's reserve ([`Hardware::with_reserve`](crate::Hardware::with_reserve)) |
@@ -35,6 +37,8 @@ use crate::frame::PageList;
 const CLUSTER: u64 = 32;
 /// The longest turn of one who waits for stores.
 const TURN: Duration = Duration::from_millis(50);
+/// As many turns are waited for CPUs that are long in coming, and for what was begun but is not with its pager yet.
+const TURNS: usize = 20;
 /// The writer's pauses when nothing could be stored.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
@@ -215,8 +219,8 @@ pub async fn writer(memory: &'static Memory) -> ! {
 }
 
 /// Stores dirty pages, the oldest first, until `target` of them became clean or each was looked at once, at most for a
-/// turn of 50 ms; where no page is clean or with a pager by then, because CPUs are long in coming, until one is. Returns how
-/// many became clean, or are with pagers. 0 means that nothing can be stored at present.
+/// turn of 50 ms; where no page is clean or with a pager by then, because CPUs are long in coming, until one is, for up to 20
+/// turns. Returns how many became clean, or are with pagers. 0 means that nothing can be stored at present.
 ///
 /// # Cancellation
 /// What is with pagers goes on.
@@ -225,13 +229,18 @@ pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
     let before = write_back.cleaned.load(Relaxed);
     let done = || (write_back.cleaned.load(Relaxed) - before) as usize + write_back.writing.load(Acquire);
     let mut turn = core::pin::pin!(turn(memory, target));
-    while executor::time::timeout(TURN, &mut turn).await.is_err() && done() == 0 {}
+    for _ in 0..TURNS {
+        if executor::time::timeout(TURN, &mut turn).await.is_ok() || done() > 0 {
+            break;
+        }
+    }
     memory.resume_writes();
     done()
 }
 
 async fn turn(memory: &'static Memory, target: usize) {
     let write_back = &memory.write_back;
+    let mut waited = true;
     loop {
         let (ended, stored) = (write_back.ended.load(Acquire), memory.stored());
         if store_oldest(memory, target).await > 0 {
@@ -241,8 +250,12 @@ async fn turn(memory: &'static Memory, target: usize) {
         if memory.is_storing() {
             let another = || (write_back.ended.load(Acquire) != ended).then_some(());
             write_back.store_ended.wait_for(another).await;
-        } else if memory.stored() == stored {
+            waited = true;
+        } else if memory.stored() == stored || !waited {
+            // What was stored twice in a row and is not clean is being written all the time.
             return;
+        } else {
+            waited = false;
         }
     }
 }

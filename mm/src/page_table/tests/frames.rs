@@ -1,6 +1,5 @@
 //! Frames for tables: none is lost when there are none, and all come back.
 
-use core::sync::atomic::AtomicUsize;
 use std::vec::Vec;
 
 use super::*;
@@ -147,34 +146,6 @@ fn a_table_goes_with_its_last_page_and_not_before() {
         assert!(table.unmap(at(page)).is_none());
     }
     assert_eq!(table.audit(), 0);
-}
-
-/// Counts how many times this CPU was made to forget a space.
-#[derive(Default)]
-struct Forgetful(AtomicUsize);
-
-impl Hardware for Forgetful {
-    fn invalidate(&self, _: PhysAddr, _: VirtAddr) {}
-    fn forget(&self) {}
-    fn forget_space(&self, _: PhysAddr) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn this_cpu_forgets_each_table_that_goes_and_all_with_the_root() {
-    let (window, usable) = arena::arena(16);
-    let hardware: &'static Forgetful = Box::leak(Box::default());
-    let memory = Box::leak(Box::new(Memory::new(window, &[usable], hardware)));
-    let mut table = PageTable::new_user(memory, PhysAddr::new(0)).expect("room for a root");
-    segment(&mut table, BASE, 2 * 4096, 0x9000).expect("room");
-    let forgotten = || hardware.0.load(Ordering::Relaxed);
-    table.unmap_segment(range(BASE, 4096)).expect("it is shown");
-    assert_eq!((table.tables(), forgotten()), (3, 0), "a page that goes is forgotten by itself");
-    table.unmap_segment(range(BASE + 4096, 4096)).expect("it is shown");
-    assert_eq!((table.tables(), forgotten()), (0, 3));
-    drop(table);
-    assert_eq!(forgotten(), 4);
 }
 
 #[test]
