@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::cpus::Busy;
@@ -11,7 +14,10 @@ use common::tasks::{Handle, Tasks, block_on};
 use common::{Machine, PAGE, address, content, page};
 use executor::{host, time};
 use mm::write_back::{WriteBackStats, clean_oldest, writer};
-use mm::{FlushError, PageError, PageState, Placement, StoreError, TestPager, VmObject, reclaimer};
+use mm::{
+    FlushError, PageError, PageRequest, PageState, Pager, Placement, StoreError, StoreRequest, TestPager,
+    VmObject, reclaimer,
+};
 
 const PAGES: u64 = 128;
 
@@ -296,6 +302,43 @@ fn what_is_stored_while_a_turn_waits_for_it_becomes_clean_in_that_turn() {
         assert_eq!(turn.await.unwrap(), 1);
         assert_eq!(scene.dirty(), vec![]);
     });
+}
+
+/// A pager whose page is written while it is stored, each time.
+#[derive(Default)]
+struct Busybody(Mutex<Weak<VmObject>>, AtomicUsize);
+
+impl Pager for Busybody {
+    fn name(&self) -> &str {
+        "busybody"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+        request.complete(Ok(()));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        assert!(self.1.fetch_add(1, Ordering::Relaxed) < 10, "the turn has no end");
+        let object = self.0.lock().unwrap().upgrade().expect("it lives");
+        let mut write = pin!(object.write(0, &[1]));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(write.as_mut().poll(&mut context).is_ready(), "the page is there");
+        request.complete(Ok(()));
+    }
+}
+
+#[test]
+fn a_turn_ends_where_a_page_is_written_each_time_that_it_is_stored() {
+    let machine = Machine::new(100);
+    let pager = Arc::new(Busybody::default());
+    let object = VmObject::new(machine.memory, pager.clone(), 1);
+    *pager.0.lock().unwrap() = Arc::downgrade(&object);
+    block_on(async move {
+        object.write(0, &[1]).await.unwrap();
+        assert_eq!(clean_oldest(machine.memory, 1).await, 0, "it is dirty again");
+    });
+    assert_eq!(pager.1.load(Ordering::Relaxed), 2);
 }
 
 #[test]
