@@ -13,9 +13,6 @@
 //! | the victim is forked, or shares objects | what others see stays; if that was all, the next largest is chosen |
 
 use alloc::sync::Arc;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
-use core::task::Poll;
 use core::time::Duration;
 
 use executor::time::{Instant, now};
@@ -89,15 +86,7 @@ pub(crate) async fn end_largest(memory: &'static Memory, answers: bool) -> bool 
     let swap_counts = memory.swap().is_none_or(|area| answers && area.is_full());
     let Some((space, pages)) = largest(victims, least as u64, swap_counts) else { return false };
     victims.end(&space, pages);
-    empty_at_once(&space).await;
+    space.empty_at_once();
     memory.settle().await;
     true
-}
-
-/// Unmaps all that a space has in one poll: those who would have turns in between wait for these frames.
-async fn empty_at_once(space: &AddressSpace) {
-    let mut emptying = pin!(space.unmap(space.range()));
-    // Dropping it does the rest. A whole range is not split, so it needs no memory and cannot fail.
-    let first = poll_fn(|context| Poll::Ready(emptying.as_mut().poll(context))).await;
-    debug_assert!(!matches!(first, Poll::Ready(Err(_))), "a space could not be emptied: {first:?}");
 }

@@ -29,6 +29,13 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Unmaps all there is in one piece, for those who wait for the frames; the background task waits for other CPUs.
+    pub(crate) fn empty_at_once(&self) {
+        let marked = self.mark(&self.range);
+        debug_assert!(marked.is_ok(), "a whole range is not split, so this needs no memory: {marked:?}");
+        drop(Clearing::new(self, self.range.clone()));
+    }
+
     /// Marks the mappings in a range, which no fault finds from now on.
     fn mark(&self, range: &Range<VirtAddr>) -> Result<(), MapError> {
         let mut mappings = self.mappings.lock();

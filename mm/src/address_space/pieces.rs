@@ -107,9 +107,8 @@ impl<'a> Clearing<'a> {
         Some(0)
     }
 
-    /// What is to be waited for, when all is done.
+    /// What is to be waited for, when all is done: [`Self::some`] has said so.
     pub(super) fn cleared(mut self) -> Option<Leaving<'a>> {
-        while self.some() {}
         self.at.take().map(|at| Leaving { space: self.space, at })
     }
 }
