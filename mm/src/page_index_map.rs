@@ -5,55 +5,20 @@
 //!
 //! Room for a page is made before its entry is set: only that can fail, with nothing changed.
 
-use alloc::vec::Vec;
-use core::ops::{Range, RangeInclusive};
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use core::ops::Range;
 
 use crate::fallible::Shared;
 use crate::page_state::PageEntry;
-use crate::slab::{Place, Slab};
 use crate::trace::{Event, Owner};
 use crate::transfer::Transfer;
 use crate::{OutOfMemory, PageEvent};
+use tree::{BITS, Chunk, Node, SLOTS, chunk_mut, for_each, give_up_room, make_room, next_used, slot};
 
-/// Each node has 2^6 slots.
-const BITS: u32 = 6;
-const SLOTS: usize = 1 << BITS;
-
-enum Node {
-    Inner(Place<[Option<Node>; SLOTS]>),
-    Chunk(Place<Chunk>),
-}
-
-struct Chunk {
-    entries: [PageEntry; SLOTS],
-    /// Entries that are not absent.
-    used: u32,
-    /// The transfers of pages of this chunk, at most one a page.
-    transfers: Vec<Shared<Transfer>>,
-}
-
-impl Chunk {
-    /// Sets an entry. Answers what it was, and how many are not absent now.
-    #[inline]
-    fn replace(&mut self, index: u64, entry: PageEntry) -> (PageEntry, u32) {
-        let old = core::mem::replace(&mut self.entries[slot(index, 0)], entry);
-        self.used += u32::from(entry != PageEntry::ABSENT);
-        self.used -= u32::from(old != PageEntry::ABSENT);
-        (old, self.used)
-    }
-}
-
-/// Where the nodes of all indexes have their places.
-pub(crate) struct Nodes {
-    inner: Slab<[Option<Node>; SLOTS]>,
-    chunks: Slab<Chunk>,
-}
-
-impl Nodes {
-    pub(crate) fn new() -> Self {
-        Self { inner: Slab::new(), chunks: Slab::new() }
-    }
-}
+pub(crate) use tree::Nodes;
 
 /// A page that is absent, and has room for its entry.
 pub(crate) struct Vacancy<'a> {
@@ -86,10 +51,6 @@ pub(crate) struct PageIndexMap {
     end: u64,
     transfers: usize,
     len: usize,
-}
-
-fn slot(index: u64, shift: u32) -> usize {
-    (index >> shift) as usize % SLOTS
 }
 
 impl PageIndexMap {
@@ -313,223 +274,5 @@ impl PageIndexMap {
 impl Drop for PageIndexMap {
     fn drop(&mut self) {
         self.owner.memory.tell(Event::Ended(self.owner.name));
-    }
-}
-
-/// The chunk with a page's entry, below a root as [`PageIndexMap`] has it.
-#[inline]
-fn chunk_mut(root: &mut Option<Node>, end: u64, mut shift: u32, index: u64) -> Option<&mut Chunk> {
-    let mut node = root.as_mut().filter(|_| index < end)?;
-    loop {
-        match node {
-            Node::Chunk(chunk) => return Some(chunk),
-            Node::Inner(nodes) => node = nodes[slot(index, shift)].as_mut()?,
-        }
-        shift -= BITS;
-    }
-}
-
-/// Adds the nodes that are missing on the way to a page. Those added before one that cannot be stay.
-fn make_room(
-    nodes: &'static Nodes,
-    mut place: &mut Option<Node>,
-    index: u64,
-    mut shift: u32,
-) -> Result<(), OutOfMemory> {
-    loop {
-        if place.is_none() {
-            *place = Some(if shift == 0 {
-                Node::Chunk(nodes.chunks.try_place(|| Chunk {
-                    entries: [PageEntry::ABSENT; SLOTS],
-                    used: 0,
-                    transfers: Vec::new(),
-                })?)
-            } else {
-                Node::Inner(nodes.inner.try_place(|| [const { None }; SLOTS])?)
-            });
-        }
-        match place {
-            Some(Node::Inner(below)) => place = &mut below[slot(index, shift)],
-            _ => return Ok(()),
-        }
-        shift -= BITS;
-    }
-}
-
-/// Removes the nodes on the way to a page that have nothing in them. The depth is that of the tree.
-fn give_up_room(place: &mut Option<Node>, index: u64, shift: u32) {
-    let empty = match place {
-        None => return,
-        Some(Node::Chunk(chunk)) => chunk.used == 0,
-        Some(Node::Inner(nodes)) => {
-            give_up_room(&mut nodes[slot(index, shift)], index, shift - BITS);
-            nodes.iter().all(Option::is_none)
-        }
-    };
-    if empty {
-        *place = None;
-    }
-}
-
-/// Which slots of a node have pages of a range. The node begins with page `base`, and has pages of the range.
-#[inline]
-fn slots(base: u64, shift: u32, range: &Range<u64>) -> RangeInclusive<usize> {
-    let from = range.start.saturating_sub(base) >> shift;
-    let last = ((range.end - 1 - base) >> shift).min(SLOTS as u64 - 1);
-    from as usize..=last as usize
-}
-
-/// Tells the pages of a node that are in `range` and not absent, as [`slots`] has them. The depth is that of the tree.
-fn for_each(node: &Node, base: u64, shift: u32, range: &Range<u64>, told: &mut impl FnMut(u64, PageEntry)) {
-    let slots = slots(base, shift, range);
-    match node {
-        Node::Chunk(chunk) => {
-            for (index, &entry) in (base + *slots.start() as u64..).zip(&chunk.entries[slots]) {
-                if entry != PageEntry::ABSENT {
-                    told(index, entry);
-                }
-            }
-        }
-        Node::Inner(nodes) => {
-            for (slot, node) in (*slots.start() as u64..).zip(&nodes[slots]) {
-                if let Some(node) = node {
-                    for_each(node, base + (slot << shift), shift - BITS, range, told);
-                }
-            }
-        }
-    }
-}
-
-/// The first page of a node that is in `range` and not absent.
-fn next_used(node: &Node, base: u64, shift: u32, range: &Range<u64>) -> Option<(u64, PageEntry)> {
-    let mut slots = slots(base, shift, range);
-    match node {
-        Node::Chunk(chunk) => slots
-            .map(|slot| (base + slot as u64, chunk.entries[slot]))
-            .find(|&(_, entry)| entry != PageEntry::ABSENT),
-        Node::Inner(nodes) => slots.find_map(|slot| {
-            next_used(nodes[slot].as_ref()?, base + ((slot as u64) << shift), shift - BITS, range)
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::PageState;
-    use crate::trace::ObjectName;
-
-    fn map(pages: u64) -> PageIndexMap {
-        let owner = Owner { memory: crate::window::arena::memory(64), name: ObjectName::object(0) };
-        PageIndexMap::new(owner, pages)
-    }
-
-    fn loaded(frame: u64) -> PageEntry {
-        PageEntry::new(PageState::Loaded { frame })
-    }
-
-    fn enter(map: &mut PageIndexMap, index: u64) {
-        map.make_room(index).expect("there is memory");
-        map.set(index, PageEvent::Move, loaded(index & 0xffff));
-    }
-
-    #[test]
-    fn used_pages_are_found_in_order_and_only_within_the_range() {
-        const LAST: u64 = (1 << 51) - 1;
-        let mut map = map(LAST + 1);
-        for index in [3, 63, 64, 1000, LAST] {
-            enter(&mut map, index);
-        }
-        assert_eq!(map.next_used(0..u64::MAX).map(|found| found.0), Some(3));
-        assert_eq!(map.next_used(4..1000).map(|found| found.0), Some(63));
-        assert_eq!(map.next_used(64..65).map(|found| found.0), Some(64));
-        assert_eq!(map.next_used(65..1000).map(|found| found.0), None);
-        assert_eq!(map.next_used(65..65).map(|found| found.0), None);
-        assert_eq!(map.next_used(1001..u64::MAX).map(|found| found.0), Some(LAST));
-        let told = |range| {
-            let mut told = Vec::new();
-            map.for_each_in(range, |index, entry| told.push((index, entry)));
-            assert!(told.iter().all(|&(index, entry)| entry == map.get(index)));
-            told.into_iter().map(|(index, _)| index).collect::<Vec<_>>()
-        };
-        assert_eq!(told(0..u64::MAX), [3, 63, 64, 1000, LAST]);
-        assert_eq!(told(4..1000), [63, 64]);
-        assert_eq!(told(64..65), [64]);
-        assert!(told(65..1000).is_empty() && told(65..65).is_empty());
-        assert_eq!(told(1000..LAST), [1000]);
-        assert_eq!(map.next_used(1001..LAST).map(|found| found.0), None);
-        assert_eq!(map.get(1000).state(), PageState::Loaded { frame: 1000 });
-    }
-
-    #[test]
-    fn pages_are_told_a_few_chunks_at_a_time() {
-        let mut map = map(1 << 40);
-        let pages = [3, 63, 64, 1000, 1001, 5000, 1 << 30, (1 << 40) - 1];
-        pages.iter().for_each(|&index| enter(&mut map, index));
-        let mut told = std::vec::Vec::new();
-        let next = map.for_some(0, 15, |index, _| told.push(index));
-        assert_eq!((&told[..], next), (&pages[..5], Some(5000)));
-        assert_eq!(map.for_some(5000, 3, |index, _| told.push(index)), Some(1 << 30));
-        assert_eq!(map.for_some(5001, 3, |index, _| told.push(index)), Some((1 << 40) - 1));
-        assert_eq!(map.for_some(1 << 31, 3, |index, _| told.push(index)), None);
-        assert_eq!(told, pages);
-        assert_eq!(map.for_some(64, 0, |index, _| assert_eq!(index, 64)), Some(1000));
-    }
-
-    #[test]
-    fn an_object_of_any_size_has_room_for_its_pages_and_nothing_beyond() {
-        for pages in [1, 2, 63, 64, 65, 4096, 4097, 1 << 51] {
-            let mut map = map(pages);
-            enter(&mut map, 0);
-            enter(&mut map, pages - 1);
-            assert!(map.get(pages - 1) == loaded((pages - 1) & 0xffff), "{pages}");
-            assert_eq!(map.next_used(1..u64::MAX).map(|found| found.0), (pages > 1).then_some(pages - 1));
-            for beyond in [map.end, 1 << 60, u64::MAX] {
-                assert!(map.get(beyond) == PageEntry::ABSENT);
-                map.set(beyond, PageEvent::Move, PageEntry::ABSENT);
-            }
-        }
-    }
-
-    #[test]
-    fn pages_that_are_changed_together_are_found_in_any_order_each_in_its_chunk() {
-        let mut map = map(1 << 30);
-        for index in [1, 2, 63, 64, 4096] {
-            enter(&mut map, index);
-        }
-        let mut seen = [1, 2, 64, 63, 63, 5, 4096, 4097, 1 << 40].map(|index| (index, None));
-        map.update_each(
-            &mut seen,
-            |page| page.0,
-            |page, entry| {
-                page.1 = Some(entry);
-                // A chunk keeps one of its pages, the others lose all they have.
-                (entry != PageEntry::ABSENT && page.0 != 2).then_some((PageEvent::Move, PageEntry::ABSENT))
-            },
-        );
-        let seen = seen.map(|(_, entry)| entry.map(|entry: PageEntry| entry.frame()));
-        let gone = Some(None);
-        assert_eq!(seen[..4], [1, 2, 64, 63].map(|frame| Some(Some(frame))));
-        assert_eq!(seen[4..], [gone, gone, Some(Some(4096)), gone, None]);
-        assert_eq!((map.len(), map.next_used(0..u64::MAX).map(|found| found.0)), (1, Some(2)));
-        map.update(2, |_| Some((PageEvent::Move, PageEntry::ABSENT)));
-        assert!(map.is_empty() && map.root.is_none(), "the last page of a chunk goes with it");
-    }
-
-    #[test]
-    fn a_chunk_without_pages_costs_nothing() {
-        for pages in [64, 1 << 30] {
-            let mut map = map(pages);
-            enter(&mut map, 7);
-            enter(&mut map, 8);
-            map.set(7, PageEvent::Move, PageEntry::ABSENT);
-            assert!(map.root.is_some());
-            map.set(8, PageEvent::Move, PageEntry::ABSENT);
-            map.set(8, PageEvent::Move, PageEntry::ABSENT);
-            assert!(map.root.is_none());
-            map.make_room(9).expect("there is memory");
-            map.give_up_room(9);
-            assert!(map.root.is_none());
-        }
     }
 }

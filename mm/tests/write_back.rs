@@ -35,6 +35,14 @@ impl Scene {
         Self { machine, pager, object }
     }
 
+    /// Its page 0 is dirty, and stores wait.
+    fn that_does_not_answer() -> Self {
+        let scene = Self::new();
+        scene.write(0, 7);
+        scene.pager.hold();
+        scene
+    }
+
     fn write(&self, index: u64, word: u64) {
         let object = self.object.clone();
         block_on(async move { object.write(index * PAGE, &word.to_le_bytes()).await.unwrap() });
@@ -269,10 +277,8 @@ fn pages_that_cannot_be_stored_keep_no_others_from_becoming_clean() {
 
 #[test]
 fn a_device_that_does_not_answer_ends_the_turn_and_what_it_has_stored_counts_at_the_next() {
-    let scene = Scene::new();
+    let scene = Scene::that_does_not_answer();
     let memory = scene.machine.memory;
-    scene.write(0, 7);
-    scene.pager.hold();
     let _clock = host::simulate_time();
     host::block_on(async {
         for _ in 0..3 {
@@ -289,10 +295,8 @@ fn a_device_that_does_not_answer_ends_the_turn_and_what_it_has_stored_counts_at_
 
 #[test]
 fn what_is_stored_while_a_turn_waits_for_it_becomes_clean_in_that_turn() {
-    let scene = Scene::new();
+    let scene = Scene::that_does_not_answer();
     let memory = scene.machine.memory;
-    scene.write(0, 7);
-    scene.pager.hold();
     let _clock = host::simulate_time();
     host::block_on(async {
         assert_eq!(clean_oldest(memory, 8).await, 1, "it is being stored");

@@ -15,23 +15,20 @@
 //! of pages into the larger: so the tree is as deep as the number of those who live, not of those who ever lived.
 //! Nothing here recurses, and what may run out of memory does so before anything is changed.
 
+mod end;
+mod held;
+mod seen;
+
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use crate::frame::Moment;
 use crate::page_index_map::{PageIndexMap, Vacancy};
-use crate::page_state::{PageEntry, PageState};
+use crate::page_state::PageEntry;
 use crate::trace::{ObjectName, Owner};
 use crate::{Memory, OutOfMemory, PageEvent};
 
-/// Looks at versions before it is taken for granted that somebody still sees a page.
-const LOOKS: usize = 64;
-
-/// Parts of a page that pages held are counted in, so that what is added up piece by piece is not rounded piece by piece.
-pub(crate) const PARTS: u64 = 1 << 20;
-
-/// Forks after which what was before the first is hardly a version's any more.
-const MOST_HALVES: u32 = 16;
+pub(crate) use end::Ended;
+pub(crate) use held::PARTS;
 
 /// Names a version for good: places are used again, numbers are not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -246,65 +243,6 @@ impl Versions {
         self.at_mut(place).pages.set(index, event, entry);
     }
 
-    /// Whether neither a version nor the past above it has any of these pages; not if the version is gone.
-    pub(crate) fn has_none(&self, id: VersionId, pages: &Range<u64>) -> bool {
-        let mut place = self.is(id).then_some(id.place);
-        while let Some(version) = place.map(|place| self.at(place)) {
-            if version.pages.next_used(pages.clone()).is_some() {
-                return false;
-            }
-            place = version.parent;
-        }
-        self.is(id)
-    }
-
-    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings. In parts
-    /// of a page: [`PARTS`] are one. With a range only those in it whose frames are in nobody else's hands: each is looked at.
-    pub(crate) fn pages_held(&self, id: VersionId, range: Option<&Range<u64>>) -> u64 {
-        let mut place = self.is(id).then_some(id.place);
-        let users = place.map_or(1, |_| self.users(id).max(1));
-        let (mut pages, mut halves) = (0, 0);
-        // One that leaves may be with a device.
-        let has_frame =
-            |entry: PageEntry| matches!(entry.state(), PageState::Dirty { .. } | PageState::Loaded { .. });
-        while let Some(version) = place.map(|place| self.at(place)).filter(|_| halves < MOST_HALVES) {
-            let held =
-                range.map_or(version.pages.len(), |range| version.pages.count(range.clone(), has_frame));
-            pages += (held as u64 * PARTS) >> halves;
-            place = version.parent;
-            halves += u32::from(place.is_some_and(|above| !self.at(above).children.contains(&None)));
-        }
-        pages / users as u64
-    }
-
-    /// The first page from one on that a version or the past above it has; none if the version is gone.
-    pub(crate) fn next_held(&self, id: VersionId, from: u64) -> Option<u64> {
-        let (mut place, mut first) = (self.is(id).then_some(id.place), None);
-        while let Some(version) = place.map(|place| self.at(place)) {
-            let found = version.pages.next_used(from..first.unwrap_or(self.pages));
-            first = found.map(|(index, _)| index).or(first);
-            place = version.parent;
-        }
-        first
-    }
-
-    /// The first page from one on that any version has.
-    pub(crate) fn next_used(&self, from: u64) -> Option<u64> {
-        let first = |version: &Version| version.pages.next_used(from..self.pages).map(|(index, _)| index);
-        self.versions.iter().flatten().filter_map(first).min()
-    }
-
-    /// All pages of a range that any version has, with their entries.
-    pub(crate) fn for_each_used(&self, range: Range<u64>, mut each: impl FnMut(u64, PageEntry)) {
-        for version in self.versions.iter().flatten() {
-            let mut rest = range.clone();
-            while let Some((index, entry)) = version.pages.next_used(rest.clone()) {
-                each(index, entry);
-                rest.start = index + 1;
-            }
-        }
-    }
-
     /// The frame that a version sees a page in, if it was changed in that version or before a fork.
     pub(crate) fn frame(&self, id: VersionId, index: u64) -> Option<u64> {
         match self.find(id, index)? {
@@ -323,71 +261,6 @@ impl Versions {
     #[inline]
     pub(crate) fn merged(&self, id: VersionId) -> Moment {
         self.at(id.place).merged
-    }
-
-    /// Whether somebody else than a version sees a page that a past above it has. May say so where nobody does. Part
-    /// of each copy.
-    #[inline(always)]
-    pub(crate) fn is_seen_by_others(&self, id: VersionId, past: u32, index: u64) -> bool {
-        let mut looks = LOOKS;
-        let mut below = id.place;
-        while below != past {
-            let above = self.at(below).parent.expect("the past is above");
-            let [first, second] = self.at(above).children;
-            let other = if first == Some(below) { second } else { first };
-            if other.is_some_and(|other| self.is_seen_from(other, index, &mut looks)) {
-                return true;
-            }
-            below = above;
-        }
-        false
-    }
-
-    /// Whether a version at or below `top` sees what is above `top`.
-    #[inline]
-    fn is_seen_from(&self, top: u32, index: u64, looks: &mut usize) -> bool {
-        let version = self.at(top);
-        // Most were not forked since.
-        if version.children == [None; 2] && *looks > 0 {
-            *looks -= 1;
-            return version.pages.get(index) == PageEntry::ABSENT;
-        }
-        self.is_seen_below(top, index, looks)
-    }
-
-    /// The same where there may be some below: in order, each before its children, and not below those that have a page of
-    /// their own.
-    #[inline(never)]
-    fn is_seen_below(&self, top: u32, index: u64, looks: &mut usize) -> bool {
-        let mut place = top;
-        loop {
-            let Some(left) = looks.checked_sub(1) else { return true };
-            *looks = left;
-            let version = self.at(place);
-            if version.pages.get(index) == PageEntry::ABSENT {
-                match version.children[0].or(version.children[1]) {
-                    None => return true,
-                    Some(child) => {
-                        place = child;
-                        continue;
-                    }
-                }
-            }
-            // The next one that is not below this.
-            loop {
-                if place == top {
-                    return false;
-                }
-                let parent = self.at(place).parent.expect("it is below the top");
-                match self.at(parent).children {
-                    [Some(first), Some(second)] if first == place => {
-                        place = second;
-                        break;
-                    }
-                    _ => place = parent,
-                }
-            }
-        }
     }
 
     /// The pages that a version itself has, to be changed.
@@ -483,104 +356,4 @@ impl Versions {
     pub(crate) fn users(&self, id: VersionId) -> usize {
         self.at(id.place).users
     }
-
-    /// A mapping less shows a version. When it was the last, the version ends, and what it had is the caller's.
-    #[must_use = "its frames are to be freed"]
-    pub(crate) fn remove_user(&mut self, id: VersionId) -> Option<Ended> {
-        self.at_mut(id.place).users -= 1;
-        self.end_unused(id)
-    }
-
-    /// Ends a version that has no users.
-    #[must_use = "its frames are to be freed"]
-    pub(crate) fn end_unused(&mut self, id: VersionId) -> Option<Ended> {
-        (self.at(id.place).users == 0).then(|| self.end(id.place))
-    }
-
-    /// Ends a past that nobody goes on from.
-    #[must_use = "its frames are to be freed"]
-    pub(crate) fn end_childless(&mut self, past: u32) -> Option<Ended> {
-        let version = self.versions.get(past as usize)?.as_ref()?;
-        (version.users == 0 && version.children == [None; 2]).then(|| self.end(past))
-    }
-
-    fn end(&mut self, place: u32) -> Ended {
-        let version = self.versions[place as usize].take().expect("it was just there");
-        if let Some(parent) = version.parent {
-            self.relink(parent, place, None);
-        }
-        Ended { pages: version.pages, past: version.parent }
-    }
-
-    /// A past that has one child left, and is settled before `is_over`, may be merged with it: the child's place.
-    pub(crate) fn only_child(&self, past: u32, is_over: impl Fn(Moment) -> bool) -> Option<u32> {
-        let version = self.versions.get(past as usize)?.as_ref()?;
-        let over = matches!(version.settled, Settled::At(moment) if is_over(moment));
-        match version.children {
-            [Some(child), None] | [None, Some(child)] if over => Some(child),
-            _ => None,
-        }
-    }
-
-    /// Merges a past with its only child: moves up to `most` pages from the smaller to the larger of the two, and gives
-    /// those that nobody sees any more to `unseen`. True when all are moved and the past is gone. When `ended` is over,
-    /// no CPU sees pages of the past any more for whom the other child was.
-    ///
-    /// # Errors
-    /// When there is no memory for the index; each page is where it was, or where it belongs.
-    pub(crate) fn merge(
-        &mut self,
-        past: u32,
-        child: u32,
-        most: usize,
-        ended: Moment,
-        mut unseen: impl FnMut(PageEntry),
-    ) -> Result<bool, OutOfMemory> {
-        let mut above = self.versions[past as usize].take().expect("links lead to versions");
-        let mut below = self.versions[child as usize].take().expect("links lead to versions");
-        below.merged = below.merged.max(ended);
-        let up = below.pages.len() < above.pages.len();
-        let (from, to) =
-            if up { (&mut below.pages, &mut above.pages) } else { (&mut above.pages, &mut below.pages) };
-        let mut result = Ok(from.is_empty());
-        for _ in 0..most {
-            let Some((index, entry)) = from.next_used(0..u64::MAX) else { break };
-            let other = to.get(index);
-            if up || other == PageEntry::ABSENT {
-                if let Err(error) = to.make_room(index) {
-                    result = Err(error);
-                    break;
-                }
-                to.set(index, PageEvent::Move, entry);
-                if other != PageEntry::ABSENT {
-                    unseen(other);
-                }
-            } else {
-                unseen(entry);
-            }
-            from.set(index, PageEvent::Move, PageEntry::ABSENT);
-            result = Ok(from.is_empty());
-        }
-        if result == Ok(true) {
-            if up {
-                core::mem::swap(&mut above.pages, &mut below.pages);
-            }
-            below.parent = above.parent;
-            if let Some(parent) = below.parent {
-                self.relink(parent, past, Some(child));
-            }
-        } else {
-            self.versions[past as usize] = Some(above);
-        }
-        self.versions[child as usize] = Some(below);
-        result
-    }
-}
-
-/// A version that nobody shows any more.
-pub(crate) struct Ended {
-    /// What it had of its own.
-    pub(crate) pages: PageIndexMap,
-    /// What was above it.
-    pub(crate) past: Option<u32>,
 }

@@ -277,9 +277,10 @@ impl VmObject {
                 Err(error) => {
                     let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
                     self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
-                    let (answer, entry) = match ahead || invalidated {
-                        true => (Ok(()), PageEntry::ABSENT),
-                        false => (Err(error), PageEntry::new(PageState::Failed)),
+                    let (answer, entry) = if ahead || invalidated {
+                        (Ok(()), PageEntry::ABSENT)
+                    } else {
+                        (Err(error), PageEntry::new(PageState::Failed))
                     };
                     (None, answer, inner.end_load(index, PageEvent::LoadFailed, entry))
                 }
