@@ -14,7 +14,7 @@ use crate::{
     memory,
 };
 
-pub(super) const FAULTS: Command = Command {
+pub(super) static FAULTS: Command = Command {
     name: "faults",
     usage: "",
     help: "page faults since boot by kind; how long they parked threads, by kind",

@@ -33,7 +33,7 @@ const FRAMES_PER_THREAD: usize = 4;
 /// Threads that are started, or whose ends are looked at, before others get a turn.
 const BATCH: usize = 16;
 
-pub(super) const HASH: Command = Command {
+pub(super) static HASH: Command = Command {
     name: "hash",
     usage: "[--threads N] [--disk NAME] [--offset BYTES] [--length BYTES]",
     help: "SHA-256 of a disk, or of a part, that N threads read through page faults",

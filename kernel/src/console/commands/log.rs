@@ -5,7 +5,7 @@ use alloc::{boxed::Box, string::ToString};
 use super::super::{Command, CommandError, command::UsageError, output::say};
 use crate::logging;
 
-pub(super) const LOG: Command = Command {
+pub(super) static LOG: Command = Command {
     name: "log",
     usage: "[SPEC]",
     help: "what is logged, or a change of it: info,mm=trace,kernel::swap=debug",

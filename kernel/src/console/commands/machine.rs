@@ -8,7 +8,7 @@ use super::{
 };
 use crate::power;
 
-pub(super) const HELP: Command = Command {
+pub(super) static HELP: Command = Command {
     name: "help",
     usage: "",
     help: "lists the commands",
@@ -25,7 +25,7 @@ pub(super) const HELP: Command = Command {
     },
 };
 
-pub(super) const PANIC: Command = Command {
+pub(super) static PANIC: Command = Command {
     name: "panic",
     usage: "",
     help: "panics, to show the report",
@@ -37,7 +37,7 @@ pub(super) const PANIC: Command = Command {
     },
 };
 
-pub(super) const EXIT: Command = Command {
+pub(super) static EXIT: Command = Command {
     name: "exit",
     usage: "[STATUS]",
     help: "powers the machine off with a status from 0 to 255",

@@ -13,7 +13,7 @@ use super::super::{
 };
 use crate::{heap, machine, memory};
 
-pub(super) const MEM: Command = Command {
+pub(super) static MEM: Command = Command {
     name: "mem",
     usage: "",
     help: "frames, the heap, what is mapped, and the disks",

@@ -19,22 +19,24 @@ mod trace;
 use super::Command;
 
 /// All commands, as `help` lists them.
-pub(super) const COMMANDS: &[Command] = &[
-    machine::HELP,
-    ps::PS,
-    top::TOP,
-    mem::MEM,
-    faults::FAULTS,
-    trace::TRACE,
-    hash::HASH,
-    touch::TOUCH,
-    sync::SYNC,
-    ticks::TICKS,
-    log::LOG,
-    pressure::PRESSURE,
-    threads::THREADS,
-    run::RUN,
-    bench::BENCH,
-    machine::PANIC,
-    machine::EXIT,
+///
+/// Statics, not constants: whatever names a constant has a copy of its closures, with all that they await, to compile.
+pub(super) static COMMANDS: &[&Command] = &[
+    &machine::HELP,
+    &ps::PS,
+    &top::TOP,
+    &mem::MEM,
+    &faults::FAULTS,
+    &trace::TRACE,
+    &hash::HASH,
+    &touch::TOUCH,
+    &sync::SYNC,
+    &ticks::TICKS,
+    &log::LOG,
+    &pressure::PRESSURE,
+    &threads::THREADS,
+    &run::RUN,
+    &bench::BENCH,
+    &machine::PANIC,
+    &machine::EXIT,
 ];

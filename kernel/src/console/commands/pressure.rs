@@ -8,7 +8,7 @@ use crate::memory;
 const MAX_MIB: u64 = 1 << 20;
 const PAGES_PER_MIB: u64 = (1 << 20) / mm::PAGE_SIZE as u64;
 
-pub(super) const PRESSURE: Command = Command {
+pub(super) static PRESSURE: Command = Command {
     name: "pressure",
     usage: "[MIB]",
     help: "threads that use MIB of memory at random, and disk0; twice what there is, if not said",

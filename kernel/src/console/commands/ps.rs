@@ -18,7 +18,7 @@ use crate::{
 /// The most lines of a table; the rest is counted.
 const MAX_ROWS: usize = 200;
 
-pub(super) const PS: Command = Command {
+pub(super) static PS: Command = Command {
     name: "ps",
     usage: "",
     help: "CPUs: busy, idle, whose poll was longest; threads and tasks: state, what each waits for",

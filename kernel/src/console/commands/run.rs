@@ -5,7 +5,7 @@ use alloc::{boxed::Box, string::String};
 use super::super::{Arguments, Command, CommandError, UsageError, output::say};
 use crate::program;
 
-pub(super) const RUN: Command = Command {
+pub(super) static RUN: Command = Command {
     name: "run",
     usage: "PROGRAM",
     help: "runs a program of ring 3; its status is the command's",

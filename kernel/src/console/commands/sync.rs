@@ -5,7 +5,7 @@ use alloc::{boxed::Box, format};
 use super::super::{Command, CommandError, disks, output::say};
 use crate::memory;
 
-pub(super) const SYNC: Command = Command {
+pub(super) static SYNC: Command = Command {
     name: "sync",
     usage: "[DISK]",
     help: "stores what was changed, of all disks or of one, and waits until it is durable",

@@ -30,7 +30,7 @@ const FRAMES_PER_THREAD: usize = 66;
 /// Threads whose ends are looked at before others get a turn.
 const BATCH: usize = 64;
 
-pub(super) const THREADS: Command = Command {
+pub(super) static THREADS: Command = Command {
     name: "threads",
     usage: "N",
     help: "parks N threads in page faults, and says what each costs",

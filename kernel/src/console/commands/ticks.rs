@@ -9,7 +9,7 @@ use super::super::{Command, CommandError, output::say, ticker};
 
 const MAX_SECONDS: u64 = 3600;
 
-pub(super) const TICKS: Command = Command {
+pub(super) static TICKS: Command = Command {
     name: "ticks",
     usage: "[SECONDS]",
     help: "how late a task was that runs every 10 ms, since boot; waits SECONDS first",

@@ -35,7 +35,7 @@ const MOST_PICTURES: u64 = 100_000;
 /// Terminals: to the first place, and erase what follows.
 const BEGIN: &str = "\x1b[H\x1b[J";
 
-pub(super) const TOP: Command = Command {
+pub(super) static TOP: Command = Command {
     name: "top",
     usage: "[N]",
     help: "who is busy, every second: CPUs, threads, tasks; ends by a key, or after N times",

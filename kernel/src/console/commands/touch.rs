@@ -26,7 +26,7 @@ const SCRAMBLE: u64 = 0x9e37_79b9_7f4a_7c15;
 const WORD: usize = size_of::<u64>();
 const PAGES_PER_MIB: usize = (1 << 20) / PAGE_SIZE;
 
-pub(super) const TOUCH: Command = Command {
+pub(super) static TOUCH: Command = Command {
     name: "touch",
     usage: "MIB",
     help: "writes MIB of pages, spread over 16 times as much, and reads them back",

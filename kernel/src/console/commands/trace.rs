@@ -23,7 +23,7 @@ const MOST: u64 = 500;
 /// Tasks whose names are looked up.
 const MOST_TASKS: usize = 1000;
 
-pub(super) const TRACE: Command = Command {
+pub(super) static TRACE: Command = Command {
     name: "trace",
     usage: "on|off|last N",
     help: "records faults, switches, pages, requests and interrupts, or not; shows the last N of them",

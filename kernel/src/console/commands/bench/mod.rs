@@ -17,7 +17,7 @@ pub(super) use pressure::run as pressure;
 /// The build's profile, as whoever builds the kernel says.
 const PROFILE: Option<&str> = option_env!("FAULTLINE_PROFILE");
 
-pub(super) const BENCH: Command = Command {
+pub(super) static BENCH: Command = Command {
     name: "bench",
     usage: "executor|mm|read|swap",
     help: "what a wake costs, or a page fault, with --icount in instructions; a disk read in order; page-ins from swap",
