@@ -1,7 +1,7 @@
 //! The file of a trace, which is whole JSON whenever somebody looks: also if this process is killed.
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub struct TraceFile {
 }
 
 /// The file that a trace is to be in: nobody else can have it, and what is in it stays until the trace begins. Dropped before
-/// that, it leaves nothing behind.
+/// that, it leaves nothing behind; where two claim a new file at the same moment, an empty file may stay.
 pub struct Claim {
     file: Option<File>,
     path: PathBuf,
@@ -42,10 +42,19 @@ impl Claim {
     /// # Errors
     /// When it cannot be written, or another process has it as its trace.
     pub fn new(path: &Path) -> io::Result<Self> {
-        let was_there = path.exists();
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        loop {
+            let (file, was_there) = open(path)?;
+            if let Some(claim) = Self::of(file, path, was_there)? {
+                return Ok(claim);
+            }
+        }
+    }
+
+    /// Claims a file that was opened; `None` if whoever had it until now has removed it meanwhile.
+    fn of(file: File, path: &Path, was_there: bool) -> io::Result<Option<Self>> {
         match file.try_lock() {
-            Ok(()) => Ok(Self { file: Some(file), path: path.into(), was_there }),
+            Ok(()) if !leads_to(path, &file)? => Ok(None),
+            Ok(()) => Ok(Some(Self { file: Some(file), path: path.into(), was_there })),
             Err(TryLockError::WouldBlock) => {
                 Err(io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process"))
             }
@@ -59,6 +68,9 @@ impl Claim {
     /// When it cannot be written.
     pub fn begin(mut self) -> io::Result<TraceFile> {
         let file = self.file.take().expect("a claim begins once");
+        if !leads_to(&self.path, &file)? {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was taken away meanwhile"));
+        }
         file.set_len(0)?;
         TraceFile::begin(file)
     }
@@ -70,6 +82,29 @@ impl Drop for Claim {
             // Still locked: it is ours. If it cannot be removed, an empty file stays.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Opens a file, and tells whether it was there before.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    match File::options().write(true).create_new(true).open(path) {
+        Ok(file) => Ok((file, false)),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+            // Also a link that leads to no file yet, so it is made where there is none.
+            let file = File::options().write(true).create(true).truncate(false).open(path)?;
+            Ok((file, true))
+        }
+        Err(why) => Err(why),
+    }
+}
+
+/// Whether the path is that of this file, now.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let here = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (here.dev(), here.ino())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
     }
 }
 
@@ -200,6 +235,27 @@ mod tests {
         assert!(!new.exists());
         drop(Claim::new(&old).unwrap().begin().unwrap());
         assert!(std::fs::read(&old).unwrap().starts_with(b"{"), "it is a new one");
+    }
+
+    #[test]
+    fn a_file_that_its_last_owner_removes_is_not_claimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let first = Claim::new(&path).unwrap();
+        let (opened, was_there) = open(&path).unwrap();
+        drop(first);
+        assert!(Claim::of(opened, &path, was_there).unwrap().is_none(), "nobody would find the trace");
+        drop(Claim::new(&path).unwrap().begin().unwrap());
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_trace_does_not_begin_in_a_file_that_was_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let claim = Claim::new(&path).unwrap();
+        fs::rename(&path, folder.path().join("b.json")).unwrap();
+        assert_eq!(claim.begin().err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
