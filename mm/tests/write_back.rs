@@ -2,22 +2,14 @@
 
 mod common;
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::cpus::Busy;
-use common::shown::RW;
 use common::tasks::{Handle, Tasks, block_on};
-use common::{Machine, PAGE, address, content, page};
+use common::{Machine, PAGE, content, page};
 use executor::{host, time};
 use mm::write_back::{WriteBackStats, clean_oldest, writer};
-use mm::{
-    FlushError, PageError, PageRequest, PageState, Pager, Placement, StoreError, StoreRequest, TestPager,
-    VmObject, reclaimer,
-};
+use mm::{FlushError, PageError, PageState, StoreError, TestPager, VmObject, reclaimer};
 
 const PAGES: u64 = 128;
 
@@ -68,37 +60,6 @@ impl Scene {
         };
         pages.into_iter().map(write).collect()
     }
-}
-
-#[test]
-fn a_turn_is_not_over_before_what_was_stored_is_clean_however_long_other_cpus_take() {
-    a_turn_waits_for_other_cpus(true);
-}
-
-#[test]
-fn a_turn_is_not_over_before_something_is_stored_however_long_other_cpus_take() {
-    a_turn_waits_for_other_cpus(false);
-}
-
-fn a_turn_waits_for_other_cpus(is_stored: bool) {
-    host::block_on_cpus(2, async move {
-        let scene = Scene::new();
-        let memory = scene.machine.memory;
-        let space = scene.machine.user_space();
-        let start = address(0x40_0000);
-        space.map(&scene.object, page(0), PAGES, RW, Placement::Fixed(start)).unwrap();
-        scene.machine.write(&space, start.as_u64(), 7).await.unwrap();
-        if is_stored {
-            scene.object.store(page(0)..page(PAGES)).await.unwrap();
-        }
-        let busy = Busy::begin(scene.machine).await;
-        let turn = executor::spawn(clean_oldest(memory, 1));
-        // Twice as long as a turn.
-        time::sleep(Duration::from_millis(100)).await;
-        assert!(!turn.is_finished(), "there is a page that can become clean");
-        busy.end().await;
-        assert_eq!(turn.await.unwrap(), 1);
-    });
 }
 
 fn finished(writers: &[Handle<()>]) -> Vec<bool> {
@@ -306,43 +267,6 @@ fn what_is_stored_while_a_turn_waits_for_it_becomes_clean_in_that_turn() {
         assert_eq!(turn.await.unwrap(), 1);
         assert_eq!(scene.dirty(), vec![]);
     });
-}
-
-/// A pager whose page is written while it is stored, each time.
-#[derive(Default)]
-struct Busybody(Mutex<Weak<VmObject>>, AtomicUsize);
-
-impl Pager for Busybody {
-    fn name(&self) -> &str {
-        "busybody"
-    }
-
-    fn load(&self, mut request: PageRequest) {
-        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
-        request.complete(Ok(()));
-    }
-
-    fn store(&self, request: StoreRequest) {
-        assert!(self.1.fetch_add(1, Ordering::Relaxed) < 10, "the turn has no end");
-        let object = self.0.lock().unwrap().upgrade().expect("it lives");
-        let mut write = pin!(object.write(0, &[1]));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(write.as_mut().poll(&mut context).is_ready(), "the page is there");
-        request.complete(Ok(()));
-    }
-}
-
-#[test]
-fn a_turn_ends_where_a_page_is_written_each_time_that_it_is_stored() {
-    let machine = Machine::new(100);
-    let pager = Arc::new(Busybody::default());
-    let object = VmObject::new(machine.memory, pager.clone(), 1);
-    *pager.0.lock().unwrap() = Arc::downgrade(&object);
-    block_on(async move {
-        object.write(0, &[1]).await.unwrap();
-        assert_eq!(clean_oldest(machine.memory, 1).await, 0, "it is dirty again");
-    });
-    assert_eq!(pager.1.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! How long those who give memory back wait for stores: not for ever, whatever CPUs, pagers and writers do.
+
+mod common;
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use common::cpus::Busy;
+use common::shown::RW;
+use common::tasks::block_on;
+use common::{Machine, PAGE, address, page};
+use executor::{host, spawn, time, yield_now};
+use mm::write_back::clean_oldest;
+use mm::{
+    AddressSpace, Marks, PageRequest, Pager, Placement, StoreRequest, TestPager, Victims, VmObject, reclaimer,
+};
+
+/// A page that was written through the page table of a space, which shows it still.
+struct Written {
+    machine: &'static Machine,
+    pager: Arc<TestPager>,
+    object: Arc<VmObject>,
+    _space: Arc<AddressSpace>,
+}
+
+async fn written() -> Written {
+    let machine = Machine::new(100);
+    let pager = machine.pager();
+    let object = VmObject::new(machine.memory, pager.clone(), 1);
+    let space = machine.user_space();
+    let start = address(0x40_0000);
+    space.map(&object, page(0), 1, RW, Placement::Fixed(start)).unwrap();
+    machine.write(&space, start.as_u64(), 7).await.unwrap();
+    Written { machine, pager, object, _space: space }
+}
+
+#[test]
+fn a_turn_is_not_over_before_what_was_stored_is_clean_however_long_other_cpus_take() {
+    a_turn_waits_for_other_cpus(true);
+}
+
+#[test]
+fn a_turn_is_not_over_before_something_is_stored_however_long_other_cpus_take() {
+    a_turn_waits_for_other_cpus(false);
+}
+
+fn a_turn_waits_for_other_cpus(is_stored: bool) {
+    host::block_on_cpus(2, async move {
+        let scene = written().await;
+        let machine = scene.machine;
+        if is_stored {
+            scene.object.store(page(0)..page(1)).await.unwrap();
+        }
+        let busy = Busy::begin(machine).await;
+        let turn = spawn(clean_oldest(machine.memory, 1));
+        // Twice as long as a turn.
+        time::sleep(Duration::from_millis(100)).await;
+        assert!(!turn.is_finished(), "there is a page that can become clean");
+        busy.end().await;
+        assert_eq!(turn.await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_turn_is_over_after_a_second_where_other_cpus_do_not_come_at_all() {
+    host::block_on_cpus(2, async {
+        let scene = written().await;
+        let (machine, pager) = (scene.machine, &scene.pager);
+        let busy = Busy::begin(machine).await;
+        let begun = time::now();
+        let cleaned = time::timeout(Duration::from_secs(20), clean_oldest(machine.memory, 1)).await;
+        assert_eq!((cleaned, pager.stores()), (Ok(0), 0), "the pager may not have what a CPU may write to");
+        assert!(begun.elapsed() >= Duration::from_millis(900), "it took {:?}", begun.elapsed());
+        busy.end().await;
+        // Nothing is left behind that keeps the page from being stored later.
+        assert_eq!(clean_oldest(machine.memory, 1).await, 1);
+    });
+}
+
+/// A pager whose page is written while it is stored, each time, at most so many times.
+struct Busybody {
+    object: Mutex<Weak<VmObject>>,
+    stores: AtomicUsize,
+    most: usize,
+}
+
+impl Busybody {
+    fn object(machine: &Machine, most: usize) -> (Arc<Self>, Arc<VmObject>) {
+        let pager = Arc::new(Self { object: Mutex::default(), stores: AtomicUsize::new(0), most });
+        let object = VmObject::new(machine.memory, pager.clone(), 1);
+        *pager.object.lock().unwrap() = Arc::downgrade(&object);
+        (pager, object)
+    }
+}
+
+impl Pager for Busybody {
+    fn name(&self) -> &str {
+        "busybody"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+        request.complete(Ok(()));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        assert!(self.stores.fetch_add(1, Ordering::Relaxed) < self.most, "nobody ever stops storing it");
+        let object = self.object.lock().unwrap().upgrade().expect("it lives");
+        let mut write = pin!(object.write(0, &[1]));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(write.as_mut().poll(&mut context).is_ready(), "the page is there");
+        request.complete(Ok(()));
+    }
+}
+
+#[test]
+fn a_turn_ends_where_a_page_is_written_each_time_that_it_is_stored() {
+    let machine = Machine::new(100);
+    let (pager, object) = Busybody::object(machine, 10);
+    block_on(async move {
+        object.write(0, &[1]).await.unwrap();
+        assert_eq!(clean_oldest(machine.memory, 1).await, 0, "it is dirty again");
+    });
+    assert_eq!(pager.stores.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn who_waits_for_memory_is_answered_though_a_page_is_written_each_time_that_it_is_stored() {
+    let machine = Machine::new(100);
+    let (pager, object) = Busybody::object(machine, 100);
+    let frames = machine.memory.frames();
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        object.write(0, &[1]).await.unwrap();
+        let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+        let background = spawn(reclaimer(machine.memory));
+        assert!(frames.alloc().await.is_err(), "nothing can be freed, and there is nobody to end");
+        background.abort();
+    });
+    assert!(pager.stores.load(Ordering::Relaxed) >= 4, "it was believed to become clean more than once");
+}
+
+/// One space that may be ended, and whether it was.
+#[derive(Default)]
+struct One(Mutex<Option<Arc<AddressSpace>>>);
+
+impl Victims for One {
+    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>)) {
+        self.0.lock().unwrap().iter().for_each(told);
+    }
+
+    fn end(&self, _: &Arc<AddressSpace>, _: u64) {
+        self.0.lock().unwrap().take();
+    }
+}
+
+#[test]
+fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_stored() {
+    let machine = Machine::with_table_frames(100, 64);
+    let (_pager, object) = Busybody::object(machine, 100);
+    let frames = machine.memory.frames();
+    frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
+    let victims: &'static One = Box::leak(Box::default());
+    machine.memory.set_victims(victims);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        object.write(0, &[1]).await.unwrap();
+        let space = machine.user_space();
+        space.map_anonymous(40, RW, Placement::Fixed(address(0x40_0000))).unwrap();
+        for index in 0..40 {
+            machine.write(&space, 0x40_0000 + index * PAGE, 1).await.unwrap();
+            yield_now().await;
+        }
+        *victims.0.lock().unwrap() = Some(space);
+        let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+        let background = spawn(reclaimer(machine.memory));
+        assert!(frames.alloc().await.is_ok());
+        assert!(victims.0.lock().unwrap().is_none(), "its frames are what was given");
+        background.abort();
+    });
+}
