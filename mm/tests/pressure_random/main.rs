@@ -80,7 +80,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         troubles in prop::collection::vec(trouble(), 0..12),
         frames in 60..140usize,
-        (reserve, low, high) in (1..5usize, 1..7usize, 1..16usize),
+        (reserve, low, high) in (1..5usize, prop_oneof![1..7usize, 7..40usize], 1..16usize),
         slots in prop_oneof![Just(0u64), 10..60u64, Just(400u64)],
     ) {
         // Each has a thread, and so a clock and a run queue, of its own.

@@ -193,7 +193,7 @@ impl Process {
         })
     }
 
-    /// With all disks well and memory for all, it has every word, unless it gave way.
+    /// With all disks well, it has every word, unless it gave way, or there is no memory and nobody to give way.
     pub(crate) async fn check(&self) {
         let own = (0..).zip(&self.words).filter_map(|(page, word)| Some((self.at(page), (*word)?)));
         let shared = self.world.shared_words.lock().unwrap().clone();
@@ -203,7 +203,12 @@ impl Process {
             if result.is_err() {
                 let memory = self.world.machine.memory;
                 let numbers = (memory.frames().stats(), memory.swap_stats());
-                assert!(self.is_victim(), "page {page:#x}: {result:?} with {numbers:?}");
+                // Where nobody has enough to be worth ending, who asks is refused.
+                let low = memory.frames().marks().low;
+                let alive = self.world.alive.lock().unwrap();
+                let is_spared = alive.iter().all(|space| space.stats().resident_pages < low as u64);
+                let is_refused = result == Err(Denial::OutOfMemory) && is_spared;
+                assert!(self.is_victim() || is_refused, "page {page:#x}: {result:?} with {numbers:?}");
                 return;
             }
         }
