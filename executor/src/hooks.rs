@@ -1,15 +1,15 @@
 //! Watching what the executor does, event by event.
 //!
-//! A task that is spawned while [`Hooks`] are installed has a bit in its state for it, beside others that make it take
-//! a longer way: so the events of other tasks cost nothing.
-#![allow(unsafe_code, reason = "a pointer that is written once, and tasks' headers")]
+//! While [`Hooks`] are installed each task has a bit in its state for it, beside others that make it take a longer way: so
+//! where none are installed, events cost nothing.
+#![allow(unsafe_code, reason = "a place that is written once, and tasks' headers")]
 
-use alloc::boxed::Box;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::reason::WaitReason;
 use crate::task::state::{HOOKED, SCHEDULED};
-use crate::task::{Header, TaskRef};
+use crate::task::{Header, TaskRef, tasks};
 
 /// What is told to whoever watches, each event at the place where it happens. All do nothing unless they are written.
 ///
@@ -54,21 +54,32 @@ pub trait Hooks: Sync {
     fn stolen(&self, _task: &TaskRef) {}
 }
 
-/// HOOKED or nothing.
+/// HOOKED once the hooks are there, before that nothing.
 static KIND: AtomicU32 = AtomicU32::new(0);
-static HOOKS: AtomicPtr<&'static dyn Hooks> = AtomicPtr::new(core::ptr::null_mut());
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+static HOOKS: Place = Place(UnsafeCell::new(None));
 
-/// Has `hooks` told about every task that is spawned from here on, on all CPUs; earlier ones are not watched. Once. Not
-/// for interrupt handlers.
+/// Written once, by whoever took it first.
+struct Place(UnsafeCell<Option<&'static dyn Hooks>>);
+
+// SAFETY: it is written before KIND says so, and read after that.
+unsafe impl Sync for Place {}
+
+/// Has `hooks` told about every task that is spawned from here on, on all CPUs, and about those that are there: a poll that is
+/// under way may be told of at its end only, or not at all, and so may tasks that others are just spawning. Once. Allocates
+/// nothing. Not for interrupt handlers.
 ///
 /// # Panics
 /// The second time.
 pub fn install_hooks(hooks: &'static dyn Hooks) {
-    let hooks = Box::into_raw(Box::new(hooks));
-    let none = core::ptr::null_mut();
-    let first = HOOKS.compare_exchange(none, hooks, Ordering::Release, Ordering::Relaxed).is_ok();
-    assert!(first, "the executor's hooks are installed once");
+    assert!(!IS_TAKEN.swap(true, Ordering::Relaxed), "the executor's hooks are installed once");
+    // SAFETY: nobody else comes here, and nobody reads it yet.
+    unsafe { *HOOKS.0.get() = Some(hooks) };
     KIND.store(HOOKED, Ordering::Release);
+    for task in tasks() {
+        // SAFETY: the reference keeps it.
+        unsafe { (*task.as_ptr()).state.hook() };
+    }
 }
 
 /// The bit of a task that is spawned now.
@@ -78,9 +89,12 @@ pub(crate) fn kind() -> u32 {
 }
 
 fn tell(f: impl FnOnce(&dyn Hooks)) {
-    // SAFETY: null, or the leaked box that `install_hooks` stored.
-    if let Some(hooks) = unsafe { HOOKS.load(Ordering::Acquire).as_ref() } {
-        f(*hooks);
+    if KIND.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    // SAFETY: it was written before, and is not written again.
+    if let Some(hooks) = unsafe { *HOOKS.0.get() } {
+        f(hooks);
     }
 }
 

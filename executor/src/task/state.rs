@@ -44,7 +44,7 @@ pub(crate) const THREAD: u32 = 1 << 7;
 pub(crate) const PINNED: u32 = 1 << 8;
 /// The task's nice factor is more than 1. Constant.
 pub(crate) const NICE: u32 = 1 << 9;
-/// Hooks were installed when it was spawned, and are told about it. Constant.
+/// Hooks are told about it: they were installed when it was spawned, or since. Never cleared.
 pub(crate) const HOOKED: u32 = 1 << 10;
 /// One reference.
 pub(crate) const REFERENCE: u32 = 1 << 11;
@@ -139,6 +139,11 @@ impl State {
     #[inline]
     pub(crate) fn is_hooked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & HOOKED != 0
+    }
+
+    /// Hooks are told about it from now on.
+    pub(crate) fn hook(&self) {
+        self.0.fetch_or(HOOKED, Ordering::Relaxed);
     }
 
     #[inline]

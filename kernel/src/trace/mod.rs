@@ -57,6 +57,7 @@ pub struct Recording {
 pub fn start() -> Option<Recording> {
     let places = places()?;
     ON.fetch_add(1, AcqRel);
+    attend_to_memory();
     Some(Recording { places })
 }
 
@@ -86,8 +87,7 @@ impl Drop for Recording {
     }
 }
 
-/// Records from now on; false when there is no memory for the rings. From tasks and threads. Of tasks, those that are
-/// spawned from the first time on are recorded.
+/// Records from now on; false when there is no memory for the rings. From tasks and threads.
 pub(crate) fn turn_on() -> bool {
     let is_on = places().is_some();
     if is_on {

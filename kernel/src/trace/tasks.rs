@@ -8,7 +8,7 @@ use super::{Kind, layout::Named, name, record};
 
 struct Watch;
 
-/// From now on tasks that are spawned are told of.
+/// From now on tasks are told of.
 pub(super) fn watch() {
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
     if !IS_WATCHED.swap(true, Relaxed) {

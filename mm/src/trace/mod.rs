@@ -217,9 +217,9 @@ impl Memory {
         self.recorded_as.store(number, Relaxed);
     }
 
-    /// Whether events are recorded.
+    /// Whether events are told.
     #[inline]
-    pub(crate) fn is_recorded(&self) -> bool {
+    pub fn is_recorded(&self) -> bool {
         self.recorded_as.load(Relaxed) != 0
     }
 

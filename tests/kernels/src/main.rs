@@ -77,6 +77,7 @@ const TESTS: &[Test] = tests![
     crawl::crawling_disk_delays_nobody,
     quiet::parked_threads_poll_nothing,
     recordings::recordings_do_not_end_one_another,
+    recordings::memory_tells_recordings_until_the_last_one_ends,
     kills::killed_threads_leak_nothing,
     kills::killed_before_the_first_instruction,
     kills::kill_storm,

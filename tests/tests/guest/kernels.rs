@@ -34,6 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .within(90),
         case("parked_threads_poll_nothing").on(|| with(TestDisk::offsets(1200 * PAGE).limited(1))),
         case("recordings_do_not_end_one_another"),
+        case("memory_tells_recordings_until_the_last_one_ends"),
         case("killed_threads_leak_nothing"),
         case("killed_before_the_first_instruction"),
         case("kill_storm"),

@@ -163,6 +163,9 @@ fn records(session: Session) -> Result<()> {
         rest = rest.split_once(what).with_context(|| format!("no {what:?} in {}", report.exec))?.1;
     }
     ensure!(report.exec.contains(" hash  "), "the thread has no name: {}", report.exec);
+    // It was there long before anything was recorded.
+    let is_polled = |line: &str| line.contains(" block-loads  ") && line.ends_with("is polled");
+    ensure!(report.exec.lines().any(is_polled), "the pager's task is not told of: {}", report.exec);
     Ok(())
 }
 
