@@ -5,6 +5,8 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::tell;
+
 /// How often a wait tells that it goes on.
 const TELL: Duration = Duration::from_secs(20);
 
@@ -28,7 +30,7 @@ impl BuildAside {
             let (what, since) = (self.what, self.since);
             scope.spawn(move || {
                 while wait.recv_timeout(TELL) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    eprintln!("faultline: still {what}, {} s so far", since.elapsed().as_secs());
+                    tell(format_args!("still {what}, {} s so far", since.elapsed().as_secs()));
                 }
             });
             let status = self.child.wait();

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::host;
 use crate::symbols;
+use crate::tell;
 
 /// What is done about a debugger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -67,16 +68,16 @@ impl Gdb {
             (Debugger::Start, Some(gdb)) => Command::new(gdb).arg("-q").arg("-x").arg(script).spawn(),
             (_, found) => {
                 if found.is_none() {
-                    eprintln!("faultline: gdb is not installed (./setup.sh installs it)");
+                    tell("gdb is not installed (./setup.sh installs it)");
                 }
-                eprintln!("faultline: the machine waits for gdb; in another terminal: {line}");
+                tell(format_args!("the machine waits for gdb; in another terminal: {line}"));
                 return None;
             }
         };
         match gdb {
             Ok(gdb) => Some(Self::watch(gdb)),
             Err(why) => {
-                eprintln!("faultline: gdb does not start ({why}); in another terminal: {line}");
+                tell(format_args!("gdb does not start ({why}); in another terminal: {line}"));
                 None
             }
         }

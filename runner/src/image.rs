@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use crate::build_aside::BuildAside;
+use crate::tell;
 use crate::toolchain::Toolchain;
 use crate::workspace::{Profile, Program, Workspace};
 
@@ -102,9 +103,9 @@ impl ToolBuild {
         let tool = workspace.target_folder("image")?.join("debug/faultline-image");
         let first = !tool.is_file();
         if first {
-            eprintln!(
-                "faultline: building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; \
-                 this takes some minutes and happens once"
+            tell(
+                "building the boot stages with their own `core` for 16-bit, 32-bit and UEFI code; this takes some \
+                 minutes and happens once",
             );
         }
         let mut cargo = workspace.cargo("build", "image")?;

@@ -5,6 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
+use crate::tell;
+
 const LAUNCH: &str = "--launch-and-die-with";
 
 /// Must be the first thing in `main` of every program that starts a [`Machine`](crate::Machine). Returns
@@ -15,7 +17,7 @@ pub fn become_child_if_asked() {
         return;
     }
     let why = launch(args);
-    eprintln!("faultline: {why}");
+    tell(why);
     std::process::exit(127);
 }
 

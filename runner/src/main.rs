@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use faultline::cli::{Cli, Task};
-use faultline::{Outcome, doctor, launcher, run};
+use faultline::{Outcome, doctor, launcher, run, tell};
 
 fn main() -> ExitCode {
     launcher::become_child_if_asked();
     match serve() {
         Ok(outcome) => {
             if let Some(sentence) = outcome.sentence() {
-                eprintln!("faultline: {sentence}");
+                tell(sentence);
             }
             outcome.into()
         }
         Err(why) => {
-            eprintln!("faultline: {why:#}");
+            tell(format_args!("{why:#}"));
             ExitCode::from(Outcome::SETUP_ERROR)
         }
     }

@@ -57,6 +57,14 @@ fn a_disk_that_is_no_file_is_named() {
 }
 
 #[test]
+fn the_status_is_the_same_where_nobody_reads_what_is_told() {
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = faultline().args(["--disk", "/there/is/none"]).stderr(closed).status().unwrap();
+    assert_eq!(status.code(), Some(104), "101 would be a panic of the kernel");
+}
+
+#[test]
 fn a_screenshot_that_cannot_be_written_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     refused(&run(&[&"--screenshot", &folder.path()]), "is a folder");

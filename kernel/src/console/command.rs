@@ -181,7 +181,8 @@ async fn execute_one(line: &str, is_behind: bool) -> u8 {
         }
         Err(CommandError::Usage(error)) => {
             let Command { name, usage, .. } = command;
-            say!("error: {error}\nusage: {name} {usage}");
+            let form = alloc::format!("{name} {usage}");
+            say!("error: {error}\nusage: {}", form.trim_end());
             STATUS_USAGE
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::chrome::Tracks;
 use super::{Record, Sink};
+use crate::tell;
 
 /// Bytes of events that are written at a time.
 const BATCH: usize = 1 << 16;
@@ -171,10 +172,10 @@ impl Sink for TraceFile {
         });
         self.write()?;
         if self.lost > 0 {
-            eprintln!(
-                "faultline: {} records of the trace were lost: the machine was faster than the host",
+            tell(format_args!(
+                "{} records of the trace were lost: the machine was faster than the host",
                 self.lost
-            );
+            ));
         }
         Ok(())
     }

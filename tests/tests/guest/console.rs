@@ -20,6 +20,8 @@ pub(crate) fn cases() -> Vec<Case> {
         console("console_survives_garbage", garbage),
         console("console_survives_lines_of_64_kib", long_lines),
         console("console_survives_unknown_commands", unknown_commands),
+        exec("console_shows_how_a_command_is_used", "ps x; bench faults; trace last; top 0; exit 256; help")
+            .driven(usages),
         Case::new("sync_flushes_all_disks", Kernel::Main).on(with_sync).driven(sync),
         Case::new("pressure_uses_more_memory_than_there_is", Kernel::Main).on(with_swap).driven(pressure),
         exec("panic_report_is_symbolised", "panic").driven(panic_report),
@@ -29,6 +31,17 @@ pub(crate) fn cases() -> Vec<Case> {
             .driven(fault_costs)
             .within(300),
     ]
+}
+
+/// A command that was not understood is told with the words that it takes, and the next one is run.
+fn usages(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(2)?;
+    let usages: Vec<&str> = report.exec.lines().filter_map(|line| line.strip_prefix("usage: ")).collect();
+    let wanted = ["ps", "bench executor|mm|read|swap", "trace on|off|last N", "top [N]", "exit [STATUS]"];
+    ensure!(usages == wanted, "{usages:?} in {}", report.exec);
+    ensure!(report.exec.contains("Commands are separated by"), "help was not run: {}", report.exec);
+    Ok(())
 }
 
 fn with_sync() -> Setup {

@@ -8,9 +8,9 @@ mod scene;
 mod swap;
 mod touches;
 
-use alloc::{boxed::Box, string::ToString};
+use alloc::boxed::Box;
 
-use super::super::{Command, CommandError, output::say};
+use super::super::{Command, CommandFuture, UsageError, output::say};
 
 pub(super) use pressure::run as pressure;
 
@@ -25,21 +25,19 @@ pub(super) static BENCH: Command = Command {
         Box::pin(async move {
             let what = arguments.word();
             arguments.end()?;
+            let run: fn() -> CommandFuture = match what.as_deref() {
+                Some("executor") => || Box::pin(executor::run()),
+                Some("mm") => || Box::pin(memory::run()),
+                Some("read") => || Box::pin(read::run()),
+                Some("swap") => || Box::pin(swap::run()),
+                _ => return Err(UsageError("executor, mm, read or swap?".into()).into()),
+            };
             if let Some(profile) = PROFILE.filter(|profile| *profile != "release") {
                 say!(
                     "this kernel's build is the {profile} one: --release builds the one that figures are of"
                 );
             }
-            match what.as_deref() {
-                Some("executor") => executor::run().await,
-                Some("mm") => memory::run().await,
-                Some("read") => read::run().await,
-                Some("swap") => swap::run().await,
-                _ => Err(CommandError::Failed(
-                    "there are four benchmarks: bench executor, bench mm, bench read, and bench swap"
-                        .to_string(),
-                )),
-            }
+            run().await
         })
     },
 };
