@@ -14,6 +14,7 @@ use core::time::Duration;
 use executor::time::Instant;
 
 use crate::frame::{Candidate, Outcome, PageList};
+use crate::swap::swap_out_some;
 use crate::victims::{Silence, end_largest};
 use crate::vm_object::Judge;
 use crate::{Memory, PageIndex, VmObject, write_back};
@@ -42,6 +43,8 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     loop {
         memory.frames().wait_until_short().await;
         let (mut fruitless, mut idle, mut unmarked) = (0, 0, 0);
+        // Looks at pages that a turn of swap has left.
+        let mut left = None;
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -75,8 +78,9 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             let goes_round = circle.is_closed(memory);
             if !goes_round {
-                let leaving = crate::swap_out(memory, stats.high - stats.free);
+                let leaving = swap_out_some(memory, stats.high - stats.free, &mut left);
                 if executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0) {
+                    left = None;
                     circle.goes_on(memory);
                     (fruitless, rounds) = (0, 0);
                     continue;
@@ -87,6 +91,13 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 executor::yield_now().await;
                 continue;
             }
+            // Where the turn was over before all pages were looked at, and nothing is on its way, the next goes on. CPUs that
+            // compute take their time, and so does the listing of what was there before swap.
+            let is_idle = memory.swap().is_some_and(|area| !area.writes().0);
+            if !goes_round && is_idle && left != Some(0) {
+                continue;
+            }
+            left = left.filter(|&looks| looks > 0);
             if stats.clean > 0 && fruitless < PATIENCE && counts {
                 fruitless += 1;
                 grace(memory).await;

@@ -67,7 +67,9 @@ impl PrivateObject {
         let Inner { versions, swaps, .. } = &mut *self.inner.lock();
         *swaps = Swaps { name, area: Some(area) };
         let first = versions.next_used(from)?;
-        let end = first.saturating_add(BATCH as u64);
+        // Each version is looked at for each page, and the lock is held meanwhile.
+        let pages = (BATCH / versions.count().max(1)).max(1);
+        let end = first.saturating_add(pages as u64);
         versions.for_each_used(first..end, |index, entry| {
             if let Some(frame) = entry.frame() {
                 swaps.list(self.memory, index, frame);

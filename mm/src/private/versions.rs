@@ -157,7 +157,6 @@ impl Versions {
     }
 
     /// How many versions there are, the past included.
-    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.versions.iter().flatten().count()
     }

@@ -13,6 +13,7 @@
 //! | read of a slot, end of its page | the read owns the slot too, and gives it back (`slots`) |
 //! | read, read of one slot | the second finds the first one's transfer, by the slot: entries move between versions, slots do not change |
 //! | start of swap, memory that was there before | the first who swaps out lists its pages, some at a time; see `out` |
+//! | CPUs that are busy, a look at all pages | it takes several turns of the reclaimer, which believes that nothing can leave when it is over |
 //! | full swap | only pages that have slots leave; where all of them are in use, they give their slots up for others; if there are none, the pages stay, and count as used; reclaim goes on to victims |
 //! | full heap | all that a swap-out takes was allocated when swap began |
 //!
@@ -44,6 +45,7 @@ use crate::{Memory, OutOfMemory};
 
 use kept::{Kept, Left};
 pub use out::swap_out;
+pub(crate) use out::swap_out_some;
 pub use read::SwapRead;
 pub(crate) use read::{ReadPage, Reading};
 use slots::Slots;

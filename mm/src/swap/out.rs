@@ -74,17 +74,28 @@ fn unique(pages: &mut [ListedPage]) -> usize {
 /// Pages that are being written leave all the same; those that were about to stay until they are touched or this is
 /// called again.
 pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
+    swap_out_some(memory, target, &mut None).await
+}
+
+/// The same in pieces, for who drops it where it takes long. `looks` is how many looks at pages are left: `None` before
+/// that is known, and 0 when all were looked at as often as the policy has it. Given to the next call, that one goes on.
+pub(crate) async fn swap_out_some(
+    memory: &'static Memory,
+    target: usize,
+    looks: &mut Option<usize>,
+) -> usize {
     let Some(area) = memory.swap() else { return 0 };
     area.list_those_before().await;
     let before = area.freed.load(Ordering::Acquire);
     let freed = || area.freed.load(Ordering::Acquire).wrapping_sub(before);
-    let mut looks = memory.frames().stats().anonymous * memory.policy().looks();
+    let all = || memory.frames().stats().anonymous * memory.policy().looks();
+    let looks = looks.get_or_insert_with(all);
     loop {
-        while looks > 0 && area.writing.load(Ordering::Acquire) + freed() < target {
+        while *looks > 0 && area.writing.load(Ordering::Acquire) + freed() < target {
             if !area.has_clusters() {
                 break;
             }
-            area.begin(&mut looks).await;
+            area.begin(looks).await;
             executor::yield_now().await;
         }
         let seen = freed();
@@ -93,7 +104,7 @@ pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
         }
         let ended = || (area.writing.load(Ordering::Acquire) == 0 || freed() > 0).then_some(());
         area.ends.wait_for(ended).await;
-        if freed() == 0 && looks == 0 {
+        if freed() == 0 && *looks == 0 {
             return 0;
         }
     }

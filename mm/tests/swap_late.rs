@@ -1,0 +1,96 @@
+//! Swap that is turned on late, while memory is short already: the pages that were there before are listed first, some at
+//! a time, and nobody is ended for memory before it is known whether they can leave.
+
+mod common;
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::cpus::poll_once;
+use common::shown::RW;
+use common::tasks::block_on;
+use common::{Machine, PAGE, address};
+use executor::{host, spawn, time, yield_now};
+use mm::{AddressSpace, Marks, Placement, TestStore, Victims, reclaimer};
+
+const BASE: u64 = 0x40_0000;
+const PAGES: u64 = 3000;
+
+/// One space that may be ended, until it was.
+#[derive(Default)]
+struct One(Mutex<Option<Arc<AddressSpace>>>);
+
+impl Victims for One {
+    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>)) {
+        self.0.lock().unwrap().iter().for_each(told);
+    }
+
+    fn end(&self, _: &Arc<AddressSpace>, _: u64) {
+        self.0.lock().unwrap().take();
+    }
+}
+
+#[test]
+fn nobody_is_ended_before_all_older_memory_is_listed_however_long_others_compute_in_between() {
+    let machine = Machine::with_table_frames(PAGES as usize + 40, 200);
+    let frames = machine.memory.frames();
+    frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
+    let victims: &'static One = Box::leak(Box::default());
+    machine.memory.set_victims(victims);
+    let clock = host::simulate_time();
+    host::block_on(async {
+        let space = machine.user_space();
+        space.map_anonymous(PAGES, RW, Placement::Fixed(address(BASE))).unwrap();
+        for page in 0..PAGES {
+            machine.write(&space, BASE + page * PAGE, page + 1).await.unwrap();
+        }
+        *victims.0.lock().unwrap() = Some(space.clone());
+        let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+        machine.memory.swap_on(TestStore::new(PAGES)).unwrap();
+        machine.forget_translations();
+        let waiter = spawn(frames.alloc());
+        let background = spawn(reclaimer(machine.memory));
+        // Whoever is ready besides computes for a slot in each turn.
+        let begun = time::now();
+        while !waiter.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody is answered");
+            clock.advance(Duration::from_millis(20));
+            yield_now().await;
+        }
+        assert!(waiter.await.unwrap().is_ok());
+        assert!(victims.0.lock().unwrap().is_some(), "its pages can leave for swap");
+        assert!(begun.elapsed() > Duration::from_millis(400), "it was over too soon to show anything");
+        background.abort();
+    });
+}
+
+#[test]
+fn one_poll_lists_no_more_pages_where_there_are_many_versions() {
+    const VERSIONS: u64 = 16;
+    const EACH: u64 = 64;
+    let machine = Machine::new(2000);
+    block_on(async move {
+        let space = machine.user_space();
+        space.map_anonymous(EACH, RW, Placement::Fixed(address(BASE))).unwrap();
+        let mut twins = Vec::new();
+        for version in 0..VERSIONS {
+            for page in 0..EACH {
+                machine.write(&space, BASE + page * PAGE, version * 1000 + page).await.unwrap();
+            }
+            twins.push(space.fork(machine.empty_table()).await.unwrap());
+        }
+        machine.memory.swap_on(TestStore::new(VERSIONS * EACH)).unwrap();
+        let listed = || machine.memory.frames().stats().anonymous as u64;
+        assert!(poll_once(pin!(mm::swap_out(machine.memory, 1))).is_pending());
+        assert!((1..=EACH).contains(&listed()), "{} pages are listed by one poll", listed());
+        machine.forget_translations();
+        let left = mm::swap_out(machine.memory, 1).await as u64;
+        assert_eq!((left > 0, listed()), (true, VERSIONS * EACH - left), "each of them once");
+        for (version, twin) in (0..).zip(&twins) {
+            for page in 0..EACH {
+                assert_eq!(machine.read(twin, BASE + page * PAGE).await, Ok(version * 1000 + page));
+            }
+        }
+    });
+}
