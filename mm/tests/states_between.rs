@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::cpus::{Busy, poll_once};
 use common::one_page::*;
 use common::{content, page};
-use executor::host::block_on_cpus;
-use mm::reclaim;
+use executor::{host::block_on_cpus, time};
+use mm::{Observation, ReclaimPolicy, Verdict, reclaim};
 
 /// Runs the future of a test about two CPUs, with a scene that was made when there was only one.
 fn on_two_cpus<T: Future>(scene: Scene, test: impl FnOnce(Scene) -> T) {
@@ -287,4 +289,69 @@ fn a_page_that_is_discarded_or_stored_while_it_is_being_marked_is_not_clean() {
         scene.end_store();
         assert_eq!(scene.seen(), Dirty);
     });
+}
+
+/// Gives everything, and lets something happen between its look at a page and what becomes of that.
+struct Between(Box<dyn Fn() + Send + Sync>);
+
+impl ReclaimPolicy for Between {
+    fn name(&self) -> &'static str {
+        "between"
+    }
+
+    fn judge(&self, _: Observation) -> Verdict {
+        (self.0)();
+        Verdict::Evict
+    }
+}
+
+#[test]
+fn a_page_that_is_written_when_it_is_taken_out_stays_and_is_stored_when_no_cpu_may_write_to_it() {
+    on_two_cpus(Scene::new(Loaded), |scene| async move {
+        let (machine, space, at) = (scene.machine, scene.space.clone(), scene.start.as_u64());
+        let note = Between(Box::new(move || machine.set_dirty_bit(&space, at)));
+        machine.memory.set_policy(Box::leak(Box::new(note)));
+        let busy = Busy::begin(machine).await;
+        // Nothing leaves, so no CPU is waited for.
+        let freed = time::timeout(Duration::from_secs(20), reclaim(machine.memory, 1)).await;
+        assert_eq!(freed, Ok(0));
+        assert_eq!((scene.seen(), scene.shown()), (Dirty, None));
+        // The other CPU remembers where it was, and no page table tells what it writes.
+        let object = scene.object.clone();
+        let mut store = Box::pin(object.store(page(0)..page(1)));
+        assert!(poll_once(store.as_mut()).is_pending());
+        assert_eq!((scene.seen(), scene.pager.stores()), (WritingBack, 0));
+        busy.end().await;
+        while scene.pager.stores() == 0 {
+            assert!(poll_once(store.as_mut()).is_pending());
+            executor::yield_now().await;
+        }
+        assert!(scene.pager.release_store(page(0)));
+        assert_eq!(store.await, Ok(()));
+    });
+}
+
+#[test]
+fn a_leaving_page_that_is_written_and_hidden_again_before_its_eviction_ends_keeps_what_was_written() {
+    for protects in [false, true] {
+        on_two_cpus(Scene::new(Loaded), |scene| async move {
+            let (scene, freed) = leaving(scene, |scene| {
+                assert!(scene.write(9).is_done());
+                let (space, all) = (scene.space.clone(), common::range(scene.start, 1));
+                // It is in no page table again, as when it left.
+                if protects {
+                    let rights = mm::Protection::default();
+                    assert!(poll_once(std::pin::pin!(space.protect(all, rights))).is_pending());
+                } else {
+                    assert!(poll_once(std::pin::pin!(space.unmap(all))).is_pending());
+                }
+                assert_eq!((scene.seen(), scene.shown()), (Dirty, None));
+            })
+            .await;
+            assert_eq!((freed, scene.seen(), scene.machine.memory.stats().evictions), (0, Dirty, 0));
+            let mut word = [0; 8];
+            scene.object.read(0, &mut word).await.unwrap();
+            assert_eq!(u64::from_le_bytes(word), 9);
+        });
+    }
 }
