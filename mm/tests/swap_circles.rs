@@ -1,5 +1,6 @@
-//! Touches that need two frames, one for a page that comes back from swap and one for its copy, where there is one frame:
-//! whoever waits for the second loses the first, and gets it as the second. That ends.
+//! Touches that need two frames, one for a page that comes back from swap and one for its copy, or one for a page and one
+//! for its table, where there is one frame: whoever waits for the second loses the first, and gets it as the second. That
+//! ends.
 
 mod common;
 
@@ -11,8 +12,8 @@ use common::shown::RW;
 use common::{Machine, PAGE, address};
 use executor::{host, spawn, time, yield_now};
 use mm::{
-    AddressSpace, Denial, Frame, Marks, Placement, SwapRead, SwapStore, SwapWrite, TestStore, Victims,
-    reclaimer, swap_out,
+    AddressSpace, Denial, Frame, Marks, Observation, Placement, ReclaimPolicy, SwapRead, SwapStore,
+    SwapWrite, TestStore, Verdict, Victims, reclaimer, swap_out,
 };
 
 const BASE: u64 = 0x40_0000;
@@ -73,7 +74,10 @@ struct Scene {
 
 impl Scene {
     fn new(frames: usize, slots: u64) -> Self {
-        let machine = Machine::with_table_frames(frames, 64);
+        Self::of(Machine::with_table_frames(frames, 64), slots)
+    }
+
+    fn of(machine: &'static Machine, slots: u64) -> Self {
         let spaces: &'static Spaces = Box::leak(Box::default());
         machine.memory.frames().set_marks(MARKS);
         machine.memory.set_victims(spaces);
@@ -127,6 +131,39 @@ fn a_write_that_gets_one_frame_of_two_is_refused_where_nobody_gives_way() {
             background.abort();
         });
     }
+}
+
+/// Gives everything, and does not go on when it is clear that this is for ever.
+#[derive(Default)]
+struct CountedLooks(AtomicUsize);
+
+impl ReclaimPolicy for CountedLooks {
+    fn name(&self) -> &'static str {
+        "counted looks"
+    }
+
+    fn judge(&self, _: Observation) -> Verdict {
+        assert!(self.0.fetch_add(1, Relaxed) < ROUND_AND_ROUND, "the page leaves again and again");
+        Verdict::Evict
+    }
+}
+
+#[test]
+fn a_first_write_that_gets_a_frame_for_its_page_and_none_for_a_table_is_refused() {
+    let scene = Scene::of(Machine::new(100), 10);
+    scene.machine.memory.set_policy(Box::leak(Box::<CountedLooks>::default()));
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        let space = scene.space(1);
+        let taken = scene.take_all_but(MARKS.reserve + 1);
+        let background = spawn(reclaimer(scene.machine.memory));
+        let denied = time::timeout(PATIENCE, scene.machine.write(&space, BASE, 8)).await;
+        assert_eq!(denied, Ok(Err(Denial::OutOfMemory)));
+        drop(taken);
+        assert_eq!(scene.machine.write(&space, BASE, 9).await, Ok(()));
+        assert_eq!(scene.machine.read(&space, BASE).await, Ok(9));
+        background.abort();
+    });
 }
 
 #[test]

@@ -357,10 +357,15 @@ impl Memory {
         Some(self.swap()?.stats())
     }
 
-    /// A number that grows with each page that comes back, be it read or zeros.
+    /// A number that grows with each page that comes back, be it read or zeros, and with each that leaves as zeros: of such a
+    /// page there may be no entry left, and then nobody notes that it comes back.
     pub(crate) fn came_back(&self) -> u64 {
         let zeros = self.counters.zeros_back.load(Ordering::Relaxed);
-        self.swap().map_or(0, |area| area.counters.pages_in.load(Ordering::Relaxed)).wrapping_add(zeros)
+        let of = |area: &SwapArea| {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            read(&area.counters.pages_in).wrapping_add(read(&area.counters.zeros_out))
+        };
+        self.swap().map_or(0, of).wrapping_add(zeros)
     }
 
     /// The memory's swap, if it has any.
