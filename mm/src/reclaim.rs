@@ -105,8 +105,9 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             // The nearest frames: those that CPUs give up, and those whose pages were stored since and are marked next. A page
             // that is written all the time is stored again and again and never marked, so that is believed a few times.
-            unmarked = if memory.cleaned() == cleaned { unmarked + 1 } else { 0 };
-            if stats.quarantined > 0 || memory.stored() != stored && unmarked < PATIENCE {
+            let has_stored = memory.stored() != stored;
+            unmarked = if memory.cleaned() == cleaned { unmarked + u32::from(has_stored) } else { 0 };
+            if stats.quarantined > 0 || has_stored && unmarked < PATIENCE {
                 continue;
             }
             // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has

@@ -4,39 +4,25 @@
 mod common;
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::cpus::poll_once;
 use common::shown::RW;
 use common::tasks::block_on;
+use common::victims::Spaces;
 use common::{Machine, PAGE, address};
 use executor::{host, spawn, time, yield_now};
-use mm::{AddressSpace, Marks, Placement, TestStore, Victims, reclaimer};
+use mm::{Marks, Placement, TestStore, reclaimer};
 
 const BASE: u64 = 0x40_0000;
 const PAGES: u64 = 3000;
-
-/// One space that may be ended, until it was.
-#[derive(Default)]
-struct One(Mutex<Option<Arc<AddressSpace>>>);
-
-impl Victims for One {
-    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>)) {
-        self.0.lock().unwrap().iter().for_each(told);
-    }
-
-    fn end(&self, _: &Arc<AddressSpace>, _: u64) {
-        self.0.lock().unwrap().take();
-    }
-}
 
 #[test]
 fn nobody_is_ended_before_all_older_memory_is_listed_however_long_others_compute_in_between() {
     let machine = Machine::with_table_frames(PAGES as usize + 40, 200);
     let frames = machine.memory.frames();
     frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
-    let victims: &'static One = Box::leak(Box::default());
+    let victims: &'static Spaces = Box::leak(Box::default());
     machine.memory.set_victims(victims);
     let clock = host::simulate_time();
     host::block_on(async {
@@ -45,7 +31,7 @@ fn nobody_is_ended_before_all_older_memory_is_listed_however_long_others_compute
         for page in 0..PAGES {
             machine.write(&space, BASE + page * PAGE, page + 1).await.unwrap();
         }
-        *victims.0.lock().unwrap() = Some(space.clone());
+        victims.all.lock().unwrap().push(space.clone());
         let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
         machine.memory.swap_on(TestStore::new(PAGES)).unwrap();
         machine.forget_translations();
@@ -59,7 +45,7 @@ fn nobody_is_ended_before_all_older_memory_is_listed_however_long_others_compute
             yield_now().await;
         }
         assert!(waiter.await.unwrap().is_ok());
-        assert!(victims.0.lock().unwrap().is_some(), "its pages can leave for swap");
+        assert!(victims.ended.lock().unwrap().is_empty(), "its pages can leave for swap");
         assert!(begun.elapsed() > Duration::from_millis(400), "it was over too soon to show anything");
         background.abort();
     });

@@ -2,99 +2,13 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use common::cpus::Busy;
-use common::{Machine, PAGE, address};
-use std::time::Duration;
-
-use executor::{host, spawn, time, yield_now};
-use mm::{
-    Access, AddressSpace, Denial, FaultOutcome, Marks, PageError, PageRequest, Pager, Placement, Protection,
-    TestStore, Victims, VmObject, reclaimer,
-};
-
-const BASE: u64 = 0x40_0000;
-const RW: Protection = Protection::READ_WRITE.for_user();
-const MARKS: Marks = Marks { reserve: 4, low: 10, high: 20 };
-
-/// Spaces as a kernel knows them, by the threads that run in them.
-#[derive(Default)]
-struct Spaces {
-    all: Mutex<Vec<Arc<AddressSpace>>>,
-    ended: Mutex<Vec<(Arc<AddressSpace>, u64)>>,
-}
-
-impl Victims for Spaces {
-    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>)) {
-        // As often as there are threads.
-        for _ in 0..2 {
-            self.all.lock().unwrap().iter().for_each(&mut *told);
-        }
-    }
-
-    fn end(&self, space: &Arc<AddressSpace>, pages: u64) {
-        self.all.lock().unwrap().retain(|other| !Arc::ptr_eq(space, other));
-        self.ended.lock().unwrap().push((space.clone(), pages));
-    }
-}
-
-struct Scene {
-    machine: &'static Machine,
-    spaces: &'static Spaces,
-}
-
-impl Scene {
-    fn new(frames: usize) -> Self {
-        let machine = Machine::with_table_frames(frames, 64);
-        let spaces: &'static Spaces = Box::leak(Box::default());
-        machine.memory.frames().set_marks(MARKS);
-        machine.memory.set_victims(spaces);
-        Self { machine, spaces }
-    }
-
-    /// The same with swap of so many slots.
-    fn with_swap(frames: usize, slots: u64) -> (Self, Arc<TestStore>) {
-        let (scene, store) = (Self::new(frames), TestStore::new(slots));
-        scene.machine.memory.swap_on(store.clone()).unwrap();
-        (scene, store)
-    }
-
-    fn ended(&self) -> Vec<Arc<AddressSpace>> {
-        self.spaces.ended.lock().unwrap().iter().map(|(space, _)| space.clone()).collect()
-    }
-
-    /// A space with so many pages of zeros, none of which is there.
-    fn space(&self, pages: u64) -> Arc<AddressSpace> {
-        let space = self.machine.user_space();
-        space.map_anonymous(pages, RW, Placement::Fixed(address(BASE))).unwrap();
-        self.spaces.all.lock().unwrap().push(space.clone());
-        space
-    }
-
-    /// Writes pages of a space, each with its number and a word of the writer's. Ends with the first that is denied.
-    async fn write(
-        &self,
-        space: &Arc<AddressSpace>,
-        pages: core::ops::Range<u64>,
-        word: u64,
-    ) -> Result<(), Denial> {
-        for page in pages {
-            self.machine.write(space, BASE + page * PAGE, word + page).await?;
-            yield_now().await;
-        }
-        Ok(())
-    }
-
-    async fn is_intact(&self, space: &Arc<AddressSpace>, pages: u64, word: u64) -> bool {
-        for page in 0..pages {
-            if self.machine.read(space, BASE + page * PAGE).await != Ok(word + page) {
-                return false;
-            }
-        }
-        true
-    }
-}
+use common::victims::{BASE, MARKS, Scene, one_in_swap_and_two_in_memory};
+use common::{PAGE, address};
+use executor::{host, spawn, yield_now};
+use mm::{Access, Denial, FaultOutcome, Protection, reclaimer};
 
 #[test]
 fn the_largest_space_gives_way_and_the_others_keep_what_they_have() {
@@ -292,20 +206,6 @@ fn halves_of_pages_that_lie_far_apart_add_up() {
     });
 }
 
-/// A space of 60 pages in swap, with so many slots, and two of 50 pages in memory.
-async fn one_in_swap_and_two_in_memory(scene: &Scene) -> [Arc<AddressSpace>; 3] {
-    let in_swap = scene.space(60);
-    scene.write(&in_swap, 0..60, 1000).await.unwrap();
-    while scene.machine.memory.frames().stats().anonymous > 0 {
-        scene.machine.forget_translations();
-        mm::swap_out(scene.machine.memory, usize::MAX).await;
-    }
-    let [one, other] = [scene.space(50), scene.space(50)];
-    scene.write(&one, 0..49, 2000).await.unwrap();
-    scene.write(&other, 0..50, 3000).await.unwrap();
-    [in_swap, one, other]
-}
-
 #[test]
 fn what_a_space_has_in_swap_does_not_count_where_the_disk_fails() {
     let (scene, store) = Scene::with_swap(150, 1000);
@@ -321,68 +221,6 @@ fn what_a_space_has_in_swap_does_not_count_where_the_disk_fails() {
         assert!(scene.is_intact(&in_swap, 30, 1000).await);
         assert!(scene.is_intact(&one, 49, 2000).await);
         background.abort();
-    });
-}
-
-#[test]
-fn where_the_disk_is_silent_each_victim_brings_frames_and_the_silence_is_waited_for_once() {
-    let (scene, store) = Scene::with_swap(150, 61);
-    let _clock = host::simulate_time();
-    host::block_on(async {
-        let [in_swap, one, other] = one_in_swap_and_two_in_memory(&scene).await;
-        // There is room for one page or two, which are under way for ever.
-        scene.machine.forget_translations();
-        in_swap.unmap(common::range(address(BASE), 1)).await.unwrap();
-        store.hold();
-        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
-        let background = spawn(reclaimer(scene.machine.memory));
-        let begun = time::now();
-        let waiting: Vec<_> = (0..60).map(|_| spawn(scene.machine.memory.frames().alloc())).collect();
-        let mut given = Vec::new();
-        for waiter in waiting {
-            given.push(waiter.await.unwrap().unwrap());
-        }
-        let took = time::now() - begun;
-        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "it took {took:?}");
-        let ended = scene.ended();
-        assert_eq!(ended.len(), 2);
-        assert!(!ended.iter().any(|space| Arc::ptr_eq(space, &in_swap)), "it has no frame");
-        assert!(store.held() > 0);
-        drop((one, other));
-        background.abort();
-    });
-}
-
-#[test]
-fn a_store_that_is_stuck_takes_no_time_from_a_swap_disk_that_is_asked_later() {
-    let (scene, store) = Scene::with_swap(150, 61);
-    let pager = scene.machine.pager();
-    let object = VmObject::new(scene.machine.memory, pager.clone(), 10);
-    let _clock = host::simulate_time();
-    host::block_on(async {
-        let [in_swap, one, other] = one_in_swap_and_two_in_memory(&scene).await;
-        // The last slot is taken as well.
-        scene.machine.forget_translations();
-        mm::swap_out(scene.machine.memory, 1).await;
-        object.write(0, &[1]).await.unwrap();
-        pager.hold();
-        store.hold();
-        let _taken: Vec<_> = std::iter::from_fn(|| scene.machine.memory.frames().try_alloc()).collect();
-        let background = spawn(reclaimer(scene.machine.memory));
-        let waiting = spawn(scene.machine.memory.frames().alloc());
-        time::sleep(Duration::from_secs(4)).await;
-        assert!(!waiting.is_finished() && store.held() == 0, "swap is full");
-        // There is room in swap now; the disk takes three seconds for the first page.
-        scene.machine.forget_translations();
-        in_swap.unmap(common::range(address(BASE), 20)).await.unwrap();
-        time::sleep(Duration::from_secs(3)).await;
-        assert!(store.held() > 0 && scene.ended().is_empty(), "the disk has five seconds");
-        store.release_all();
-        assert!(waiting.await.unwrap().is_ok());
-        assert!(scene.ended().is_empty());
-        pager.release_all().await;
-        background.abort();
-        drop((one, other));
     });
 }
 
@@ -404,82 +242,5 @@ fn what_both_sides_of_a_fork_see_counts_half_for_each() {
         assert!(scene.machine.memory.frames().alloc().await.is_ok());
         assert!(Arc::ptr_eq(&scene.ended()[0], &other), "it has 60, the others 50 each");
         background.abort();
-    });
-}
-
-/// Fills memory with what a device has, and asks for more: who has the most gives way, though the device never answers.
-async fn gives_way_though_no_device_answers(scene: &Scene) {
-    let background = spawn(reclaimer(scene.machine.memory));
-    let small = scene.space(20);
-    scene.write(&small, 0..12, 1000).await.unwrap();
-    let hog = scene.space(1000);
-    let begun = time::now();
-    assert_eq!(scene.write(&hog, 0..1000, 0).await, Err(Denial::NoMapping));
-    assert!(time::now() - begun < Duration::from_secs(20), "it took {:?}", time::now() - begun);
-    assert!(time::now() - begun >= Duration::from_secs(5), "the device had no time to answer");
-    assert!(scene.ended().iter().any(|space| Arc::ptr_eq(space, &hog)));
-    scene.write(&small, 12..20, 1000).await.unwrap();
-    background.abort();
-}
-
-#[test]
-fn a_swap_disk_that_never_answers_spares_nobody() {
-    let (scene, store) = Scene::with_swap(200, 1000);
-    store.hold();
-    let _clock = host::simulate_time();
-    host::block_on(gives_way_though_no_device_answers(&scene));
-    assert!(store.held() > 0);
-}
-
-/// Takes frames for what it is asked to load, and keeps them.
-#[derive(Default)]
-struct Silent(Mutex<Vec<PageRequest>>);
-
-impl Pager for Silent {
-    fn name(&self) -> &str {
-        "silent"
-    }
-
-    fn load(&self, mut request: PageRequest) {
-        assert!(request.try_attach());
-        self.0.lock().unwrap().push(request);
-    }
-}
-
-#[test]
-fn a_pager_that_never_answers_a_load_spares_nobody() {
-    let scene = Scene::new(200);
-    let pager = Arc::new(Silent::default());
-    let object = VmObject::new(scene.machine.memory, pager.clone(), 50);
-    let _clock = host::simulate_time();
-    host::block_on(async {
-        let readers: Vec<_> = (0..50)
-            .map(|page| {
-                let object = object.clone();
-                spawn(async move { object.read(page * PAGE, &mut [0; 8]).await })
-            })
-            .collect();
-        yield_now().await;
-        gives_way_though_no_device_answers(&scene).await;
-        assert!(readers.iter().all(|reader| !reader.is_finished()));
-        pager.0.lock().unwrap().clear();
-        for reader in readers {
-            assert_eq!(reader.await.unwrap(), Err(PageError::Abandoned));
-        }
-    });
-}
-
-#[test]
-fn a_pager_that_never_answers_a_store_spares_nobody() {
-    let scene = Scene::new(200);
-    let pager = scene.machine.pager();
-    let object = VmObject::new(scene.machine.memory, pager.clone(), 50);
-    let _clock = host::simulate_time();
-    host::block_on(async {
-        for page in 0..50 {
-            object.write(page * PAGE, &[1]).await.unwrap();
-        }
-        pager.hold();
-        gives_way_though_no_device_answers(&scene).await;
     });
 }

@@ -11,12 +11,11 @@ use std::time::Duration;
 use common::cpus::Busy;
 use common::shown::RW;
 use common::tasks::block_on;
+use common::victims::Spaces;
 use common::{Machine, PAGE, address, page};
 use executor::{host, spawn, time, yield_now};
 use mm::write_back::clean_oldest;
-use mm::{
-    AddressSpace, Marks, PageRequest, Pager, Placement, StoreRequest, TestPager, Victims, VmObject, reclaimer,
-};
+use mm::{AddressSpace, Marks, PageRequest, Pager, Placement, StoreRequest, TestPager, VmObject, reclaimer};
 
 /// A page that was written through the page table of a space, which shows it still.
 struct Written {
@@ -143,27 +142,13 @@ fn who_waits_for_memory_is_answered_though_a_page_is_written_each_time_that_it_i
     assert!(pager.stores.load(Ordering::Relaxed) >= 4, "it was believed to become clean more than once");
 }
 
-/// One space that may be ended, and whether it was.
-#[derive(Default)]
-struct One(Mutex<Option<Arc<AddressSpace>>>);
-
-impl Victims for One {
-    fn each_space(&self, told: &mut dyn FnMut(&Arc<AddressSpace>)) {
-        self.0.lock().unwrap().iter().for_each(told);
-    }
-
-    fn end(&self, _: &Arc<AddressSpace>, _: u64) {
-        self.0.lock().unwrap().take();
-    }
-}
-
 #[test]
 fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_stored() {
     let machine = Machine::with_table_frames(100, 64);
     let (_pager, object) = Busybody::object(machine, 100);
     let frames = machine.memory.frames();
     frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
-    let victims: &'static One = Box::leak(Box::default());
+    let victims: &'static Spaces = Box::leak(Box::default());
     machine.memory.set_victims(victims);
     let _clock = host::simulate_time();
     host::block_on(async {
@@ -174,11 +159,11 @@ fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_st
             machine.write(&space, 0x40_0000 + index * PAGE, 1).await.unwrap();
             yield_now().await;
         }
-        *victims.0.lock().unwrap() = Some(space);
+        victims.all.lock().unwrap().push(space);
         let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
         let background = spawn(reclaimer(machine.memory));
         assert!(frames.alloc().await.is_ok());
-        assert!(victims.0.lock().unwrap().is_none(), "its frames are what was given");
+        assert!(!victims.ended.lock().unwrap().is_empty(), "its frames are what was given");
         background.abort();
     });
 }

@@ -7,5 +7,6 @@ pub mod one_page;
 pub mod overlay;
 pub mod shown;
 pub mod swap;
+pub mod victims;
 
 pub use mm_simulator::*;
