@@ -84,6 +84,13 @@ impl Segment {
         Self { phys, bytes }
     }
 
+    /// The two as one, where the other follows this one in memory and they are not too large for that.
+    pub fn joined(self, next: Self) -> Option<Self> {
+        let follows = next.phys == self.phys + u64::from(self.bytes);
+        let bytes = self.bytes.checked_add(next.bytes)?;
+        follows.then_some(Self { phys: self.phys, bytes })
+    }
+
     /// Its physical address.
     pub const fn phys(self) -> u64 {
         self.phys
@@ -191,4 +198,19 @@ unsafe impl Hal for Machine {
     }
 
     unsafe fn unshare(_phys: u64, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Segment;
+
+    #[test]
+    fn segments_that_follow_each_other_are_joined() {
+        let first = Segment::for_fake(0x1000, 4096);
+        assert_eq!(first.joined(Segment::for_fake(0x2000, 512)), Some(Segment::for_fake(0x1000, 4608)));
+        assert_eq!(first.joined(Segment::for_fake(0x3000, 4096)), None);
+        assert_eq!(first.joined(Segment::for_fake(0, 4096)), None, "it is the one before");
+        assert_eq!(first.joined(first), None);
+        assert_eq!(first.joined(Segment::for_fake(0x2000, u32::MAX)), None);
+    }
 }

@@ -60,8 +60,8 @@ impl Waiting {
     }
 }
 
-/// Pages of one request at most. With more of them the device is hardly faster.
-const MOST_PAGES: usize = 32;
+/// Pages of one request at most, as segments of a request are.
+const MOST_PAGES: usize = 64;
 /// Flushes that may wait without the heap.
 const FLUSHES: usize = 16;
 const PAGE_SECTORS: u64 = PAGE_SIZE as u64 / SECTOR_BYTES;
@@ -180,7 +180,9 @@ impl Request {
             let within = (bytes - number * PAGE_SIZE).min(PAGE_SIZE);
             let address = match self {
                 Request::Load(loads) => loads.as_mut_slice()[number].frame_mut().map(|frame| {
-                    frame.as_bytes_mut()[within..].fill(0);
+                    if within < PAGE_SIZE {
+                        frame.as_bytes_mut()[within..].fill(0);
+                    }
                     frame.address()
                 }),
                 Request::Store(stores) => Some(stores.as_slice()[number].frame_address()),
@@ -188,7 +190,13 @@ impl Request {
             let address = address.ok_or(OutOfMemory)?.as_u64();
             // SAFETY: the frame belongs to the request or to the page that it stores, which keeps it, until the client
             // is told that the device is done.
-            segments.push(unsafe { Segment::new(address, within as u32) });
+            let segment = unsafe { Segment::new(address, within as u32) };
+            // Frames that follow each other are one piece for the device.
+            let last = segments.last_mut().map(|last: &mut Segment| (last.joined(segment), last));
+            match last {
+                Some((Some(joined), last)) => *last = joined,
+                _ => segments.push(segment),
+            }
         }
         Ok(segments)
     }

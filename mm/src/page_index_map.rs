@@ -16,7 +16,10 @@ use crate::page_state::PageEntry;
 use crate::trace::{Event, Owner};
 use crate::transfer::Transfer;
 use crate::{OutOfMemory, PageEvent};
-use tree::{BITS, Chunk, Node, SLOTS, chunk_mut, for_each, give_up_room, make_room, next_used, slot};
+use tree::{
+    BITS, Chunk, Node, SLOTS, Transfers, chunk_mut, for_each, give_up_room, make_room, next_used, slot,
+    take_transfer,
+};
 
 pub(crate) use tree::Nodes;
 
@@ -39,6 +42,16 @@ impl Vacancy<'_> {
             self.owner.changed(self.index, PageEntry::ABSENT, event, entry);
         }
     }
+}
+
+/// What becomes of one of several pages.
+pub(crate) enum Enter {
+    /// It is left as it is.
+    Leave,
+    /// It is absent, and gets this entry.
+    Set(PageEvent, PageEntry),
+    /// It is not looked at, nor are those that follow.
+    Enough,
 }
 
 /// The pages of one object, guarded by the object's lock.
@@ -108,6 +121,17 @@ impl PageIndexMap {
         index: impl Fn(&T) -> u64,
         mut change: impl FnMut(&mut T, PageEntry) -> Option<(PageEvent, PageEntry)>,
     ) {
+        self.change_each(pages, index, |page, entry, _| change(page, entry));
+    }
+
+    /// The same, with the transfers of the chunk that a page is in.
+    #[inline]
+    fn change_each<T>(
+        &mut self,
+        pages: &mut [T],
+        index: impl Fn(&T) -> u64,
+        mut change: impl FnMut(&mut T, PageEntry, &mut Transfers) -> Option<(PageEvent, PageEntry)>,
+    ) {
         for pages in pages.chunk_by_mut(|one, next| index(one) >> BITS == index(next) >> BITS) {
             let first = index(&pages[0]);
             let Some(chunk) = chunk_mut(&mut self.root, self.end, self.shift, first) else { continue };
@@ -116,7 +140,7 @@ impl PageIndexMap {
                 let index = index(page);
                 let place = &mut chunk.entries[slot(index, 0)];
                 let old = *place;
-                let Some((event, entry)) = change(page, old) else { continue };
+                let Some((event, entry)) = change(page, old, &mut chunk.transfers) else { continue };
                 debug_assert!(old != PageEntry::ABSENT, "an entry comes with its room");
                 *place = entry;
                 gone += u32::from(entry == PageEntry::ABSENT);
@@ -230,12 +254,67 @@ impl PageIndexMap {
         entry: PageEntry,
     ) -> Option<Shared<Transfer>> {
         let chunk = self.chunk_mut(index)?;
-        let position = chunk.transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
-        let transfer = chunk.transfers.swap_remove(position);
+        let transfer = take_transfer(&mut chunk.transfers, index)?;
         let (old, used) = chunk.replace(index, entry);
         self.transfers -= 1;
         self.changed(index, old, event, entry, used);
         Some(transfer)
+    }
+
+    /// Changes the entries of pages whose transfers end, as [`update_each`](Self::update_each) does. `change` is given the
+    /// transfer of each that has one.
+    #[inline]
+    pub(crate) fn end_transfers<T>(
+        &mut self,
+        pages: &mut [T],
+        index: impl Fn(&T) -> u64,
+        mut change: impl FnMut(&mut T, PageEntry, Option<Shared<Transfer>>) -> (PageEvent, PageEntry),
+    ) {
+        let mut ended = 0;
+        self.change_each(pages, &index, |page, entry, transfers| {
+            let transfer = take_transfer(transfers, index(page));
+            ended += usize::from(transfer.is_some());
+            Some(change(page, entry, transfer))
+        });
+        self.transfers -= ended;
+    }
+
+    /// Goes through the pages of a range that are in one chunk, by one descent, until `enter` says that it is enough, and
+    /// sets the entries of those that are absent as it says. What was gone through is taken off the front of `pages`.
+    ///
+    /// # Errors
+    /// When there is no memory for the chunk; nothing is changed then.
+    pub(crate) fn enter_some(
+        &mut self,
+        pages: &mut Range<u64>,
+        mut enter: impl FnMut(u64, PageEntry) -> Enter,
+    ) -> Result<(), OutOfMemory> {
+        let first = pages.start;
+        self.make_room(first)?;
+        let Self { owner, root, end, shift, len, .. } = self;
+        let chunk = chunk_mut(root, *end, *shift, first).expect("room was made");
+        while !pages.is_empty() && pages.start >> BITS == first >> BITS {
+            let index = pages.start;
+            let place = &mut chunk.entries[slot(index, 0)];
+            match enter(index, *place) {
+                Enter::Enough => break,
+                Enter::Leave => {}
+                Enter::Set(event, entry) => {
+                    debug_assert!(*place == PageEntry::ABSENT && entry != PageEntry::ABSENT);
+                    *place = entry;
+                    chunk.used += 1;
+                    *len += 1;
+                    if owner.memory.is_recorded() {
+                        owner.changed(index, PageEntry::ABSENT, event, entry);
+                    }
+                }
+            }
+            pages.start += 1;
+        }
+        if chunk.used == 0 {
+            self.give_up_room(first);
+        }
+        Ok(())
     }
 
     /// Transfers under way.

@@ -141,21 +141,35 @@ impl PageRequest {
                 some.iter_mut().for_each(|request| request.end(Ok(())));
                 continue;
             };
-            let mut waited: [Option<Shared<Transfer>>; TOGETHER] = [const { None }; TOGETHER];
-            let mut count = 0;
-            object.finish_loads(|finish| {
-                for (request, waited) in some.iter_mut().zip(&mut waited) {
-                    // One without a frame ends by being dropped.
-                    let Some(frame) = request.frame.take() else { continue };
-                    request.object = None;
-                    count += 1;
-                    object.tell_end(false, request.index(), false);
-                    *waited = finish(request.index, frame, request.is_ahead());
+            // One without a frame ends by being dropped.
+            for some in some.chunk_by_mut(|one, next| one.frame.is_some() == next.frame.is_some()) {
+                if some[0].frame.is_none() {
+                    continue;
                 }
-            });
-            object.memory().filling_ended(count);
-            waited.into_iter().flatten().for_each(|load| load.settle(Ok(())));
+                some.iter().for_each(|request| object.tell_end(false, request.index(), false));
+                object.finish_loads(some);
+                object.memory().filling_ended(some.len());
+                for request in some {
+                    request.object = None;
+                    if let Some(load) = &request.load {
+                        load.settle(Ok(()));
+                    }
+                }
+            }
         }
+    }
+
+    /// The page is loaded, or was invalidated: whoever waits for it waits for this. Answers whether nobody did when the load
+    /// began.
+    pub(crate) fn wake_at_end(&mut self, load: Option<Shared<Transfer>>) -> bool {
+        let was_ahead = self.is_ahead();
+        self.load = load;
+        was_ahead
+    }
+
+    /// The frame, if there is one, which the page takes.
+    pub(crate) fn filled(&mut self) -> &mut Option<Frame> {
+        &mut self.frame
     }
 }
 

@@ -35,9 +35,14 @@ impl<R> Requests<R> {
         Ok(Self { all })
     }
 
+    /// Whether there is room for one more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.all.len() < self.all.capacity()
+    }
+
     /// Adds the request of the next page, for which there is room.
     pub(crate) fn push(&mut self, request: R) {
-        debug_assert!(self.all.len() < self.all.capacity());
+        debug_assert!(self.has_room());
         self.all.push(request);
     }
 

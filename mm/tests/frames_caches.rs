@@ -52,6 +52,14 @@ fn a_frame_in_another_cpus_cache_is_free() {
 }
 
 #[test]
+fn frames_come_out_of_a_cache_in_the_order_of_their_addresses() {
+    let frames = Machine::new(4000).memory.frames();
+    let taken: Vec<_> = (0..256).map(|_| frames.try_alloc().expect("there are frames")).collect();
+    let follow = taken.windows(2).filter(|two| two[1].number() == two[0].number() + 1).count();
+    assert!(follow >= 256 - 2 * 256 / 16, "{follow} follow the one before");
+}
+
+#[test]
 fn a_block_is_put_together_from_what_cpus_keep() {
     let frames = Machine::new(1700).memory.frames();
     let cpus = Cpus::new(2);

@@ -104,18 +104,21 @@ fn the_next_turn_is_under_way_while_the_last_is_read() {
 }
 
 #[test]
-fn more_turns_are_under_way_for_a_reader_that_is_faster_than_the_device() {
+fn a_reader_that_is_faster_than_the_device_has_larger_turns_in_requests_that_the_pager_takes() {
     let mut scene = Scene::new(1024);
+    scene.pager.set_pages_at_once(48);
     (0..64).for_each(|index| scene.read(index));
     scene.pager.hold();
     (64..96).for_each(|index| scene.read(index));
+    scene.pager.take_asked();
     let reader = scene.reader(96);
     assert_eq!(reader.take(), None, "the device has not read it yet");
     (96..112).for_each(|index| scene.release(index));
     assert_eq!(reader.take(), Some(Ok(content(96))));
     (97..112).for_each(|index| scene.read(index));
     let state = |index| scene.object.state(page(index));
-    assert_eq!((state(159), state(191)), (PageState::Loading, PageState::Loading), "two turns");
+    assert_eq!((state(159), state(191)), (PageState::Loading, PageState::Loading), "two windows");
+    assert_eq!(scene.pager.take_asked(), [(128, 48), (176, 16)]);
     assert_eq!(state(192), PageState::Absent);
     assert_eq!(scene.pager.held(), 16 + 32 + 32);
 }

@@ -18,8 +18,8 @@ use crate::virtio::{Device, Doorbell, ProbeError};
 
 /// Descriptors of the queue.
 pub(super) const DESCRIPTORS: usize = 256;
-/// The most segments of a request, whatever the device can do: a quarter of the queue is enough for one.
-pub(super) const MAX_SEGMENTS: usize = DESCRIPTORS / 4 - 2;
+/// The most segments of a request, whatever the device can do: a quarter of the queue's descriptors are enough for them.
+pub(super) const MAX_SEGMENTS: usize = DESCRIPTORS / 4;
 /// The device's request queue.
 pub(super) const QUEUE: u16 = 0;
 

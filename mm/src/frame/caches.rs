@@ -191,12 +191,18 @@ impl FramePool {
             let number = guarded.take(0, claim, self);
             let after = self.after_taking(&guarded);
             // Open caches leave the high mark to the lists. Nothing is promised then, and what is free stays the same.
+            let (mut more, mut count) = ([0; BATCH], 0);
             while self.caches.are_open()
-                && own.count() < BATCH
+                && own.count() + count < BATCH
                 && guarded.lists.free_frames > self.marks.high()
             {
-                let Some(more) = guarded.lists.allocate(0) else { break };
-                own.push(more);
+                let Some(one) = guarded.lists.allocate(0) else { break };
+                more[count] = one;
+                count += 1;
+            }
+            // Frames that follow each other come out in order: a device then writes to several as to one.
+            for &frame in more[..count].iter().rev() {
+                own.push(frame);
             }
             (number, after)
         };

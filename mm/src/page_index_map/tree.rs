@@ -23,8 +23,10 @@ pub(super) struct Chunk {
     /// Entries that are not absent.
     pub(super) used: u32,
     /// The transfers of pages of this chunk, at most one a page.
-    pub(super) transfers: Vec<Shared<Transfer>>,
+    pub(super) transfers: Transfers,
 }
+
+pub(super) type Transfers = Vec<Shared<Transfer>>;
 
 impl Chunk {
     /// Sets an entry. Answers what it was, and how many are not absent now.
@@ -35,6 +37,13 @@ impl Chunk {
         self.used -= u32::from(old != PageEntry::ABSENT);
         (old, self.used)
     }
+}
+
+/// Takes out the transfer of a page, if there is one.
+#[inline]
+pub(super) fn take_transfer(transfers: &mut Transfers, index: u64) -> Option<Shared<Transfer>> {
+    let position = transfers.iter().position(|transfer| transfer.page().as_u64() == index)?;
+    Some(transfers.swap_remove(position))
 }
 
 /// Where the nodes of all indexes have their places.

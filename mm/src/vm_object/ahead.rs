@@ -4,7 +4,7 @@
 //! anywhere else is a miss: the window is halved there. A few sequences are followed at the same time, because several
 //! threads read parts of one object. When the second half of a turn that was waited for is in use, or any of one that was
 //! not, the next turn begins, so the device works while the reader does. A reader that comes to a page before the device has
-//! read it is the faster of the two: then more turns are kept ahead of it, up to four, so that the device has always some to do.
+//! read it is the faster of the two: then its turns double, up to four windows, in fewer and larger requests of the device.
 //!
 //! What is read ahead is worth nothing yet. It takes frames only while there are some to spare, its errors are nobody's,
 //! and it counts as not used, so it is the first to be given back.
@@ -22,7 +22,8 @@ use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::VmObject;
+use super::{Inner, VmObject};
+use crate::page_index_map::Enter;
 use crate::page_state::{PageEntry, PageState};
 use crate::trace::Asked;
 use crate::{Advice, PageEvent, PageRequest, Requests};
@@ -33,8 +34,8 @@ pub(crate) const WINDOW: u64 = 32;
 const ALIGN: u64 = 16;
 /// Pages of an object that nobody waits for, as many as are under way at the same time.
 const UNDER_WAY: usize = 256;
-/// Turns that are kept ahead of a reader at most.
-const LEAD: u64 = 4;
+/// Windows that a turn has at most.
+const WINDOWS: u64 = 4;
 /// Sequences that are followed at the same time.
 const STREAMS: usize = 8;
 
@@ -54,8 +55,8 @@ struct Stream {
     asked: u64,
     /// Nobody has waited for the last turn.
     ahead: bool,
-    /// How many turns more than one are kept ahead of the reader.
-    more: u64,
+    /// How many windows a turn has, when that is not one.
+    windows: u64,
 }
 
 impl Stream {
@@ -68,16 +69,17 @@ impl Stream {
     /// Asks for the pages after those of the last turn, and more of them.
     fn ask_for_more(&mut self, most: u64) -> u64 {
         self.window = (self.window * 2).clamp(1, most);
-        let (start, mut end) = (self.end, self.end + self.window);
+        let pages = self.window * self.windows.max(1);
+        let (start, mut end) = (self.end, self.end + pages);
         if self.window >= ALIGN {
-            end = end.next_multiple_of(ALIGN).min(start + most);
+            end = end.next_multiple_of(ALIGN).min(start + pages.max(most));
         }
         self.ask(start, end)
     }
 
-    /// Whether the page is one of the last turn's, or of those that are kept ahead with it.
+    /// Whether the page is one of the last turn's.
     fn has(&self, index: u64) -> bool {
-        index < self.end && self.end - index <= self.asked * (1 + self.more)
+        index < self.end && self.end - index <= self.asked
     }
 }
 
@@ -101,7 +103,7 @@ impl Streams {
             }
         };
         self.streams[..=number].rotate_right(1);
-        self.streams[0].more = 0;
+        self.streams[0].windows = 1;
         self.streams[0].window = if advice == Advice::Sequential { most } else { window.clamp(1, most) };
         self.streams[0].ask(index, index + self.streams[0].window)
     }
@@ -118,7 +120,7 @@ impl Streams {
     /// A page is wanted that is being loaded. Where that began before anybody wanted it, the reader was faster.
     pub(super) fn waited(&mut self, index: u64) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ahead && stream.has(index)) {
-            stream.more = (stream.more + 1).min(LEAD - 1);
+            stream.windows = (stream.windows * 2).clamp(2, WINDOWS);
         }
     }
 
@@ -187,11 +189,13 @@ impl VmObject {
     /// one. With no lock held.
     pub(super) fn load_with(self: &Arc<Self>, mut wanted: Option<PageRequest>, pages: Range<u64>) {
         let Some(pager) = &self.pager else { return };
+        let most = (pager.pages_at_once() as u64).max(1).next_multiple_of(self.block_pages());
         let pager = Asked::new(self, &**pager);
         // A turn may reach beyond the object, or begin there.
         let mut rest = pages.start..pages.end.min(self.pages).max(pages.start);
         while !rest.is_empty() {
-            let Ok(mut run) = Requests::try_with_room((rest.end - rest.start) as usize) else { break };
+            let room = most.min(rest.end - rest.start) as usize;
+            let Ok(mut run) = Requests::try_with_room(room) else { break };
             self.begin_ahead(&mut run, &mut wanted, &mut rest);
             if run.len() > 0 {
                 pager.load_range(run);
@@ -212,35 +216,42 @@ impl VmObject {
         rest: &mut Range<u64>,
     ) {
         let has_room = || self.memory.hardware().heap_has_room() && self.memory.has_frames_ahead();
-        let counters = &self.memory.counters;
         let mut begun = 0;
         let mut inner = self.inner.lock();
-        if inner.closers > 0 {
+        let Inner { pages, above, ahead, closers, .. } = &mut *inner;
+        // Whether another may be begun at all, and whether this run ends before the next.
+        let (mut may_begin, mut ends) = (*closers == 0, false);
+        while may_begin && !ends && !rest.is_empty() {
+            let enter = |index, entry: PageEntry| {
+                ends = !run.has_room();
+                if ends {
+                    return Enter::Enough;
+                }
+                if let Some(wanted) = wanted.take_if(|wanted| wanted.index().as_u64() == index) {
+                    run.push(wanted);
+                    return Enter::Leave;
+                }
+                // One whose last load failed is left to those who want it, and one that an overlay stores, to those who wait.
+                let is_missing = entry.state() == PageState::Absent && entry.dropped_at().is_none();
+                if !is_missing || above.iter().any(|store| store.page().as_u64() == index) {
+                    ends = run.len() > 0;
+                    return if ends { Enter::Enough } else { Enter::Leave };
+                }
+                if *ahead >= UNDER_WAY {
+                    return Enter::Enough;
+                }
+                *ahead += 1;
+                begun += 1;
+                run.push(PageRequest::ahead(self.memory, index, Arc::downgrade(self)));
+                Enter::Set(PageEvent::Ahead, PageEntry::new(PageState::Loading))
+            };
+            let entered = has_room() && pages.enter_some(rest, enter).is_ok();
+            may_begin = entered && *ahead < UNDER_WAY;
+        }
+        if !may_begin {
             rest.start = rest.end;
         }
-        while let Some(index) = rest.next() {
-            if let Some(wanted) = wanted.take_if(|wanted| wanted.index().as_u64() == index) {
-                run.push(wanted);
-                continue;
-            }
-            let entry = inner.pages.get(index);
-            // One whose last load failed is left to those who want it, and one that an overlay stores, to those who wait.
-            let is_missing = entry.state() == PageState::Absent && entry.dropped_at().is_none();
-            if !is_missing || inner.store_above(index).is_some() {
-                if run.len() > 0 {
-                    break;
-                }
-                continue;
-            }
-            if inner.ahead >= UNDER_WAY || !has_room() || inner.pages.make_room(index).is_err() {
-                rest.start = rest.end;
-                break;
-            }
-            inner.pages.set(index, PageEvent::Ahead, PageEntry::new(PageState::Loading));
-            inner.ahead += 1;
-            run.push(PageRequest::ahead(self.memory, index, Arc::downgrade(self)));
-            begun += 1;
-        }
+        let counters = &self.memory.counters;
         counters.loads_started.fetch_add(begun, Ordering::Relaxed);
         counters.loads_ahead.fetch_add(begun, Ordering::Relaxed);
     }
@@ -318,21 +329,24 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_faster_than_the_device_has_up_to_four_turns_ahead_of_it() {
+    fn turns_of_a_reader_that_is_faster_than_the_device_double_up_to_four_windows() {
         let mut streams = Streams::default();
         turns(&mut streams, 0, 6);
         assert_eq!(streams.used(48, WINDOW), Some(64..96));
-        for turn in 0..6 {
-            streams.waited(64);
+        let mut start = 64;
+        for pages in [64, 128, 128, 128] {
+            streams.waited(start);
             streams.waited(10_000);
-            let ahead = streams.used(64, WINDOW).map(|pages| pages.end);
-            assert_eq!(ahead, (turn < 4).then_some(128 + 32 * turn), "after {} waits", turn + 1);
+            let next = streams.used(start, WINDOW).expect("it is time for more");
+            start = next.start;
+            assert_eq!(next.end - start, pages);
         }
-        assert_eq!(streams.used(95, WINDOW), None);
-        assert_eq!(streams.used(96, WINDOW), Some(224..256), "as many as before are kept ahead");
-        // A page between that did not stay is a miss, and the lead is lost.
-        assert_eq!(streams.missing(130, WINDOW, Advice::Normal), 146);
-        assert_eq!(streams.used(100, WINDOW), None);
+        assert_eq!(streams.used(start - 1, WINDOW), None, "the turn before it has made this one begin");
+        let next = streams.used(start + 127, WINDOW).expect("the last page of a turn that nobody waited for");
+        assert_eq!(next.end - next.start, 128, "it stays as it is");
+        // A page that did not stay is a miss, and all is lost.
+        assert_eq!(streams.missing(next.start + 1, WINDOW, Advice::Normal), next.start + 17);
+        assert_eq!(streams.missing(next.start + 17, WINDOW, Advice::Normal), next.start + 49);
     }
 
     #[test]

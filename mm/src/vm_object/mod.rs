@@ -65,7 +65,7 @@ use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::trace::{Event, ObjectName, Owner, PagerName};
 use crate::transfer::Transfer;
-use crate::{Frame, Memory, OutOfMemory, PageError, PageEvent, PageIndex, Pager};
+use crate::{Frame, Memory, OutOfMemory, PageError, PageEvent, PageIndex, PageRequest, Pager};
 use executor::lock::SpinLock;
 use executor::sync::Mutex;
 
@@ -266,61 +266,56 @@ impl VmObject {
         result: Result<Frame, PageError>,
         ahead: bool,
     ) -> (Result<(), PageError>, Option<Shared<Transfer>>) {
-        let (unused, answer, load);
-        {
-            let mut inner = self.inner.lock();
-            (unused, answer, load) = match result {
-                Ok(frame) => {
-                    let (unused, load) = self.enter_loaded(&mut inner, index, frame, ahead);
-                    (unused, Ok(()), load)
+        let mut answer = Ok(());
+        let mut result = result.map(Some);
+        let load = self.inner.lock().end_load(index, |entry| match &mut result {
+            Ok(frame) => self.enter_loaded(entry, index, frame, ahead),
+            Err(error) => {
+                let invalidated = entry.state() == PageState::LoadingInvalidated;
+                self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
+                if ahead || invalidated {
+                    return (PageEvent::LoadFailed, PageEntry::ABSENT);
                 }
-                Err(error) => {
-                    let invalidated = inner.pages.get(index).state() == PageState::LoadingInvalidated;
-                    self.memory.counters.loads_invalidated.fetch_add(u64::from(invalidated), Relaxed);
-                    let (answer, entry) = if ahead || invalidated {
-                        (Ok(()), PageEntry::ABSENT)
-                    } else {
-                        (Err(error), PageEntry::new(PageState::Failed))
-                    };
-                    (None, answer, inner.end_load(index, PageEvent::LoadFailed, entry))
-                }
-            };
-        }
-        drop(unused);
+                answer = Err(*error);
+                (PageEvent::LoadFailed, PageEntry::new(PageState::Failed))
+            }
+        });
+        // A frame that nobody wants any more, with no lock held.
+        drop(result);
         (answer, load)
     }
 
-    /// Enters what several loads brought, under one hold of the lock: as `finish_load` for each that `each` names.
-    pub(crate) fn finish_loads(
-        &self,
-        each: impl FnOnce(&mut dyn FnMut(u64, Frame, bool) -> Option<Shared<Transfer>>),
-    ) {
+    /// As `finish_load` for several that have their frames, in order of their pages, under one hold of the lock. One keeps
+    /// its frame where nobody wants it any more. Each is given what those wait for who wait for its page.
+    pub(crate) fn finish_loads(&self, loads: &mut [PageRequest]) {
         let mut inner = self.inner.lock();
-        each(&mut |index, frame, ahead| {
-            // A frame that nobody wants goes to the frame lists, whose lock comes after this one.
-            let (unused, load) = self.enter_loaded(&mut inner, index, frame, ahead);
-            drop(unused);
-            load
-        });
+        inner.end_loads(
+            loads,
+            |load| load.index().as_u64(),
+            |load, entry, transfer| {
+                let (index, ahead) = (load.index().as_u64(), load.wake_at_end(transfer));
+                self.enter_loaded(entry, index, load.filled(), ahead)
+            },
+        );
     }
 
+    /// What becomes of the entry of a page that has come. The frame is taken where it is still wanted.
+    #[inline]
     fn enter_loaded(
         &self,
-        inner: &mut Inner,
+        entry: PageEntry,
         index: u64,
-        frame: Frame,
+        frame: &mut Option<Frame>,
         ahead: bool,
-    ) -> (Option<Frame>, Option<Shared<Transfer>>) {
-        if inner.pages.get(index) == PageEntry::new(PageState::LoadingInvalidated) {
+    ) -> (PageEvent, PageEntry) {
+        if entry == PageEntry::new(PageState::LoadingInvalidated) {
             Counters::count(&self.memory.counters.loads_invalidated);
-            return (Some(frame), inner.end_load(index, PageEvent::LoadDone, PageEntry::ABSENT));
+            return (PageEvent::LoadDone, PageEntry::ABSENT);
         }
-        let frame = frame.into_number();
-        inner.resident += 1;
+        let frame = frame.take().expect("it was filled").into_number();
         self.memory.frames().list(PageList::Clean, ListedPage { frame, object: self.number, page: index });
         let entry = PageEntry::new(PageState::Loaded { frame }).with_referenced(!ahead);
-        let load = inner.end_load(index, PageEvent::LoadDone, self.entered(index, entry));
-        (None, load)
+        (PageEvent::LoadDone, self.entered(index, entry))
     }
 }
 
@@ -337,14 +332,40 @@ impl Inner {
         Ok(load)
     }
 
-    /// A page is not being loaded any more. Answers what those wait for who do.
-    fn end_load(&mut self, index: u64, event: PageEvent, entry: PageEntry) -> Option<Shared<Transfer>> {
-        let load = self.pages.end_transfer(index, event, entry);
-        if load.is_none() {
-            self.ahead -= 1;
-            self.pages.set(index, event, entry);
-        }
+    /// A page is not being loaded any more; `change` says what its entry becomes. Answers what those wait for who do.
+    #[inline]
+    fn end_load(
+        &mut self,
+        index: u64,
+        change: impl FnOnce(PageEntry) -> (PageEvent, PageEntry),
+    ) -> Option<Shared<Transfer>> {
+        let (mut change, mut load) = (Some(change), None);
+        self.end_loads(
+            &mut [index],
+            |&index| index,
+            |_, entry, transfer| {
+                load = transfer;
+                change.take().expect("there is one page")(entry)
+            },
+        );
         load
+    }
+
+    /// The same for several pages. `change` is told what those wait for who do.
+    #[inline]
+    fn end_loads<T>(
+        &mut self,
+        loads: &mut [T],
+        index: impl Fn(&T) -> u64,
+        mut change: impl FnMut(&mut T, PageEntry, Option<Shared<Transfer>>) -> (PageEvent, PageEntry),
+    ) {
+        let Self { pages, ahead, resident, .. } = self;
+        pages.end_transfers(loads, index, |load, entry, transfer| {
+            *ahead -= usize::from(transfer.is_none());
+            let (event, entry) = change(load, entry, transfer);
+            *resident += u64::from(entry.frame().is_some());
+            (event, entry)
+        });
     }
 
     /// What a page that is being loaded is waited for by. When it is read ahead, there is nothing of the kind before the

@@ -66,7 +66,7 @@ impl StoredPages {
     }
 
     /// Whether a page was ever stored.
-    pub(super) fn contain(&self, index: u64) -> bool {
+    fn contain(&self, index: u64) -> bool {
         self.bits.get(&(index / PAGES)).is_some_and(|bits| bits.ever >> (index % PAGES) & 1 != 0)
     }
 
