@@ -110,8 +110,8 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             if stats.quarantined > 0 || has_stored && unmarked < PATIENCE {
                 continue;
             }
-            // Devices have what will be clean or free, however long that takes, as long as they answer at all. One that has
-            // been silent is not waited for again before it does.
+            // Devices have what will be clean or free, however long that takes, as long as something comes of it at all. One
+            // of which nothing came is not waited for again before it does.
             let worth = waits.look(memory);
             if worth.stores {
                 grace(memory).await;
@@ -139,7 +139,8 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     }
 }
 
-/// How long each kind of device has been silent: one that never answers takes no time from another that was asked later.
+/// How long each kind of device has done nothing that helps: one that never answers, or whose pages are in use again each
+/// time, takes no time from another that was asked later.
 #[derive(Default)]
 struct Waits {
     stores: Silence,
@@ -159,10 +160,10 @@ struct Worth {
 
 impl Waits {
     fn look(&mut self, memory: &Memory) -> Worth {
-        let (is_writing, written) = memory.swap().map_or((false, 0), |area| area.writes());
+        let (is_writing, left) = memory.swap().map_or((false, 0), |area| area.writes());
         let is_filled = memory.filling.load(Ordering::Acquire) > 0;
-        let stores = self.stores.ends(memory.is_storing(), memory.write_back.ended());
-        let swap = self.swap.ends(is_writing, written);
+        let stores = self.stores.ends(memory.is_storing(), memory.write_back.marked());
+        let swap = self.swap.ends(is_writing, left);
         let fills = self.fills.ends(is_filled, memory.fills_ended());
         Worth {
             stores: stores.or(swap).is_some(),

@@ -8,7 +8,7 @@
 //! | the victim's threads fault, its space is emptied | they are told first, so they end; one that comes later finds no mapping |
 //! | somebody keeps the space, its end is waited for | it is emptied, not dropped: nobody has to give it up |
 //! | frames of the victim are in quarantine, the next choice | the emptying waits for all CPUs, and the reclaimer for the quarantine before it looks again |
-//! | a device has pages and does not answer, frames are wanted | after five seconds without any answer nobody waits for it any more before a victim is chosen, and only what has frames counts |
+//! | a device has pages and does not answer, or answers and no page becomes clean or leaves by it, frames are wanted | after five seconds of that nobody waits for it any more before a victim is chosen, and only what has frames counts |
 //! | one device has been silent for long, another was just asked | stores, writes to swap and what fills frames have five seconds each |
 //! | the victim is forked, or shares objects | what others see stays; if that was all, the next largest is chosen |
 
@@ -33,14 +33,14 @@ pub trait Victims: Sync {
 /// How long those who wait for frames wait for devices none of which answers.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// For how long no device has answered that was asked for one kind of thing, as far as somebody waits for one.
+/// For how long nothing has come of one kind of thing that devices were asked for, as far as somebody waits for it.
 #[derive(Default)]
 pub(crate) struct Silence {
     since: Option<(u64, Instant)>,
 }
 
 impl Silence {
-    /// Until when it is worth waiting, after so many answers; `None` when that is over, or nothing is under way.
+    /// Until when it is worth waiting, after so many pages that it has helped; `None` when that is over, or nothing is under way.
     pub(crate) fn ends(&mut self, is_under_way: bool, answers: u64) -> Option<Instant> {
         if !is_under_way {
             self.since = None;

@@ -167,3 +167,45 @@ fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_st
         background.abort();
     });
 }
+
+/// A disk of ten requests a second, whose page is written while it is stored, each time.
+#[derive(Default)]
+struct SlowBusybody(Mutex<Weak<VmObject>>);
+
+impl Pager for SlowBusybody {
+    fn name(&self) -> &str {
+        "slow busybody"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+        request.complete(Ok(()));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        let object = self.0.lock().unwrap().upgrade().expect("it lives");
+        drop(spawn(async move {
+            time::sleep(Duration::from_millis(100)).await;
+            object.write(0, &[1]).await.expect("the page is there");
+            request.complete(Ok(()));
+        }));
+    }
+}
+
+#[test]
+fn a_disk_that_answers_and_makes_no_page_clean_spares_nobody() {
+    let machine = Machine::new(100);
+    let pager = Arc::new(SlowBusybody::default());
+    let object = VmObject::new(machine.memory, pager.clone(), 1);
+    *pager.0.lock().unwrap() = Arc::downgrade(&object);
+    let frames = machine.memory.frames();
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        object.write(0, &[1]).await.unwrap();
+        let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+        let background = spawn(reclaimer(machine.memory));
+        let answer = time::timeout(Duration::from_secs(60), frames.alloc()).await;
+        assert!(matches!(answer, Ok(Err(_))), "it goes on storing the page for ever");
+        background.abort();
+    });
+}

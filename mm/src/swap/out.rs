@@ -1,7 +1,7 @@
 //! Swapping out: pages are taken out of page tables in batches, all CPUs are waited for once, and what is still unused
 //! is written in clusters, several at a time.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::write::{Cluster, SwapWrite};
 use super::{Before, SwapArea, count};
@@ -132,11 +132,9 @@ impl SwapArea {
         self.has_listed.store(true, Ordering::Release);
     }
 
-    /// Whether pages are being written, and for how many that has ended so far, either way.
+    /// Whether pages are being written, and how many have left so far.
     pub(crate) fn writes(&self) -> (bool, u64) {
-        let ended = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let ended = ended(&self.counters.pages_out).wrapping_add(ended(&self.counters.failed_out));
-        (self.writing.load(Ordering::Acquire) > 0, ended)
+        (self.writing.load(Ordering::Acquire) > 0, self.freed.load(Ordering::Acquire) as u64)
     }
 
     /// Whether there is no slot for another page.

@@ -53,6 +53,7 @@ impl VmObject {
                 marked += batch.pages[..batch.count].iter().filter(clean).count();
             }
         }
+        self.memory.write_back.note_marked(marked);
         marked
     }
 

@@ -15,7 +15,7 @@
 //! | nothing can be stored | nobody is parked any more: what is dirty takes frames until there are none, and that is waited for as ever. The writer tries again after a pause, which doubles from 10 ms to 1 s; when something becomes clean, the limit holds again |
 //! | CPUs that are long in coming | a turn goes on until a page is clean or with its pager, or there is none, for up to a second |
 //! | store that was begun by one who waits for memory before the pager has it | the same: after a second somebody is ended for memory, and both go on |
-//! | page that is written all the time | is stored twice in a turn at most, and believed to become clean three times by the reclaimer |
+//! | page that is written all the time | is stored twice in a turn at most, and believed to become clean three times by the reclaimer; where its disk is slow, that waits for it for five seconds |
 //! | store that ends, turn that waits for it | the page is marked in that turn; the reclaimer looks again before it ends anybody |
 //! | device that does not answer | a turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
 //! | full heap | requests come from the heap's reserve ([`Hardware::with_reserve`](crate::Hardware::with_reserve)) |
@@ -54,6 +54,8 @@ pub(crate) struct WriteBack {
     writing: AtomicUsize,
     /// Stores that pagers have ended so far, well or not.
     ended: AtomicU64,
+    /// Pages that have become clean so far, whoever has marked them.
+    marked: AtomicU64,
     /// Those of them that ended well.
     stored: AtomicU64,
     /// Pages that write-back has made clean so far.
@@ -91,6 +93,7 @@ impl WriteBack {
             is_stuck: AtomicBool::new(false),
             writing: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
+            marked: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             cleaned: AtomicU64::new(0),
             parked: WaitQueue::new(WaitReason::Memory),
@@ -104,9 +107,14 @@ impl WriteBack {
         self.writing.fetch_add(1, AcqRel);
     }
 
-    /// How many stores have ended so far.
-    pub(crate) fn ended(&self) -> u64 {
-        self.ended.load(Relaxed)
+    /// Pages have become clean.
+    pub(crate) fn note_marked(&self, pages: usize) {
+        self.marked.fetch_add(pages as u64, Relaxed);
+    }
+
+    /// How many pages have become clean so far.
+    pub(crate) fn marked(&self) -> u64 {
+        self.marked.load(Relaxed)
     }
 
     /// A pager has ended a store.
