@@ -107,6 +107,7 @@ const TESTS: &[Test] = tests![
     write_errors::write_errors_reach_the_flush_that_covers_them,
     power::flushed_pages_survive_power_cuts,
     power::flushes_left_out_are_found_by_power_cuts,
+    power::flushes_before_the_last_store_are_found_by_power_cuts,
     stores::flush_is_one_command_of_the_device,
     forks::fork_storm,
     forks::one_page_fork_storm,

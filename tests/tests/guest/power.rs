@@ -21,7 +21,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let case = |name| Case::new(name, Kernel::Test("guest-tests")).on(setup);
     vec![
         case("flushed_pages_survive_power_cuts").driven(cuts),
-        case("flushes_left_out_are_found_by_power_cuts").driven(finds_out),
+        case("flushes_left_out_are_found_by_power_cuts").driven(finds_that_they_are_left_out),
+        case("flushes_before_the_last_store_are_found_by_power_cuts").driven(finds_that_they_are_early),
     ]
 }
 
@@ -50,13 +51,25 @@ fn cuts(session: Session) -> Result<()> {
 }
 
 /// The kernel has said of each generation that it was flushed, and has left the command out: then pages are missing.
-fn finds_out(session: Session) -> Result<()> {
+fn finds_that_they_are_left_out(session: Session) -> Result<()> {
     let log = log_of(session)?;
     let flushes = flushes(&log);
     ensure!(flushes <= 2, "{flushes} flushes were noted, and all but the last were to be left out");
+    finds_missing_pages(&log)
+}
+
+/// The kernel has given each command before the last stores that it was to cover: then pages are missing as well.
+fn finds_that_they_are_early(session: Session) -> Result<()> {
+    let log = log_of(session)?;
+    let flushes = flushes(&log);
+    ensure!(flushes >= GENERATIONS, "{flushes} flushes were noted for {GENERATIONS} generations");
+    finds_missing_pages(&log)
+}
+
+fn finds_missing_pages(log: &Log) -> Result<()> {
     let last = log.highest(log.entries.len(), 0..PAGE as u64);
     ensure!(last >= GENERATIONS - 1, "generation {last} was acknowledged last");
-    let lost = check(&log).err().context("a kernel that leaves the flush command out would pass")?;
+    let lost = check(log).err().context("a kernel whose flushes cover nothing would pass")?;
     ensure!(
         lost.to_string().contains("was acknowledged"),
         "pages are missing, but what was found is: {lost}"
