@@ -30,7 +30,7 @@ pub trait Victims: Sync {
     fn end(&self, space: &Arc<AddressSpace>, pages: u64);
 }
 
-/// How long those who wait for frames wait for devices none of which answers.
+/// How long those who wait for frames wait for devices of which nothing comes.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// For how long nothing has come of one kind of thing that devices were asked for, as far as somebody waits for it.
@@ -40,16 +40,17 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    /// Until when it is worth waiting, after so many pages that it has helped; `None` when that is over, or nothing is under way.
-    pub(crate) fn ends(&mut self, is_under_way: bool, answers: u64) -> Option<Instant> {
+    /// Until when it is worth waiting, after this many pages that have come of it; `None` when that is over, or nothing is under
+    /// way.
+    pub(crate) fn ends(&mut self, is_under_way: bool, pages: u64) -> Option<Instant> {
         if !is_under_way {
             self.since = None;
             return None;
         }
         let now = now();
         let (_, since) = *match &mut self.since {
-            Some(since) if since.0 == answers => since,
-            since => since.insert((answers, now)),
+            Some(since) if since.0 == pages => since,
+            since => since.insert((pages, now)),
         };
         Some(since + SILENCE).filter(|&end| now < end)
     }
