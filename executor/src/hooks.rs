@@ -23,7 +23,7 @@ use crate::task::{Header, TaskRef, tasks};
 ///
 /// Events of one task come one after the other, but for aborts, which come whenever they like.
 pub trait Hooks: Sync {
-    /// A task is spawned: [`tasks`](crate::tasks) lists it already, as ready, and it is queued next. Not told where there
+    /// A task is spawned: [`tasks`] lists it already, as ready, and it is queued next. Not told where there
     /// is no memory for one.
     fn spawned(&self, _task: &TaskRef) {}
 
