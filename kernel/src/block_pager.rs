@@ -9,8 +9,8 @@
 //! Pages that follow each other are one request of the device, with their frames as its scatter list. If that fails,
 //! those that somebody wants are asked for again one by one, so each has an error of its own, and none has another's.
 //!
-//! A load gets its frame when the device has room for it, so any number of them may wait here for
-//! little memory. A page is stored when the device has it. What is stored is durable when the device has acknowledged a
+//! A load gets its frames when the device has room for it, so any number of them may wait here for
+//! little memory: one frame at most, where the first had to be waited for. A page is stored when the device has it. What is stored is durable when the device has acknowledged a
 //! flush command that it was given later: flushes that wait for one share it. A device that cannot flush holds nothing
 //! back.
 #![allow(unsafe_code, reason = "hands frames to a device")]
@@ -143,32 +143,39 @@ impl Request {
         })
     }
 
-    /// Gives frames to the pages of a load. Pages that are read ahead get one only if there are some to spare. Where
-    /// there is none, the request ends before that page, and what is wanted of the rest is answered: so nobody waits
-    /// for a frame who has one already.
-    async fn take_frames(&mut self) -> Result<Option<Self>, PageError> {
-        let Request::Load(loads) = self else { return Ok(None) };
-        for number in 0..loads.len() {
-            let load = &mut loads.as_mut_slice()[number];
-            if load.try_attach() {
-                continue;
+    /// Gives a frame to the first page of a load, if there is one for it.
+    fn take_first_frame(&mut self) -> bool {
+        let Request::Load(loads) = self else { return true };
+        let first = &mut loads.as_mut_slice()[0];
+        first.frame_address().is_some() || first.try_attach()
+    }
+
+    /// The same where there is none: waits for it, if somebody wants the page.
+    async fn wait_for_first_frame(&mut self) -> Result<(), OutOfMemory> {
+        match self {
+            Request::Load(loads) if !loads.as_slice()[0].is_ahead() => {
+                let frame = memory::memory().frames().alloc().await?;
+                loads.as_mut_slice()[0].attach(frame);
+                Ok(())
             }
-            if number > 0 {
-                if load.is_ahead() {
-                    loads.truncate(number);
-                    return Ok(None);
-                }
-                let rest = loads.split_off(number).map_err(|OutOfMemory| PageError::OutOfMemory)?;
-                return Ok(rest.map(Request::Load));
-            }
-            if load.is_ahead() {
-                return Err(PageError::OutOfMemory);
-            }
-            load.attach(
-                memory::memory().frames().alloc().await.map_err(|OutOfMemory| PageError::OutOfMemory)?,
-            );
+            _ => Err(OutOfMemory),
         }
-        Ok(None)
+    }
+
+    /// Gives frames to the other pages of a load. Pages that are read ahead get one only if there are some to spare. Where
+    /// there is none, the request ends before that page, and what is wanted of the rest is answered.
+    fn take_frames(&mut self) -> Result<Option<Self>, OutOfMemory> {
+        let Request::Load(loads) = self else { return Ok(None) };
+        let others = loads.as_mut_slice().iter_mut().skip(1);
+        let Some(number) = others.map(PageRequest::try_attach).position(|has_frame| !has_frame) else {
+            return Ok(None);
+        };
+        let first = number + 1;
+        if loads.as_slice()[first].is_ahead() {
+            loads.truncate(first);
+            return Ok(None);
+        }
+        Ok(loads.split_off(first)?.map(Request::Load))
     }
 
     /// Where the device reads or writes the first `bytes` bytes. What follows them in a page that is loaded is zero.
@@ -337,8 +344,18 @@ async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
         Ok(None) => {}
         Err(OutOfMemory) => return request.fail(PageError::OutOfMemory),
     }
-    let Ok(slot) = pager.device.reserve_for(request.pages()).await else {
-        return request.fail(PageError::Io);
+    // Who waits for a frame has no room at the device: it may be a store that frees one.
+    let slot = loop {
+        let Ok(slot) = pager.device.reserve_for(request.pages()).await else {
+            return request.fail(PageError::Io);
+        };
+        if request.take_first_frame() {
+            break slot;
+        }
+        drop(slot);
+        if request.wait_for_first_frame().await.is_err() {
+            return request.fail(PageError::OutOfMemory);
+        }
     };
     let Some((sector, sectors)) = pager.sectors(request.first(), request.pages()) else {
         return request.fail(PageError::OutOfRange);
@@ -350,10 +367,10 @@ async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
         Ok(None) => {}
         Err(OutOfMemory) => return request.fail(PageError::OutOfMemory),
     }
-    match request.take_frames().await {
+    match request.take_frames() {
         Ok(Some(rest)) => pager.enter(rest),
         Ok(None) => {}
-        Err(error) => return request.fail(error),
+        Err(OutOfMemory) => return request.fail(PageError::OutOfMemory),
     }
     let bytes = (sectors * SECTOR_BYTES) as usize;
     let bytes = bytes.min(request.pages() * PAGE_SIZE);

@@ -270,12 +270,14 @@ impl PageIndexMap {
         index: impl Fn(&T) -> u64,
         mut change: impl FnMut(&mut T, PageEntry, Option<Shared<Transfer>>) -> (PageEvent, PageEntry),
     ) {
-        let mut ended = 0;
+        let (mut changed, mut ended) = (0, 0);
         self.change_each(pages, &index, |page, entry, transfers| {
+            changed += 1;
             let transfer = take_transfer(transfers, index(page));
             ended += usize::from(transfer.is_some());
             Some(change(page, entry, transfer))
         });
+        debug_assert_eq!(changed, pages.len(), "a page whose transfer ends has an entry");
         self.transfers -= ended;
     }
 

@@ -31,7 +31,7 @@ pub trait Pager: Send + Sync {
 
     /// The most pages that one request is good for. With more than one, objects read ahead when their pages are touched
     /// in order, and show pages that are there beside the one that was touched. At most 32 are stored at once, and 128
-    /// loaded. Whether it is more than one is asked when an object is made.
+    /// loaded, in whole [blocks](Self::block_pages). Whether it is more than one is asked when an object is made.
     fn pages_at_once(&self) -> usize {
         1
     }

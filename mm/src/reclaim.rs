@@ -14,7 +14,7 @@ use core::time::Duration;
 use executor::time::Instant;
 
 use crate::frame::{Candidate, Outcome, PageList};
-use crate::swap::swap_out_some;
+use crate::swap::{SwapArea, SwapWrites, swap_out_some};
 use crate::victims::{Silence, end_largest};
 use crate::vm_object::Judge;
 use crate::{Memory, PageIndex, VmObject, write_back};
@@ -43,8 +43,8 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     loop {
         memory.frames().wait_until_short().await;
         let (mut fruitless, mut idle, mut unmarked) = (0, 0, 0);
-        // Looks at pages that a turn of swap has left.
-        let mut left = None;
+        // Looks at pages that turns of swap have left.
+        let mut looks_left = None;
         loop {
             // Frames in quarantine are the nearest; nobody is told that there is none while there are any.
             if let Some(moment) = memory.frames().left_behind() {
@@ -52,6 +52,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             let stats = memory.frames().stats();
             if stats.free >= stats.high {
+                waits.rest(memory);
                 break;
             }
             if stats.free >= stats.low {
@@ -63,7 +64,7 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 if fruitless < PATIENCE { stats.clean } else { stats.clean * memory.policy().looks() };
             let gone = give_back(memory, stats.high - stats.free, looks).await;
             if gone > 0 && counts {
-                (fruitless, rounds) = (0, rounds + 1);
+                (fruitless, rounds, looks_left) = (0, rounds + 1, None);
                 continue;
             }
             let (cleaned, stored) = (memory.cleaned(), memory.stored());
@@ -73,19 +74,23 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
                 idle = if memory.cleaned() == cleaned { idle + 1 } else { 0 };
                 // A device that does not answer holds up nobody who can be helped otherwise.
                 if idle < PATIENCE {
+                    looks_left = None;
                     continue;
                 }
             }
             let goes_round = circle.is_closed(memory);
             if !goes_round {
-                let leaving = swap_out_some(memory, stats.high - stats.free, &mut left);
-                if executor::time::timeout(TURN, leaving).await.is_ok_and(|freed| freed > 0) {
-                    left = None;
+                let until = executor::time::now() + TURN;
+                let target = stats.high - stats.free;
+                if swap_out_some(memory, target, &mut looks_left, Some(until)).await > 0 {
+                    looks_left = None;
                     circle.goes_on(memory);
                     (fruitless, rounds) = (0, 0);
                     continue;
                 }
             }
+            // A look at all pages that is over begins anew the next time.
+            let all_seen = looks_left.take_if(|looks| *looks == 0).is_some();
             // Nothing comes at once, so nobody waits for it while there are frames that are nobody's.
             if (counts || goes_round) && memory.frames().serve_waiting() > 0 {
                 executor::yield_now().await;
@@ -93,11 +98,10 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
             }
             // Where the turn was over before all pages were looked at, and nothing is on its way, the next goes on. CPUs that
             // compute take their time, and so does the listing of what was there before swap.
-            let is_idle = memory.swap().is_some_and(|area| !area.writes().0);
-            if !goes_round && is_idle && left != Some(0) {
+            let is_idle = memory.swap().is_some_and(|area| !area.writes().are_under_way);
+            if !goes_round && is_idle && !all_seen {
                 continue;
             }
-            left = left.filter(|&looks| looks > 0);
             if stats.clean > 0 && fruitless < PATIENCE && counts {
                 fruitless += 1;
                 grace(memory).await;
@@ -139,12 +143,14 @@ pub async fn reclaimer(memory: &'static Memory) -> ! {
     }
 }
 
-/// How long each kind of device has done nothing that helps: one that never answers, or whose pages are in use again each
-/// time, takes no time from another that was asked later.
+/// How long each kind of device has done nothing that helps: one that never answers takes no time from another that was asked
+/// later, nor does one whose pages are in use again each time. What fills frames helps with each answer.
 #[derive(Default)]
 struct Waits {
     stores: Silence,
     swap: Silence,
+    /// Of swap, whatever comes of it.
+    swap_answers: Silence,
     fills: Silence,
 }
 
@@ -160,16 +166,28 @@ struct Worth {
 
 impl Waits {
     fn look(&mut self, memory: &Memory) -> Worth {
-        let (is_writing, left) = memory.swap().map_or((false, 0), |area| area.writes());
+        let write_back = &memory.write_back;
+        let writes = memory.swap().map(SwapArea::writes).unwrap_or_default();
+        let SwapWrites { are_under_way, left, ended } = writes;
         let is_filled = memory.filling.load(Ordering::Acquire) > 0;
-        let stores = self.stores.ends(memory.is_storing(), memory.write_back.marked());
-        let swap = self.swap.ends(is_writing, left);
-        let fills = self.fills.ends(is_filled, memory.fills_ended());
+        let stores = self.stores.ends(memory.is_storing(), write_back.marked(), write_back.ended());
+        let swap = self.swap.ends(are_under_way, left, ended);
+        let answers = self.swap_answers.ends(are_under_way, ended, ended);
+        let fills = self.fills.ends(is_filled, memory.fills_ended(), memory.fills_ended());
         Worth {
             stores: stores.or(swap).is_some(),
             fills,
-            swap_answers: is_writing == swap.is_some() && is_filled == fills.is_some(),
+            swap_answers: are_under_way == answers.is_some() && is_filled == fills.is_some(),
         }
+    }
+
+    /// Nobody waits any more.
+    fn rest(&mut self, memory: &Memory) {
+        let written = memory.swap().map(SwapArea::writes).unwrap_or_default().ended;
+        self.stores.rest(memory.write_back.ended());
+        self.swap.rest(written);
+        self.swap_answers.rest(written);
+        self.fills.rest(memory.fills_ended());
     }
 }
 
@@ -179,15 +197,15 @@ impl Waits {
 #[derive(Default)]
 struct Circle {
     settled: u64,
-    came_back: u64,
+    went_round: u64,
     rounds: u32,
 }
 
 impl Circle {
     /// Pages have left. That is one more round if one has come back since the last.
     fn goes_on(&mut self, memory: &Memory) {
-        let before = core::mem::replace(&mut self.came_back, memory.came_back());
-        self.rounds += u32::from(self.came_back != before);
+        let before = core::mem::replace(&mut self.went_round, memory.went_round());
+        self.rounds += u32::from(self.went_round != before);
     }
 
     /// Whether one more round would not help.

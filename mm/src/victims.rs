@@ -36,23 +36,37 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// For how long nothing has come of one kind of thing that devices were asked for, as far as somebody waits for it.
 #[derive(Default)]
 pub(crate) struct Silence {
-    since: Option<(u64, Instant)>,
+    since: Option<Since>,
+}
+
+struct Since {
+    came: u64,
+    answers: u64,
+    at: Instant,
 }
 
 impl Silence {
-    /// Until when it is worth waiting, after this many pages that have come of it; `None` when that is over, or nothing is under
-    /// way.
-    pub(crate) fn ends(&mut self, is_under_way: bool, pages: u64) -> Option<Instant> {
+    /// Until when it is worth waiting; `None` when that is over, or nothing is under way. `came` counts what has helped so
+    /// far, and `answers` what devices have answered.
+    pub(crate) fn ends(&mut self, is_under_way: bool, came: u64, answers: u64) -> Option<Instant> {
         if !is_under_way {
             self.since = None;
             return None;
         }
         let now = now();
-        let (_, since) = *match &mut self.since {
-            Some(since) if since.0 == pages => since,
-            since => since.insert((pages, now)),
+        let since = match self.since.take() {
+            Some(since) if since.came == came => since,
+            _ => Since { came, answers, at: now },
         };
-        Some(since + SILENCE).filter(|&end| now < end)
+        let end = since.at + SILENCE;
+        self.since = Some(since);
+        Some(end).filter(|&end| now < end)
+    }
+
+    /// Nobody waits any more. A device that has answered meanwhile begins anew with the next who does; one that has not is
+    /// still silent.
+    pub(crate) fn rest(&mut self, answers: u64) {
+        self.since.take_if(|since| since.answers != answers);
     }
 }
 
@@ -90,4 +104,28 @@ pub(crate) async fn end_largest(memory: &'static Memory, answers: bool) -> bool 
     space.empty_at_once();
     memory.settle().await;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use executor::{host, time};
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_answers_between_two_shortages_has_five_seconds_in_the_second() {
+        let _clock = host::simulate_time();
+        host::block_on(async {
+            let mut silence = Silence::default();
+            assert!(silence.ends(true, 7, 1).is_some());
+            silence.rest(2);
+            time::sleep(2 * SILENCE).await;
+            assert!(silence.ends(true, 7, 2).is_some(), "it has answered since, though nothing came of it");
+            silence.rest(2);
+            time::sleep(2 * SILENCE).await;
+            assert!(silence.ends(true, 7, 2).is_none(), "it has not");
+            assert!(silence.ends(true, 8, 2).is_some(), "something has come");
+            assert!(silence.ends(false, 8, 2).is_none());
+        });
+    }
 }

@@ -117,3 +117,24 @@ fn a_chunk_without_pages_costs_nothing() {
         assert!(map.root.is_none());
     }
 }
+
+#[test]
+fn pages_are_entered_some_at_a_time_up_to_the_end_of_a_chunk() {
+    let mut map = map(1 << 30);
+    enter(&mut map, 62);
+    let mut pages = 60..70;
+    let mut seen = Vec::new();
+    let set = |index| Enter::Set(PageEvent::Move, loaded(index));
+    let entered = map.enter_some(&mut pages, |index, entry| {
+        seen.push(index);
+        if entry == PageEntry::ABSENT { set(index) } else { Enter::Leave }
+    });
+    assert_eq!((entered, pages.clone(), &seen[..]), (Ok(()), 64..70, &[60, 61, 62, 63][..]));
+    let entered = map.enter_some(&mut pages, |index, _| if index < 66 { set(index) } else { Enter::Enough });
+    assert_eq!((entered, pages.clone(), map.len()), (Ok(()), 66..70, 6));
+    let mut far = 1000..1002;
+    assert_eq!(map.enter_some(&mut far, |_, _| Enter::Enough), Ok(()));
+    assert_eq!((far, map.next_used(66..u64::MAX)), (1000..1002, None), "the room was given up");
+    (60..66).for_each(|index| map.set(index, PageEvent::Move, PageEntry::ABSENT));
+    assert!(map.is_empty() && map.root.is_none());
+}

@@ -45,7 +45,7 @@ use crate::{Memory, OutOfMemory};
 
 use kept::{Kept, Left};
 pub use out::swap_out;
-pub(crate) use out::swap_out_some;
+pub(crate) use out::{SwapWrites, swap_out_some};
 pub use read::SwapRead;
 pub(crate) use read::{ReadPage, Reading};
 use slots::Slots;
@@ -359,7 +359,7 @@ impl Memory {
 
     /// A number that grows with each page that comes back, be it read or zeros, and with each that leaves as zeros: of such a
     /// page there may be no entry left, and then nobody notes that it comes back.
-    pub(crate) fn came_back(&self) -> u64 {
+    pub(crate) fn went_round(&self) -> u64 {
         let zeros = self.counters.zeros_back.load(Ordering::Relaxed);
         let of = |area: &SwapArea| {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -1,10 +1,12 @@
 //! Swapping out: pages are taken out of page tables in batches, all CPUs are waited for once, and what is still unused
 //! is written in clusters, several at a time.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::write::{Cluster, SwapWrite};
 use super::{Before, SwapArea, count};
+use executor::time::{self, Instant};
+
 use crate::Memory;
 use crate::frame::{Candidate, ListedPage, Outcome, PageList};
 
@@ -74,15 +76,17 @@ fn unique(pages: &mut [ListedPage]) -> usize {
 /// Pages that are being written leave all the same; those that were about to stay until they are touched or this is
 /// called again.
 pub async fn swap_out(memory: &'static Memory, target: usize) -> usize {
-    swap_out_some(memory, target, &mut None).await
+    swap_out_some(memory, target, &mut None, None).await
 }
 
-/// The same in pieces, for who drops it where it takes long. `looks` is how many looks at pages are left: `None` before
-/// that is known, and 0 when all were looked at as often as the policy has it. Given to the next call, that one goes on.
+/// The same in pieces, each of which goes on until some have left, or `until` is over and some were looked at. `looks` is how
+/// many looks at pages are left: `None` before that is known, and 0 when all were looked at as often as the policy has
+/// it. Given to the next call, that one goes on.
 pub(crate) async fn swap_out_some(
     memory: &'static Memory,
     target: usize,
     looks: &mut Option<usize>,
+    until: Option<Instant>,
 ) -> usize {
     let Some(area) = memory.swap() else { return 0 };
     area.list_those_before().await;
@@ -90,12 +94,16 @@ pub(crate) async fn swap_out_some(
     let freed = || area.freed.load(Ordering::Acquire).wrapping_sub(before);
     let all = || memory.frames().stats().anonymous * memory.policy().looks();
     let looks = looks.get_or_insert_with(all);
+    let is_over = || until.is_some_and(|until| time::now() >= until);
     loop {
         while *looks > 0 && area.writing.load(Ordering::Acquire) + freed() < target {
             if !area.has_clusters() {
                 break;
             }
             area.begin(looks).await;
+            if is_over() {
+                break;
+            }
             executor::yield_now().await;
         }
         let seen = freed();
@@ -103,11 +111,30 @@ pub(crate) async fn swap_out_some(
             return seen;
         }
         let ended = || (area.writing.load(Ordering::Acquire) == 0 || freed() > 0).then_some(());
-        area.ends.wait_for(ended).await;
-        if freed() == 0 && *looks == 0 {
+        let wait = area.ends.wait_for(ended);
+        match until {
+            None => wait.await,
+            // What is being written goes on.
+            Some(until) => {
+                if time::timeout_at(until, wait).await.is_err() {
+                    return freed();
+                }
+            }
+        }
+        if freed() == 0 && (*looks == 0 || is_over()) {
             return 0;
         }
     }
+}
+
+/// Writes of swap.
+#[derive(Default)]
+pub(crate) struct SwapWrites {
+    pub(crate) are_under_way: bool,
+    /// Pages that have left so far.
+    pub(crate) left: u64,
+    /// Pages whose writes have ended so far, well or not.
+    pub(crate) ended: u64,
 }
 
 impl SwapArea {
@@ -132,9 +159,14 @@ impl SwapArea {
         self.has_listed.store(true, Ordering::Release);
     }
 
-    /// Whether pages are being written, and how many have left so far.
-    pub(crate) fn writes(&self) -> (bool, u64) {
-        (self.writing.load(Ordering::Acquire) > 0, self.freed.load(Ordering::Acquire) as u64)
+    /// What is being written, and has been.
+    pub(crate) fn writes(&self) -> SwapWrites {
+        let ended = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SwapWrites {
+            are_under_way: self.writing.load(Ordering::Acquire) > 0,
+            left: self.freed.load(Ordering::Acquire) as u64,
+            ended: ended(&self.counters.pages_out).wrapping_add(ended(&self.counters.failed_out)),
+        }
     }
 
     /// Whether there is no slot for another page.

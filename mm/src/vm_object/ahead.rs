@@ -49,13 +49,13 @@ pub(crate) struct Streams {
 struct Stream {
     /// The first page that was not asked for.
     end: u64,
-    /// How many pages are asked for at a time; 0 where there is no sequence.
+    /// How many pages a window has; 0 where there is no sequence.
     window: u64,
     /// How many the last turn has asked for.
     asked: u64,
     /// Nobody has waited for the last turn.
     ahead: bool,
-    /// How many windows a turn has, when that is not one.
+    /// How many windows are asked for at a time, when that is not one.
     windows: u64,
 }
 
@@ -138,7 +138,7 @@ impl Streams {
 }
 
 impl VmObject {
-    /// The most pages that are loaded together: 1 where nothing is read ahead.
+    /// The largest window, and the most pages that are stored together: 1 where nothing is read ahead.
     pub(crate) fn pages_at_once(&self) -> u64 {
         if !self.memory.reads_ahead() {
             return 1;
@@ -189,7 +189,8 @@ impl VmObject {
     /// one. With no lock held.
     pub(super) fn load_with(self: &Arc<Self>, mut wanted: Option<PageRequest>, pages: Range<u64>) {
         let Some(pager) = &self.pager else { return };
-        let most = (pager.pages_at_once() as u64).max(1).next_multiple_of(self.block_pages());
+        let most = (pager.pages_at_once() as u64).clamp(1, WINDOW * WINDOWS);
+        let most = most.next_multiple_of(self.block_pages());
         let pager = Asked::new(self, &**pager);
         // A turn may reach beyond the object, or begin there.
         let mut rest = pages.start..pages.end.min(self.pages).max(pages.start);

@@ -50,10 +50,11 @@ impl VmObject {
             if batch.count > 0 {
                 self.memory.settle().await;
                 let clean = |&&index: &&u64| self.end_mark(index);
-                marked += batch.pages[..batch.count].iter().filter(clean).count();
+                let clean = batch.pages[..batch.count].iter().filter(clean).count();
+                self.memory.write_back.note_marked(clean);
+                marked += clean;
             }
         }
-        self.memory.write_back.note_marked(marked);
         marked
     }
 

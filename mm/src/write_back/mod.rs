@@ -107,6 +107,11 @@ impl WriteBack {
         self.writing.fetch_add(1, AcqRel);
     }
 
+    /// How many stores have ended so far.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Relaxed)
+    }
+
     /// Pages have become clean.
     pub(crate) fn note_marked(&self, pages: usize) {
         self.marked.fetch_add(pages as u64, Relaxed);

@@ -30,12 +30,16 @@ pub struct TraceFile {
 }
 
 /// The file that a trace is to be in: nobody else can have it, and what is in it stays until the trace begins. Dropped before
-/// that, it leaves nothing behind; where two claim a new file at the same moment, an empty file may stay.
+/// that, it leaves nothing behind; where two claim a new file at the same moment, or the path is a link to no file, an empty file may
+/// stay.
 pub struct Claim {
     file: Option<File>,
     path: PathBuf,
     was_there: bool,
 }
+
+/// How often a file is opened that somebody removes at the same moment.
+const TRIES: usize = 100;
 
 impl Claim {
     /// Claims a file, which need not be there.
@@ -43,12 +47,13 @@ impl Claim {
     /// # Errors
     /// When it cannot be written, or another process has it as its trace.
     pub fn new(path: &Path) -> io::Result<Self> {
-        loop {
+        for _ in 0..TRIES {
             let (file, was_there) = open(path)?;
             if let Some(claim) = Self::of(file, path, was_there)? {
                 return Ok(claim);
             }
         }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "another file is there each time that it is opened"))
     }
 
     /// Claims a file that was opened; `None` if whoever had it until now has removed it meanwhile.
@@ -79,8 +84,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.file.is_some() && !self.was_there {
-            // Still locked: it is ours. If it cannot be removed, an empty file stays.
+        let Some(file) = self.file.as_ref().filter(|_| !self.was_there) else { return };
+        // What is there now may be another's. If it cannot be removed, an empty file stays.
+        if leads_to(&self.path, file).is_ok_and(|is_ours| is_ours) {
             let _ = fs::remove_file(&self.path);
         }
     }
