@@ -76,22 +76,6 @@ fn the_sixteen_pages_that_the_touched_one_is_among_are_shown_with_one_fault() {
 }
 
 #[test]
-fn a_private_mapping_shows_neighbours_for_reading_while_none_of_them_is_its_own() {
-    let scene = Scene::new();
-    let at = Placement::Fixed(scene.start);
-    scene.space.map_private(&scene.object, page(0), PAGES, Protection::READ_WRITE, at).unwrap();
-    scene.read(21);
-    assert_eq!(scene.shown(), read_only(16..32));
-    scene.write(40);
-    assert_eq!(scene.shown().last(), Some(&(40, true)));
-    scene.read(41);
-    assert_eq!(scene.shown().len(), 16 + 2, "beside its own they are shown one by one");
-    (16..32).for_each(|index| scene.write(index));
-    let stats = scene.machine.memory.stats();
-    assert_eq!(stats.minor_faults, 3 + 16, "each write copies");
-}
-
-#[test]
 fn pages_beside_the_mapping_are_not_shown() {
     let scene = Scene::new();
     scene.map(18, 5);

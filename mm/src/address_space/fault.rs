@@ -272,9 +272,7 @@ impl AddressSpace {
     /// Shows the pages beside the one that was touched, those that are there: of the 16 pages that it is one of, so
     /// they have one table. And lets the object read on.
     fn show_neighbours(&self, view: &View) {
-        if !view.shows.has_neighbours() {
-            return;
-        }
+        let Some(object) = view.shows.shares_with_neighbours() else { return };
         let place = (view.page.as_u64() / PAGE_BYTES) % NEIGHBOURS;
         let start = view.index.saturating_sub(place).max(view.pages.start);
         let end = (view.index + NEIGHBOURS - place).min(view.pages.end);
@@ -286,11 +284,9 @@ impl AddressSpace {
         };
         // Where reading is not allowed, each page is hidden from it until it is used otherwise.
         if view.protection.read {
-            view.shows.show_around(&around, &self.table);
+            object.show_around(&around, &self.table);
         }
-        if let Some((object, index)) = view.shows.page_below(view.index) {
-            object.read_on(index, view.advice);
-        }
+        object.read_on(view.index, view.advice);
     }
 
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.

@@ -10,15 +10,12 @@ use super::swap::Swaps;
 use super::versions::{Found, Settled, VersionId};
 use super::{Base, Inner, PrivateObject};
 use crate::Advice;
-use crate::address::PAGE_BYTES;
 use crate::frame::{Moment, address_of};
 use crate::page_index_map::Vacancy;
 use crate::page_state::{PageEntry, PageState};
 use crate::reverse_map::ReverseMap;
 use crate::settle::{Attempt, Commit, Offer};
-use crate::table::Table;
-use crate::vm_object::Around;
-use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, Protection, VmObject};
+use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
 /// What a page is copied from: a part of a frame; around it come zeros.
 struct Source {
@@ -259,8 +256,6 @@ impl PrivateObject {
         };
         let advice = match load {
             Load::With(advice) => advice,
-            // As for the object itself, see `Backing::touch_at_once`.
-            Load::Not(_) if !write && base.object.is_in_ranges() => return Attempt::Again,
             Load::Not(within) => return base.object.touch_at_once(below, false, within, spare, use_it),
         };
         let touched = base.object.touch_or_begin(below, false, spare, use_it);
@@ -282,25 +277,6 @@ impl PrivateObject {
         let base = self.base.as_ref()?;
         let found = self.inner.lock().versions.find(version, index);
         (found == Some(Found::Nothing)).then(|| (base.object.clone(), base.first + index))
-    }
-
-    /// Shows those of the pages that are there, where none of them is the version's: as the object below does.
-    pub(crate) fn show_around(&self, version: VersionId, around: &Around, table: &Table) {
-        let Some(base) = &self.base else { return };
-        let whole = base.bytes.start.div_ceil(PAGE_BYTES)..base.bytes.end / PAGE_BYTES;
-        let pages = around.pages.start.max(whole.start)..around.pages.end.min(whole.end);
-        // Held to the end, so that none becomes the version's meanwhile.
-        let inner = self.inner.lock();
-        if pages.is_empty() || !inner.versions.has_none(version, &pages) {
-            return;
-        }
-        let below = Around {
-            start: around.start.page_add(pages.start - around.pages.start),
-            pages: base.first + pages.start..base.first + pages.end,
-            protection: Protection { write: false, ..around.protection },
-            generation: around.generation,
-        };
-        base.object.show_around(&below, table);
     }
 
     /// Since when pages that were taken out last are in no page table.
