@@ -17,13 +17,12 @@ kernel::entry!(main);
 async fn main() {
     let mut keys = KEYBOARD.keys().expect("no console reads the keyboard here");
     let mut line = CONSOLE.reader().expect("nor the serial line");
-    let owner = executor::spawn(async {
-        let mut guard = MUTEX.lock().await;
-        *guard = "the task before";
+    let mut guard = MUTEX.lock().await;
+    *guard = "the task before";
+    let owner = executor::spawn(async move {
         sleep(Duration::from_millis(300)).await;
+        drop(guard);
     });
-    // It has the mutex when it has been polled once.
-    executor::yield_now().await;
     let worker = executor::spawn(async {
         sleep(Duration::from_millis(600)).await;
         6 * 7
