@@ -10,9 +10,9 @@
 //! those that somebody wants are asked for again one by one, so each has an error of its own, and none has another's.
 //!
 //! A load gets its frames when the device has room for it, so any number of them may wait here for
-//! little memory: one frame at most, where the first had to be waited for. A page is stored when the device has it. What is stored is durable when the device has acknowledged a
-//! flush command that it was given later: flushes that wait for one share it. A device that cannot flush holds nothing
-//! back.
+//! little memory: one frame at most, where the first had to be waited for. A page is stored when the device has it. What
+//! is stored is durable when the device has acknowledged a flush command that it was given later: flushes that wait for
+//! one share it. A device that cannot flush holds nothing back.
 #![allow(unsafe_code, reason = "hands frames to a device")]
 
 use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc, vec::Vec};

@@ -3,10 +3,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::write::{Cluster, SwapWrite};
-use super::{Before, SwapArea, count};
 use executor::time::{self, Instant};
 
+use super::write::{Cluster, SwapWrite};
+use super::{Before, SwapArea, count};
 use crate::Memory;
 use crate::frame::{Candidate, ListedPage, Outcome, PageList};
 
