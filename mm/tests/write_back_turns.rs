@@ -84,11 +84,13 @@ struct Busybody {
     object: Mutex<Weak<VmObject>>,
     stores: AtomicUsize,
     most: usize,
+    /// How long its disk takes for a store, if it takes any time.
+    takes: Option<Duration>,
 }
 
 impl Busybody {
-    fn object(machine: &Machine, most: usize) -> (Arc<Self>, Arc<VmObject>) {
-        let pager = Arc::new(Self { object: Mutex::default(), stores: AtomicUsize::new(0), most });
+    fn object(machine: &Machine, most: usize, takes: Option<Duration>) -> (Arc<Self>, Arc<VmObject>) {
+        let pager = Arc::new(Self { object: Mutex::default(), stores: AtomicUsize::new(0), most, takes });
         let object = VmObject::new(machine.memory, pager.clone(), 1);
         *pager.object.lock().unwrap() = Arc::downgrade(&object);
         (pager, object)
@@ -108,6 +110,14 @@ impl Pager for Busybody {
     fn store(&self, request: StoreRequest) {
         assert!(self.stores.fetch_add(1, Ordering::Relaxed) < self.most, "nobody ever stops storing it");
         let object = self.object.lock().unwrap().upgrade().expect("it lives");
+        if let Some(takes) = self.takes {
+            drop(spawn(async move {
+                time::sleep(takes).await;
+                object.write(0, &[1]).await.expect("the page is there");
+                request.complete(Ok(()));
+            }));
+            return;
+        }
         let mut write = pin!(object.write(0, &[1]));
         let mut context = Context::from_waker(Waker::noop());
         assert!(write.as_mut().poll(&mut context).is_ready(), "the page is there");
@@ -118,7 +128,7 @@ impl Pager for Busybody {
 #[test]
 fn a_turn_ends_where_a_page_is_written_each_time_that_it_is_stored() {
     let machine = Machine::new(100);
-    let (pager, object) = Busybody::object(machine, 10);
+    let (pager, object) = Busybody::object(machine, 10, None);
     block_on(async move {
         object.write(0, &[1]).await.unwrap();
         assert_eq!(clean_oldest(machine.memory, 1).await, 0, "it is dirty again");
@@ -129,7 +139,7 @@ fn a_turn_ends_where_a_page_is_written_each_time_that_it_is_stored() {
 #[test]
 fn who_waits_for_memory_is_answered_though_a_page_is_written_each_time_that_it_is_stored() {
     let machine = Machine::new(100);
-    let (pager, object) = Busybody::object(machine, 100);
+    let (pager, object) = Busybody::object(machine, 100, None);
     let frames = machine.memory.frames();
     let _clock = host::simulate_time();
     host::block_on(async {
@@ -145,7 +155,7 @@ fn who_waits_for_memory_is_answered_though_a_page_is_written_each_time_that_it_i
 #[test]
 fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_stored() {
     let machine = Machine::with_table_frames(100, 64);
-    let (_pager, object) = Busybody::object(machine, 100);
+    let (_pager, object) = Busybody::object(machine, 100, None);
     let frames = machine.memory.frames();
     frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
     let victims: &'static Spaces = Box::leak(Box::default());
@@ -168,36 +178,10 @@ fn a_victim_is_ended_for_memory_though_a_page_is_written_each_time_that_it_is_st
     });
 }
 
-/// A disk of ten requests a second, whose page is written while it is stored, each time.
-#[derive(Default)]
-struct SlowBusybody(Mutex<Weak<VmObject>>);
-
-impl Pager for SlowBusybody {
-    fn name(&self) -> &str {
-        "slow busybody"
-    }
-
-    fn load(&self, mut request: PageRequest) {
-        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
-        request.complete(Ok(()));
-    }
-
-    fn store(&self, request: StoreRequest) {
-        let object = self.0.lock().unwrap().upgrade().expect("it lives");
-        drop(spawn(async move {
-            time::sleep(Duration::from_millis(100)).await;
-            object.write(0, &[1]).await.expect("the page is there");
-            request.complete(Ok(()));
-        }));
-    }
-}
-
 #[test]
 fn a_disk_that_answers_and_makes_no_page_clean_spares_nobody() {
     let machine = Machine::new(100);
-    let pager = Arc::new(SlowBusybody::default());
-    let object = VmObject::new(machine.memory, pager.clone(), 1);
-    *pager.0.lock().unwrap() = Arc::downgrade(&object);
+    let (_pager, object) = Busybody::object(machine, usize::MAX, Some(Duration::from_millis(100)));
     let frames = machine.memory.frames();
     let _clock = host::simulate_time();
     host::block_on(async {
