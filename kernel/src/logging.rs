@@ -5,8 +5,10 @@
 //! allocated.
 
 mod levels;
+mod spec;
 
-pub use levels::{Levels, SpecError};
+pub use levels::Levels;
+pub use spec::SpecError;
 
 use crate::{clock, machine, println, trace};
 

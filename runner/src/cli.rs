@@ -10,6 +10,7 @@ use crate::disk::{DiskSpec, MAX_FAILING_SECTORS};
 use crate::example::Example;
 use crate::gdb::Debugger;
 use crate::host::AcceleratorChoice;
+use crate::log_spec;
 use crate::workspace::Profile;
 
 const ENVIRONMENT: &str = "Environment:
@@ -250,12 +251,12 @@ enum Said {
     Fail(Range<u64>),
 }
 
-/// A word for the kernel's command line: what is in it, the kernel judges.
+/// A word for the kernel's command line, which the kernel reads in the same way.
 fn log_spec(text: &str) -> Result<String, String> {
-    match text.is_empty() || text.contains(char::is_whitespace) {
-        true => Err("it is one word, such as info,mm=trace".into()),
-        false => Ok(text.to_owned()),
+    if text.contains(char::is_whitespace) {
+        return Err("it is one word, such as info,mm=trace".into());
     }
+    log_spec::check(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
 }
 
 /// Reads a size, in MiB unless it says otherwise.

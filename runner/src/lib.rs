@@ -7,7 +7,7 @@
 //!
 //! Nothing here depends on the crates that run inside the machine. What both sides must agree on is text:
 //! the files that the kernel reads by fw_cfg ([`qemu`]) and the lines that it sends ([`control`]). And the words of what
-//! is recorded, which stand in a file of the kernel's that is read here, too ([`trace`]).
+//! is recorded ([`trace`]) and of `--log`, which stand in files of the kernel's that are read here, too.
 //!
 //! Errors that end before the machine runs, or because of its surroundings, are [`anyhow::Error`]s whose
 //! text is one sentence for the user.
@@ -21,6 +21,8 @@ pub mod gdb;
 pub mod host;
 pub mod image;
 pub mod launcher;
+#[path = "../../kernel/src/logging/spec.rs"]
+pub mod log_spec;
 pub mod machine;
 pub mod outcome;
 mod outputs;

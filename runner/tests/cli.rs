@@ -184,6 +184,8 @@ fn nonsense_is_a_usage_error() {
     misused(&run(&[&"--smp", &"0"]), "--smp");
     misused(&run(&[&"--bios", &"--uefi"]), "cannot be used with");
     misused(&run(&[&"--bogus"]), "--bogus");
+    misused(&run(&[&"--log", &"info mm=trace"]), "it is one word");
+    misused(&run(&[&"--log", &"mm=loud"]), "off, error, warn, info, debug or trace");
     misused(&run(&[&"doctor", &"--bogus"]), "--bogus");
 }
 
@@ -196,7 +198,8 @@ fn counting_instructions_under_kvm_is_refused() {
 fn a_missing_or_old_qemu_is_named_with_its_cure() {
     let folder = tempfile::tempdir().unwrap();
     let mut none = faultline();
-    refused(&none.env("FAULTLINE_QEMU", "/nowhere/qemu").output().unwrap(), "./setup.sh");
+    let words = "FAULTLINE_QEMU names /nowhere/qemu, which is not there";
+    refused(&none.env("FAULTLINE_QEMU", "/nowhere/qemu").output().unwrap(), words);
     let old = fake(folder.path(), "qemu", "QEMU emulator version 4.2.1 (Debian)");
     refused(&faultline().env("FAULTLINE_QEMU", &old).output().unwrap(), "4.2.1");
     let not_qemu = fake(folder.path(), "other", "hello");
@@ -229,7 +232,10 @@ fn doctor_names_each_missing_thing_with_its_fix() {
     let mut command = faultline();
     let output = command.arg("doctor").env("FAULTLINE_QEMU", "/nowhere/qemu").output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(report.contains("MISSING  QEMU: QEMU is not installed"), "{report}");
+    assert!(
+        report.contains("MISSING  QEMU: FAULTLINE_QEMU names /nowhere/qemu, which is not there"),
+        "{report}"
+    );
     assert!(report.lines().any(|line| line.trim_start().starts_with("fix: ")), "{report}");
     assert!(report.contains("ok       compiler: rustc"), "{report}");
     assert_eq!(output.status.code(), Some(104));

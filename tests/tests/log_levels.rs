@@ -2,9 +2,12 @@
 
 #[path = "../../kernel/src/logging/levels.rs"]
 pub mod levels;
+#[path = "../../kernel/src/logging/spec.rs"]
+pub mod spec;
 
-use levels::{Levels, SpecError};
+use levels::Levels;
 use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+use spec::SpecError;
 
 fn levels(spec: &str) -> Levels {
     let levels = Levels::new();

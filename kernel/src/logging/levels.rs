@@ -7,16 +7,12 @@
 
 use core::{
     fmt,
-    str::FromStr,
     sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
 };
 
 use log::LevelFilter;
 
-/// Modules that can have a level of their own.
-const RULES: usize = 8;
-/// Bytes of a module's name.
-const NAME: usize = 32;
+use super::spec::{NAME, RULES, SpecError, check, parts};
 
 /// A level for all modules, and others for some: `info,mm=trace,kernel::swap=debug`. A module's level is that of the
 /// longest name that is its own or that of a module around it.
@@ -33,44 +29,6 @@ struct Rule {
     name: [AtomicU8; NAME],
     length: AtomicUsize,
     level: AtomicU8,
-}
-
-/// Why a text says nothing about levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecError {
-    /// A part is neither a level nor `MODULE=LEVEL`.
-    NoLevel,
-    /// More than eight modules are named.
-    TooMany,
-    /// A name is empty, or longer than 32 bytes.
-    NoName,
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLevel => f.write_str(
-                "it is a list like mm=trace,info of LEVEL and MODULE=LEVEL with off, error, warn, info, debug or trace",
-            ),
-            Self::TooMany => write!(f, "at most {RULES} modules can be named"),
-            Self::NoName => write!(f, "a module's name has 1 to {NAME} characters"),
-        }
-    }
-}
-
-/// The parts of a text: a module, if one is named, and its level.
-fn parts(spec: &str) -> impl Iterator<Item = Result<(Option<&str>, LevelFilter), SpecError>> {
-    spec.split(',').map(|part| {
-        let (name, level) = match part.split_once('=') {
-            Some((name, level)) => (Some(name.trim()), level),
-            None => (None, part),
-        };
-        if name.is_some_and(|name| name.is_empty() || name.len() > NAME) {
-            return Err(SpecError::NoName);
-        }
-        let level = LevelFilter::from_str(level.trim()).map_err(|_| SpecError::NoLevel)?;
-        Ok((name, level))
-    })
 }
 
 const ALL: [LevelFilter; 6] = [
@@ -108,13 +66,7 @@ impl Levels {
     /// # Errors
     /// When it is not understood; then nothing has changed.
     pub fn set(&self, spec: &str) -> Result<(), SpecError> {
-        let mut named = 0;
-        for part in parts(spec) {
-            named += usize::from(part?.0.is_some());
-        }
-        if named > RULES {
-            return Err(SpecError::TooMany);
-        }
+        let named = check(spec)?;
         self.count.store(0, Relaxed);
         self.others.store(LevelFilter::Info as u8, Relaxed);
         let mut rules = self.rules.iter();

@@ -121,7 +121,17 @@ fn the_kernel_is_told_what_to_log() {
     assert_eq!(read("--cmdline a=b --log info,mm=trace").unwrap().kernel_cmdline(), "a=b log=info,mm=trace");
     assert_eq!(read("--log debug").unwrap().kernel_cmdline(), "log=debug");
     assert_eq!(read("--cmdline a=b").unwrap().kernel_cmdline(), "a=b");
-    assert!(read("--log=").is_err());
+    let nine = format!("--log {}", ["m=off"; 9].join(","));
+    for (line, why) in [
+        ("--log=", "it is a list like mm=trace,info"),
+        ("--log loud", "it is a list like mm=trace,info"),
+        ("--log mm=loud", "with off, error, warn, info, debug or trace"),
+        ("--log =info", "a module's name has 1 to 32 characters"),
+        (&nine, "at most 8 modules can be named"),
+    ] {
+        let said = read(line).expect_err(line).to_string();
+        assert!(said.contains(why), "{line}: {said}");
+    }
     for twice in ["--cmdline log=off --log trace", "--log trace --cmdline=log=off"] {
         let why = read(twice).expect_err(twice).to_string();
         assert_eq!(why, "what is logged is said twice: by --log, and by log= in --cmdline");
