@@ -1,11 +1,11 @@
 //! `cargo run -- doctor`: what a run needs, what is missing, and how to get it.
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::host::{self, Kvm, Window};
+use crate::host::{self, Kvm, OLDEST_QEMU, QemuCure, Window};
 use crate::outcome::Outcome;
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
@@ -56,7 +56,7 @@ fn findings() -> Vec<(&'static str, Finding)> {
         Err(why) => vec![("compiler", missing(format!("{why:#}"), "./setup.sh"))],
     };
     all.push(("QEMU", qemu()));
-    all.push(("UEFI firmware", firmware()));
+    all.push(("UEFI firmware", firmware(host::ovmf(), host::named_ovmf().is_some())));
     all.push(("window", window()));
     all.push(("gdb", gdb()));
     all.push(("KVM", kvm(&Kvm::probe())));
@@ -139,15 +139,34 @@ fn runs(program: &Path, args: &[&str]) -> Finding {
 fn qemu() -> Finding {
     match host::qemu_version() {
         Ok(version) => Finding::Fine(format!("{} {version}", host::qemu_program().display())),
-        Err(why) => missing(format!("{why:#}"), package("qemu-system-x86", "qemu-system-x86_64")),
+        Err(why) => missing(format!("{why:#}"), qemu_fix(QemuCure::find())),
     }
 }
 
-fn firmware() -> Finding {
-    match host::ovmf() {
+fn qemu_fix(cure: QemuCure) -> String {
+    let (major, minor) = OLDEST_QEMU;
+    match cure {
+        QemuCure::Install => package("qemu-system-x86", "qemu-system-x86_64"),
+        QemuCure::Name => {
+            format!("let FAULTLINE_QEMU name a QEMU of {major}.{minor} or newer, or `unset FAULTLINE_QEMU`")
+        }
+        QemuCure::Replace => format!(
+            "{}; if the system has no newer one, build QEMU (qemu.org/download) and let FAULTLINE_QEMU name its \
+             qemu-system-x86_64",
+            package("qemu-system-x86", "a newer qemu-system-x86_64")
+        ),
+    }
+}
+
+fn firmware(found: Result<PathBuf>, is_named: bool) -> Finding {
+    match found {
         Ok(file) => Finding::Fine(file.display().to_string()),
         Err(why) => {
-            Finding::Note(format!("--uefi does not work: {why:#} (fix: {})", package("ovmf", "OVMF")))
+            let fix = match is_named {
+                true => "let FAULTLINE_OVMF name OVMF's file, or `unset FAULTLINE_OVMF`".into(),
+                false => package("ovmf", "OVMF"),
+            };
+            Finding::Note(format!("--uefi does not work: {why:#} (fix: {fix})"))
         }
     }
 }

@@ -12,9 +12,39 @@ use crate::qemu::Accelerator;
 /// Older ones lack options that the runner uses.
 pub const OLDEST_QEMU: (u32, u32) = (6, 2);
 
+/// QEMU's program where nobody names another one.
+const QEMU: &str = "qemu-system-x86_64";
+
 /// QEMU's program: `FAULTLINE_QEMU`, or what is in PATH.
 pub fn qemu_program() -> OsString {
-    env::var_os("FAULTLINE_QEMU").unwrap_or_else(|| "qemu-system-x86_64".into())
+    named_qemu().unwrap_or_else(|| QEMU.into())
+}
+
+/// The program that the user names.
+fn named_qemu() -> Option<OsString> {
+    env::var_os("FAULTLINE_QEMU")
+}
+
+/// Where QEMU is to come from when there is none that will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QemuCure {
+    /// The user names one, which is wrong.
+    Name,
+    /// There is none.
+    Install,
+    /// There is one, so the system's packages have nothing else.
+    Replace,
+}
+
+impl QemuCure {
+    /// Looks what there is.
+    pub fn find() -> Self {
+        match (named_qemu(), in_path(QEMU)) {
+            (Some(_), _) => Self::Name,
+            (None, None) => Self::Install,
+            (None, Some(_)) => Self::Replace,
+        }
+    }
 }
 
 /// Asks QEMU for its version.
@@ -25,9 +55,12 @@ pub fn qemu_version() -> Result<String> {
     let program = qemu_program();
     let run = Command::new(&program).arg("--version").output();
     let output = match run {
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-            bail!("QEMU is not installed: there is no {} (./setup.sh installs it)", program.display())
-        }
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => match named_qemu() {
+            Some(_) => bail!("FAULTLINE_QEMU names {}, which is not there", program.display()),
+            None => {
+                bail!("QEMU is not installed: there is no {} (./setup.sh installs it)", program.display())
+            }
+        },
         other => other.with_context(|| format!("{} does not start", program.display()))?,
     };
     checked_version(&String::from_utf8_lossy(&output.stdout))
@@ -137,13 +170,22 @@ pub fn ovmf() -> Result<PathBuf> {
         "/usr/share/edk2/ovmf/OVMF.fd",
         "/usr/share/qemu/ovmf-x86_64.bin",
     ];
-    if let Some(place) = env::var_os("FAULTLINE_OVMF").map(PathBuf::from) {
+    find_ovmf(named_ovmf(), PLACES)
+}
+
+/// The firmware that the user names.
+pub(crate) fn named_ovmf() -> Option<PathBuf> {
+    env::var_os("FAULTLINE_OVMF").map(PathBuf::from)
+}
+
+fn find_ovmf(named: Option<PathBuf>, places: &[&str]) -> Result<PathBuf> {
+    if let Some(place) = named {
         if !place.is_file() {
             bail!("FAULTLINE_OVMF names {}, which is no file", place.display());
         }
         return Ok(place);
     }
-    let found = PLACES.iter().map(PathBuf::from).find(|place| place.is_file());
+    let found = places.iter().map(PathBuf::from).find(|place| place.is_file());
     found.context("UEFI needs the firmware OVMF, which is not installed (./setup.sh installs it)")
 }
 
@@ -247,6 +289,23 @@ mod tests {
         assert_eq!(Kvm::probe_files(&device, &cpuinfo), Kvm::Works);
         let folder_as_device = Kvm::probe_files(folder.path(), &cpuinfo);
         assert!(matches!(folder_as_device, Kvm::Unusable(why) if why.contains("cannot be opened")));
+    }
+
+    #[test]
+    fn firmware_is_where_it_is_named_or_where_distributions_put_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, none) = (folder.path().join("OVMF.fd"), folder.path().join("none"));
+        fs::write(&file, "").unwrap();
+        let places = [none.to_str().unwrap(), file.to_str().unwrap()];
+        assert_eq!(find_ovmf(None, &places).unwrap(), file);
+        assert_eq!(find_ovmf(Some(file.clone()), &[]).unwrap(), file);
+        let named = find_ovmf(Some(none.clone()), &places).unwrap_err().to_string();
+        assert!(
+            named.starts_with("FAULTLINE_OVMF names ") && named.ends_with(", which is no file"),
+            "{named}"
+        );
+        let missing = find_ovmf(None, &places[..1]).unwrap_err().to_string();
+        assert!(missing.contains("OVMF, which is not installed"), "{missing}");
     }
 
     #[test]

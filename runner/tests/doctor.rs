@@ -77,9 +77,15 @@ impl Fake {
 
     /// What doctor prints, and its status.
     fn examined(&self) -> (String, Option<i32>) {
+        self.examined_with(&[])
+    }
+
+    /// The same with these variables.
+    fn examined_with(&self, variables: &[(&str, &str)]) -> (String, Option<i32>) {
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_faultline"));
         doctor.arg("doctor").stdin(Stdio::null()).env("PATH", self.at("bin")).env("DISPLAY", ":0");
         doctor.env("FAULTLINE_OVMF", self.at("OVMF.fd")).env_remove("FAULTLINE_QEMU");
+        doctor.envs(variables.iter().copied());
         let output = doctor.output().unwrap();
         (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
     }
@@ -88,7 +94,11 @@ impl Fake {
 /// The one thing that is missing, and what follows about it.
 #[track_caller]
 fn lacks(fake: &Fake, what: &str, fix: &str) {
-    let (report, status) = fake.examined();
+    lacks_in(fake.examined(), what, fix);
+}
+
+#[track_caller]
+fn lacks_in((report, status): (String, Option<i32>), what: &str, fix: &str) {
     let missing: Vec<&str> = report.lines().filter(|line| line.starts_with("MISSING")).collect();
     assert_eq!(missing.len(), 1, "{report}");
     assert!(missing[0].contains(what), "{what} in {report}");
@@ -140,7 +150,19 @@ fn an_old_qemu() {
     lacks(
         &fake,
         "it is QEMU 5.2.0, and 6.2 is the oldest that will do",
-        "sudo apt-get install qemu-system-x86",
+        "sudo apt-get install qemu-system-x86; if the system has no newer one, build QEMU (qemu.org/download) and let \
+         FAULTLINE_QEMU name its qemu-system-x86_64",
+    );
+}
+
+#[test]
+fn a_qemu_that_is_named_wrongly() {
+    let fake = Fake::new();
+    let named = fake.examined_with(&[("FAULTLINE_QEMU", "/nowhere/qemu")]);
+    lacks_in(
+        named,
+        "QEMU: FAULTLINE_QEMU names /nowhere/qemu, which is not there",
+        "let FAULTLINE_QEMU name a QEMU of 6.2 or newer, or `unset FAULTLINE_QEMU`",
     );
 }
 
@@ -221,7 +243,7 @@ fn no_llvm_tools_or_links_to_nothing() {
 fn no_firmware_for_uefi_is_a_note_with_its_cure() {
     let fake = Fake::new();
     fake.remove("OVMF.fd");
-    notes(&fake, "which is no file (fix: sudo apt-get install ovmf)");
+    notes(&fake, "which is no file (fix: let FAULTLINE_OVMF name OVMF's file, or `unset FAULTLINE_OVMF`)");
 }
 
 #[test]

@@ -62,6 +62,23 @@ fn a_full_disk_is_named_with_how_much_is_to_go() {
     assert!(matches!(space(Path::new("/nowhere")), Finding::Note(_)));
 }
 
+#[test]
+fn a_firmware_that_is_not_installed_is_told_with_its_cure() {
+    let Finding::Note(about) = firmware(Err(anyhow::anyhow!("OVMF is not installed")), false) else {
+        panic!("there is none")
+    };
+    assert!(about.starts_with("--uefi does not work: OVMF is not installed (fix: "), "{about}");
+    assert!(about.contains("install ") && !about.contains("FAULTLINE_OVMF"), "{about}");
+}
+
+/// Where a program is named or installed already, that is what to change.
+#[test]
+fn the_cure_of_a_qemu_is_where_it_comes_from() {
+    assert!(qemu_fix(QemuCure::Name).contains("`unset FAULTLINE_QEMU`"));
+    assert!(qemu_fix(QemuCure::Replace).contains("let FAULTLINE_QEMU name its qemu-system-x86_64"));
+    assert!(!qemu_fix(QemuCure::Install).contains("FAULTLINE_QEMU"));
+}
+
 /// The device of a machine inside another: there, and of no use. And one that this user may not open.
 #[test]
 fn a_kvm_that_does_not_work_is_told_with_its_cure() {
