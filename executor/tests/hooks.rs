@@ -1,59 +1,15 @@
 //! Hooks: which events are told, in which order.
 #![cfg(not(loom))]
 
+mod told;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 
 use executor::host::{block_on, block_on_cpus, run_until_idle};
 use executor::sync::oneshot;
-use executor::{Builder, Class, Hooks, TaskRef, WaitReason, current_cpu, install_hooks, spawn, yield_now};
-
-/// What was told, with the names of the tasks. A mutex is enough here, as no handler wakes.
-struct Log(Mutex<Vec<(&'static str, String)>>);
-
-static LOG: Log = Log(Mutex::new(Vec::new()));
-
-impl Log {
-    fn note(&self, task: &TaskRef, what: impl Into<String>) {
-        self.0.lock().unwrap().push((task.name(), what.into()));
-    }
-
-    /// What was told about the tasks of this name.
-    fn of(&self, name: &str) -> Vec<String> {
-        let log = self.0.lock().unwrap();
-        log.iter().filter(|(task, _)| *task == name).map(|(_, what)| what.clone()).collect()
-    }
-}
-
-impl Hooks for Log {
-    fn spawned(&self, task: &TaskRef) {
-        self.note(task, "spawned");
-    }
-
-    fn woken(&self, task: &TaskRef) {
-        self.note(task, "woken");
-    }
-
-    fn poll_begins(&self, task: &TaskRef) {
-        self.note(task, "begins");
-    }
-
-    fn poll_ends(&self, task: &TaskRef, _nanos: u64, done: bool) {
-        self.note(task, if done { "done" } else { "ends" });
-    }
-
-    fn parked(&self, task: &TaskRef, reason: Option<WaitReason>) {
-        self.note(task, format!("parked {reason:?}"));
-    }
-
-    fn aborted(&self, task: &TaskRef) {
-        self.note(task, "aborted");
-    }
-
-    fn stolen(&self, task: &TaskRef) {
-        self.note(task, format!("stolen {}", task.cpu() != current_cpu()));
-    }
-}
+use executor::{Builder, Class, install_hooks, spawn, yield_now};
+use told::LOG;
 
 fn install() {
     static ONCE: Once = Once::new();
