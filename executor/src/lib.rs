@@ -93,6 +93,12 @@ pub mod time;
 mod wait_queue;
 mod waiter;
 
+/// The examples in the documentation are compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/executor.md")]
+#[doc = include_str!("../../docs/waits.md")]
+struct Documented;
+
 pub use cpu::{CpuLocal, cpus, current_cpu, is_only_cpu};
 pub use grace::grace_period;
 pub use hooks::{Hooks, install_hooks};

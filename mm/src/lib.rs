@@ -86,6 +86,7 @@ pub mod write_back;
 /// The examples in the documentation are compiled, and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/memory-pressure.md")]
+#[doc = include_str!("../../docs/simulator.md")]
 struct Documented;
 
 pub use address::{PAGE_SIZE, PageIndex, PhysAddr, VirtAddr};

@@ -32,7 +32,7 @@ pub fn build(docs: &Path, to: &Path) -> Result<Vec<String>> {
     Ok(complaints)
 }
 
-/// Pages that the book leaves out, links that lead nowhere, and files that are named and are not there.
+/// Pages that the book leaves out, links that lead nowhere, and files that are named and are not there; in README.md, too.
 fn check_pages(docs: &Path, root: &Path) -> Result<Vec<String>> {
     let summary = fs::read_to_string(docs.join("SUMMARY.md")).context("the book has no SUMMARY.md")?;
     let mut complaints = Vec::new();
@@ -45,14 +45,25 @@ fn check_pages(docs: &Path, root: &Path) -> Result<Vec<String>> {
         if name != "SUMMARY.md" && !summary.contains(&format!("]({name})")) {
             complaints.push(format!("{name} is not in SUMMARY.md"));
         }
-        for (line, text) in (1..).zip(fs::read_to_string(&path)?.lines()) {
-            let links = links(text).filter(|link| !docs.join(link).is_file());
-            complaints.extend(links.map(|link| format!("{name}:{line}: there is no page {link}")));
-            let files = sources(text).filter(|file| !root.join(file).exists());
-            complaints.extend(files.map(|file| format!("{name}:{line}: there is no file {file}")));
-        }
+        complaints.extend(check_page(&path, root)?);
     }
+    complaints.extend(check_page(&root.join("README.md"), root)?);
     complaints.sort();
+    Ok(complaints)
+}
+
+/// The links and the files of one page.
+fn check_page(page: &Path, root: &Path) -> Result<Vec<String>> {
+    let (folder, name) = page.parent().zip(page.file_name()).context("a page in a folder")?;
+    let name = name.display();
+    let mut complaints = Vec::new();
+    let text = fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
+    for (line, text) in (1..).zip(text.lines()) {
+        let links = links(text).filter(|link| !folder.join(link).is_file());
+        complaints.extend(links.map(|link| format!("{name}:{line}: there is no page {link}")));
+        let files = sources(text).filter(|file| !root.join(file).exists());
+        complaints.extend(files.map(|file| format!("{name}:{line}: there is no file {file}")));
+    }
     Ok(complaints)
 }
 
@@ -64,8 +75,8 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The folders of the workspace whose files pages name.
-const FOLDERS: [&str; 8] =
-    ["executor/", "mm/", "drivers/", "kernel/", "user/", "runner/", "tests/", "examples/"];
+const FOLDERS: [&str; 10] =
+    ["executor/", "mm/", "drivers/", "kernel/", "user/", "runner/", "tests/", "examples/", "docs/", "tools/"];
 
 /// The files that a line names in code, but not those with a place for a name, or with a part left out.
 fn sources(line: &str) -> impl Iterator<Item = &str> {
