@@ -359,6 +359,9 @@ def pages_of(held):
     return field(locked(field(arc(held), "inner")), "pages")
 
 
+# --- Commands ---
+
+
 class Threads(gdb.Command):
     """fl-threads: the threads, what each waits for, and where those stand that do not run."""
 

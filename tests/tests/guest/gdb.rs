@@ -1,6 +1,7 @@
 //! gdb at the machine: the breakpoint at the kernel's entry, the commands that know the kernel's structures, and the way
 //! backwards through a run that was recorded.
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -106,6 +107,8 @@ pub(crate) fn tests() -> Vec<RunnerTest> {
     vec![
         ("gdb_stops_at_the_kernels_entry_and_knows_its_structures", helpers),
         ("gdb_goes_backwards_through_a_replay", backwards),
+        ("gdb_has_the_runners_terminal", in_the_terminal),
+        ("gdb_that_is_not_installed_is_told_with_the_line_to_type", not_installed),
     ]
 }
 
@@ -217,6 +220,51 @@ fn helpers(built: &Built) -> Result<()> {
         rest += &line?;
     }
     ensure!(status.success(), "after gdb had ended the machine: {status}: {rest}");
+    Ok(())
+}
+
+/// What is typed goes to gdb, which stops at the entry first; when it ends the machine, the runner ends.
+fn in_the_terminal(built: &Built) -> Result<()> {
+    let mut command = Command::new(&built.runner);
+    command.args(["--gdb", "--timeout", "300", "--exec", "ticks 3000"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut runner = Runner(command.spawn().context("the runner does not start")?);
+    let mut input = runner.0.stdin.take().context("it is piped")?;
+    input.write_all(b"echo here: \\n\ninfo symbol $pc\nkill\nquit\n")?;
+    drop(input);
+    let mut errors = runner.0.stderr.take().context("it is piped")?;
+    let rest = std::thread::spawn(move || std::io::read_to_string(&mut errors).unwrap_or_default());
+    let told = std::io::read_to_string(runner.0.stdout.take().context("it is piped")?)?;
+    let status = runner.0.wait()?;
+    let rest = rest.join().expect("it only reads");
+    ensure!(status.success(), "after gdb had ended the machine: {status}: {told}\n{rest}");
+    let (before, after) = told.split_once("here: ").with_context(|| format!("{told}\n{rest}"))?;
+    ensure!(before.contains("hit Temporary breakpoint 1, "), "{told}");
+    ensure!(after.contains("_start in section .text"), "{told}");
+    Ok(())
+}
+
+/// The same machine without gdb: a PATH that leads to everything else.
+fn not_installed(built: &Built) -> Result<()> {
+    let tools = tempfile::tempdir()?;
+    let path = std::env::var_os("PATH").context("a PATH")?;
+    for tool in std::env::split_paths(&path).filter_map(|folder| folder.read_dir().ok()).flatten() {
+        let tool = tool?;
+        if tool.file_name() != "gdb" {
+            // Of two with one name the first counts.
+            let _ = symlink(tool.path(), tools.path().join(tool.file_name()));
+        }
+    }
+    let mut command = Command::new(&built.runner);
+    command.env("PATH", tools.path()).stdin(Stdio::null());
+    let output = command.args(["--gdb", "--timeout", "2", "--exec", "ps"]).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(103), "nobody lets it go on: {}: {errors}", output.status);
+    let told: Vec<&str> = errors.lines().filter(|line| line.contains("gdb")).collect();
+    ensure!(told.len() == 2, "{errors}");
+    ensure!(told[0] == "faultline: gdb is not installed (./setup.sh installs it)", "{errors}");
+    let line = "faultline: the machine waits for gdb; in another terminal: gdb -q -x ";
+    ensure!(told[1].starts_with(line) && told[1].ends_with("/gdb.commands"), "{errors}");
     Ok(())
 }
 
