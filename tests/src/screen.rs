@@ -13,11 +13,12 @@ const HEIGHT: usize = SIZE.val();
 /// The mean difference of a pixel's level from the font's with which a character is still recognised.
 const TOLERANCE: u32 = 6;
 
-/// A picture in levels of grey.
+/// A picture, and the same in levels of grey.
 #[derive(Debug)]
 pub struct Picture {
     width: usize,
     height: usize,
+    colours: Vec<[u8; 3]>,
     levels: Vec<u8>,
 }
 
@@ -25,8 +26,9 @@ impl Picture {
     /// What characters can be recognised by of these pixels.
     fn new(pixels: &Pixels) -> Self {
         // The brightest colour tells characters from their backgrounds, whatever both are.
-        let levels = pixels.bytes.chunks_exact(3).map(|pixel| pixel.iter().copied().max().unwrap_or(0));
-        Self { width: pixels.width as usize, height: pixels.height as usize, levels: levels.collect() }
+        let colours = pixels.bytes.as_chunks::<3>().0.to_vec();
+        let levels = colours.iter().map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
+        Self { width: pixels.width as usize, height: pixels.height as usize, colours, levels }
     }
 
     /// Reads a portable pixmap, as QEMU's `screendump` writes it.
@@ -60,6 +62,18 @@ impl Picture {
             line.trim_end().to_owned()
         };
         (0..self.height / HEIGHT).map(line).collect()
+    }
+
+    /// The background of a place for a character, and what differs from that most, as red, green and blue.
+    pub fn colours(&self, row: usize, column: usize) -> ([u8; 3], [u8; 3]) {
+        let start = row * HEIGHT * self.width + column * WIDTH;
+        let pixels = (0..HEIGHT).flat_map(|line| &self.colours[start + line * self.width..][..WIDTH]);
+        // No character reaches the corner.
+        let background = self.colours[start];
+        let distance = |pixel: &[u8; 3]| -> u32 {
+            pixel.iter().zip(background).map(|(a, b)| u32::from(a.abs_diff(b))).sum()
+        };
+        (background, pixels.copied().max_by_key(distance).unwrap_or(background))
     }
 
     fn read(&self, row: usize, column: usize, font: &[(char, Vec<u8>)]) -> char {
@@ -124,6 +138,8 @@ mod tests {
         {
             let picture = Picture::from_ppm(&painted(&["", &all, "  two words "], front, behind)).unwrap();
             assert_eq!(picture.text(), ["", all.trim_end(), "  two words"]);
+            assert_eq!(picture.colours(1, '#' as usize - ' ' as usize), (behind, front));
+            assert_eq!(picture.colours(2, 0), (behind, behind));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The kernel's screen: its text is read back from pictures that QEMU takes.
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use faultline::Firmware;
 use faultline_tests::{Case, Kernel, Qmp, Session, Setup};
 
@@ -22,6 +22,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .driven(same_as_serial),
         Case::new("screen_shows_what_a_command_prints", Kernel::Main).on(waiting).driven(a_command),
         case("screen_shows_older_lines_by_page_up").driven(scrolls_back),
+        Case::new("screen_shows_the_colours_of_a_terminal", Kernel::Main)
+            .on(|| Setup { console: true, programs: true, ..Setup::default() })
+            .driven(colours),
     ]
 }
 
@@ -102,6 +105,48 @@ fn same_as_serial(mut session: Session) -> Result<()> {
     session.send(format!("{}\r", "long line ".repeat(60)).as_bytes())?;
     session.wait_console(PROMPT, PATIENCE)?;
     sees(&mut session, &mut qmp, "after more", is_the_end)
+}
+
+/// What a colour has most of.
+fn strong_parts(colour: [u8; 3]) -> String {
+    let most = colour.into_iter().max().unwrap_or_default();
+    let is_strong = |part: u8| u32::from(part) * 3 > u32::from(most) * 2;
+    "rgb".chars().zip(colour).filter(|(_, part)| is_strong(*part)).map(|(name, _)| name).collect()
+}
+
+/// The numbers are those of terminals.
+fn colours(mut session: Session) -> Result<()> {
+    const PARTS: [&str; 8] = ["", "r", "g", "rg", "b", "rb", "gb", "rgb"];
+    session.wait_ready()?;
+    session.wait_console(PROMPT, PATIENCE)?;
+    session.send(b"run colours\r")?;
+    session.wait_console("inverse", PATIENCE)?;
+    session.wait_console(PROMPT, PATIENCE)?;
+    let mut qmp = session.qmp()?;
+    let until = Instant::now() + PATIENCE;
+    let (picture, text) = loop {
+        let picture = session.picture(&mut qmp)?;
+        let text = picture.text();
+        if text.iter().any(|line| line == "inverse") {
+            break (picture, text);
+        }
+        ensure!(Instant::now() < until, "{text:#?}");
+    };
+    let row = |line: &str| text.iter().position(|seen| seen == line).with_context(|| format!("{text:#?}"));
+    for (number, parts) in PARTS.iter().enumerate().skip(1) {
+        let row = row(&format!("colour {number}  colour {}", number + 8))?;
+        let (back, normal) = picture.colours(row, 0);
+        let (_, bright) = picture.colours(row, "colour 1  ".len());
+        ensure!(back == [0; 3], "behind colour {number}: {back:?}");
+        ensure!(strong_parts(normal) == *parts, "colour {number} is {normal:?}");
+        let most = |colour: [u8; 3]| colour.into_iter().max();
+        ensure!(most(bright) > most(normal), "{normal:?} and, brighter, {bright:?}");
+    }
+    let hidden = text.iter().any(|line| line.starts_with(' ') && line.ends_with("colour 8"));
+    ensure!(hidden, "black on black is not seen: {text:#?}");
+    let (back, front) = picture.colours(row("inverse")?, 0);
+    ensure!(back > [100; 3] && front < back, "inverse: {front:?} on {back:?}");
+    Ok(())
 }
 
 fn scrolls_back(mut session: Session) -> Result<()> {
