@@ -10,7 +10,7 @@ use crate::private::{Ending, PrivateObject, VersionId};
 use crate::reverse_map::{NoteRoom, ReverseMap, Shown};
 use crate::settle::{Attempt, Commit, Offer};
 use crate::table::Table;
-use crate::vm_object::ObjectRoom;
+use crate::vm_object::{Around, ObjectRoom};
 use crate::{Advice, Frame, ManualObject, MapError, Memory, OutOfMemory, PageIndex, VirtAddr, VmObject};
 
 #[derive(Clone, Debug)]
@@ -175,12 +175,17 @@ impl Backing {
     /// The page of an object that a page shows, with a frame or not, an overlay's base's where that has none; `None` for private
     /// pages and given frames.
     pub(crate) fn object_page(&self, index: u64) -> Option<(Arc<VmObject>, u64)> {
-        let (object, index) = match self {
-            Backing::Shared(object) => (object.clone(), index),
-            Backing::Private(object, version) => object.page_below(*version, index)?,
-            Backing::Manual(_) => return None,
-        };
+        let (object, index) = self.page_below(index)?;
         Some((object.below(index).cloned().unwrap_or(object), index))
+    }
+
+    /// The same without a look at what an overlay has.
+    pub(crate) fn page_below(&self, index: u64) -> Option<(Arc<VmObject>, u64)> {
+        match self {
+            Backing::Shared(object) => Some((object.clone(), index)),
+            Backing::Private(object, version) => object.page_below(*version, index),
+            Backing::Manual(_) => None,
+        }
     }
 
     /// Makes a page that is in memory the first that reclaim looks at, as not used lately.
@@ -195,11 +200,22 @@ impl Backing {
         }
     }
 
-    /// The object whose pages are shown along with their neighbours, if it is one whose pager takes several at once.
-    pub(crate) fn shares_with_neighbours(&self) -> Option<&Arc<VmObject>> {
+    /// Whether pages are shown along with their neighbours: those of an object whose pager takes several at once.
+    pub(crate) fn has_neighbours(&self) -> bool {
+        let object = match self {
+            Backing::Shared(object) => Some(object),
+            Backing::Private(object, _) => object.base().map(|base| &base.object),
+            Backing::Manual(_) => None,
+        };
+        object.is_some_and(|object| object.pages_at_once() > 1)
+    }
+
+    /// Shows those of the pages that are there and an object's.
+    pub(crate) fn show_around(&self, around: &Around, table: &Table) {
         match self {
-            Backing::Shared(object) if object.pages_at_once() > 1 => Some(object),
-            _ => None,
+            Backing::Shared(object) => object.show_around(around, table),
+            Backing::Private(object, version) => object.show_around(*version, around, table),
+            Backing::Manual(_) => {}
         }
     }
 

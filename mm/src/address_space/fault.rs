@@ -272,7 +272,9 @@ impl AddressSpace {
     /// Shows the pages beside the one that was touched, those that are there: of the 16 pages that it is one of, so
     /// they have one table. And lets the object read on.
     fn show_neighbours(&self, view: &View) {
-        let Some(object) = view.shows.shares_with_neighbours() else { return };
+        if !view.shows.has_neighbours() {
+            return;
+        }
         let place = (view.page.as_u64() / PAGE_BYTES) % NEIGHBOURS;
         let start = view.index.saturating_sub(place).max(view.pages.start);
         let end = (view.index + NEIGHBOURS - place).min(view.pages.end);
@@ -281,12 +283,15 @@ impl AddressSpace {
             start: VirtAddr::truncated(view.page.as_u64() - (view.index - start) * PAGE_BYTES),
             protection: view.protection,
             generation: view.generation,
+            without: 0,
         };
         // Where reading is not allowed, each page is hidden from it until it is used otherwise.
         if view.protection.read {
-            object.show_around(&around, &self.table);
+            view.shows.show_around(&around, &self.table);
         }
-        object.read_on(view.index, view.advice);
+        if let Some((object, index)) = view.shows.page_below(view.index) {
+            object.read_on(index, view.advice);
+        }
     }
 
     /// The rest of a try, which believes the peek only as far as the generation number confirms it.

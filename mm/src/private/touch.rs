@@ -256,6 +256,8 @@ impl PrivateObject {
         };
         let advice = match load {
             Load::With(advice) => advice,
+            // As for the object itself, see `Backing::touch_at_once`.
+            Load::Not(_) if !write && base.object.is_in_ranges() => return Attempt::Again,
             Load::Not(within) => return base.object.touch_at_once(below, false, within, spare, use_it),
         };
         let touched = base.object.touch_or_begin(below, false, spare, use_it);

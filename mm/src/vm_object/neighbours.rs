@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | unmap, protect | the generation number, compared under the table's lock, as for the fault itself |
 //! | anything on one of the pages | the object's lock |
+//! | a page that becomes private memory's own | the private object's lock, which is held around the object's |
 
 use core::ops::Range;
 
@@ -27,6 +28,8 @@ pub(crate) struct Around {
     pub(crate) protection: Protection,
     /// What the mapping's table said when that was so.
     pub(crate) generation: u64,
+    /// Pages that are left out, because a version of private memory has its own: a bit each, from the first on.
+    pub(crate) without: u64,
 }
 
 impl VmObject {
@@ -38,13 +41,15 @@ impl VmObject {
             return;
         }
         inner.pages.for_each_in(around.pages.clone(), |index, entry| {
+            let place = index - around.pages.start;
             let (frame, writable) = match entry.state() {
+                _ if around.without & 1 << place != 0 => return,
                 _ if entry.is_between() || entry.copied_at().is_some() => return,
                 PageState::Loaded { frame } => (frame, false),
                 PageState::Dirty { frame } | PageState::WritingBack { frame } => (frame, true),
                 _ => return,
             };
-            let page = around.start.page_add(index - around.pages.start);
+            let page = around.start.page_add(place);
             let protection = Protection { write: around.protection.write && writable, ..around.protection };
             if tables.map_beside(page, frame, protection) && self.memory.is_recorded() {
                 self.memory.tell_map(table.root(), page, frame, protection.write);

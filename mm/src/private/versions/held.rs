@@ -24,6 +24,20 @@ impl Versions {
         self.is(id)
     }
 
+    /// Which of these pages, 64 at most, a version or the past above it has: a bit each, from the first on. `None` if the
+    /// version is gone.
+    pub(crate) fn which(&self, id: VersionId, pages: &Range<u64>) -> Option<u64> {
+        let mut place = self.is(id).then_some(id.place);
+        let mut which = place.map(|_| 0);
+        while let Some(version) = place.map(|place| self.at(place)) {
+            version.pages.for_each_in(pages.clone(), |index, _| {
+                which = which.map(|which| which | 1 << (index - pages.start));
+            });
+            place = version.parent;
+        }
+        which
+    }
+
     /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings. In parts
     /// of a page: [`PARTS`] are one. With a range only those in it whose frames are in nobody else's hands: each is looked at.
     pub(crate) fn pages_held(&self, id: VersionId, range: Option<&Range<u64>>) -> u64 {
