@@ -22,6 +22,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case("top_behind_a_line_leaves_the_keys_to_the_console", || Setup { console: true, ..with_disk("") })
             .driven(top_behind),
         case("top_ends_after_so_many_pictures", || with_disk("top 2; top; exit 50")).driven(top_by_number),
+        case("top_shows_what_threads_did_and_wait_for", || Setup {
+            disks: vec![TestDisk::offsets(1 << 20).limited(1)],
+            ..with_disk("hash --disk disk0 --threads 4 & top 2; exit 52")
+        })
+        .driven(top_of_parked),
+        case("ps_names_the_longest_polls", || with_disk("hash --disk disk0; ps")).driven(longest_polls),
         case("records_are_shown_as_text", || {
             with_disk("trace last 1; trace on; hash --disk disk0 --length 4096; trace off; trace last 500")
         })
@@ -140,6 +146,49 @@ fn top_by_number(session: Session) -> Result<()> {
     let polls = numbers(ticker)[1];
     ensure!((10..=200).contains(&polls), "{ticker}");
     ensure!(!report.exec.contains('\x1b'), "a file is no terminal: {}", report.exec);
+    Ok(())
+}
+
+/// The rows of a table, as cells, by the beginning of its heads.
+fn rows<'a>(text: &'a str, heads: &str) -> Result<Vec<Vec<&'a str>>> {
+    let mut lines =
+        text.lines().skip_while(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") != heads);
+    lines.next().with_context(|| format!("no table of {heads:?} in {text}"))?;
+    let cells = |line: &'a str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    Ok(lines.take_while(|line| !line.is_empty()).map(cells).collect())
+}
+
+fn top_of_parked(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(52)?;
+    let threads = rows(&report.exec, "thread name ran polls faults parks parked waits for since")?;
+    let hashing: Vec<_> = threads.iter().filter(|row| row.get(1) == Some(&"hash")).collect();
+    ensure!(hashing.len() == 4, "{}", report.exec);
+    ensure!(hashing.iter().any(|row| row.get(7) == Some(&"page")), "{}", report.exec);
+    let tasks = rows(&report.exec, "task name ran polls waits for since")?;
+    ensure!(
+        tasks.iter().any(|row| row.contains(&"virtio-blk") && row.contains(&"block I/O")),
+        "{}",
+        report.exec
+    );
+    Ok(())
+}
+
+/// Of each CPU, and of each name of tasks.
+fn longest_polls(session: Session) -> Result<()> {
+    let report = session.finish()?;
+    report.ended_with(0)?;
+    let cpus = rows(&report.exec, "cpu busy idle polls steals kicks timer longest whose")?;
+    let tasks = rows(&report.exec, "task name state waits for since polls longest")?;
+    ensure!(!cpus.is_empty(), "{}", report.exec);
+    for cpu in &cpus {
+        let [.., longest, whose] = cpu[..] else { anyhow::bail!("{}", report.exec) };
+        ensure!(longest.ends_with('s') && !whose.is_empty() && cpu.len() == 9, "{}", report.exec);
+    }
+    // A poll that is dear on a CPU is dear for its task's name; that of the boot is still there.
+    let of_names = tasks.iter().filter(|row| row.get(1) == Some(&"main"));
+    let mut longest = of_names.filter_map(|row| row.last()).filter(|cell| cell.ends_with('s'));
+    ensure!(longest.next().is_some(), "{}", report.exec);
     Ok(())
 }
 
