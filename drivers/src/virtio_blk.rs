@@ -30,7 +30,7 @@ use executor::sync::oneshot;
 use smallvec::smallvec;
 use virtio_drivers::transport::pci::bus::DeviceFunction;
 
-use crate::block::{BlockClient, BlockError, BlockRequest, Operation, SECTOR_BYTES, Segments};
+use crate::block::{BlockClient, BlockError, BlockRequest, Operation, Segments};
 use crate::completion::{self, Desk};
 use crate::dma::DmaBuffer;
 use crate::pci::{Function, InterruptTarget};
@@ -50,7 +50,6 @@ pub struct VirtioBlk {
     /// The queue, until the task that serves it takes it.
     ring: SpinLock<Option<Ring>>,
     max_segments: usize,
-    bytes: AtomicU64,
 }
 
 /// What has gone through a device since it was probed.
@@ -78,7 +77,6 @@ impl VirtioBlk {
             desk: Arc::new(Desk::new(geometry, ring::DESCRIPTORS)),
             ring: SpinLock::new("block ring", Some(ring)),
             max_segments,
-            bytes: AtomicU64::new(geometry.sectors.saturating_mul(SECTOR_BYTES)),
         }))
     }
 
@@ -125,19 +123,6 @@ impl VirtioBlk {
     /// The most segments that one request may have.
     pub fn max_segments(&self) -> usize {
         self.max_segments
-    }
-
-    /// The length of what is on the device in bytes: as told by [`set_bytes`](Self::set_bytes), else all
-    /// of it.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Says how long the content really is; the device itself knows whole sectors only. More than the
-    /// device holds is cut to what it holds.
-    pub fn set_bytes(&self, bytes: u64) {
-        let most = self.capacity_sectors().saturating_mul(SECTOR_BYTES);
-        self.bytes.store(bytes.min(most), Ordering::Relaxed);
     }
 
     /// Waits for room for a request of at most one segment. First come, first served.
