@@ -12,7 +12,7 @@ static TIMES: [Times; FaultKind::ALL.len()] = [const { Times::new() }; FaultKind
 
 /// Faults that parked their threads, by what the threads did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// They read.
     Read,
     /// They wrote.
@@ -25,7 +25,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Execute, Self::Stack];
+    pub(crate) const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Execute, Self::Stack];
 }
 
 struct Times {
@@ -48,7 +48,7 @@ impl Times {
 
 /// Faults by how they ended, and times parked in ns.
 #[derive(Clone, Copy, Debug)]
-pub struct FaultTimes {
+pub(crate) struct FaultTimes {
     /// Served without parking the thread.
     pub at_once: u64,
     /// The thread was parked.
@@ -76,13 +76,13 @@ pub(crate) fn parked(kind: FaultKind, ns: u64) {
 }
 
 /// How long faults of a kind have parked threads since boot.
-pub fn histogram(kind: FaultKind) -> Histogram {
+pub(crate) fn histogram(kind: FaultKind) -> Histogram {
     let Times { counts, longest, .. } = &TIMES[kind as usize];
     Histogram::new(counts.iter().map(|count| count.load(Relaxed).into()), longest.load(Relaxed))
 }
 
 /// All faults of threads since boot.
-pub fn snapshot() -> FaultTimes {
+pub(crate) fn snapshot() -> FaultTimes {
     let counts = TIMES.iter().flat_map(|times| &times.counts);
     let parked = counts.map(|count| u64::from(count.load(Relaxed))).sum();
     let total: u64 = TIMES.iter().map(|times| times.total.load(Relaxed)).sum();

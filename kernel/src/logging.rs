@@ -7,8 +7,8 @@
 mod levels;
 mod spec;
 
-pub use levels::Levels;
-pub use spec::SpecError;
+pub(crate) use levels::Levels;
+pub(crate) use spec::SpecError;
 
 use crate::{clock, machine, println, trace};
 
@@ -32,7 +32,7 @@ pub(crate) fn read_options() {
 ///
 /// # Errors
 /// When it is none; then all is as it was.
-pub fn set(spec: &str) -> Result<(), SpecError> {
+pub(crate) fn set(spec: &str) -> Result<(), SpecError> {
     LEVELS.set(spec)?;
     log::set_max_level(LEVELS.most());
     // What happens to pages is told where somebody wants to know.
@@ -41,7 +41,7 @@ pub fn set(spec: &str) -> Result<(), SpecError> {
 }
 
 /// What is logged.
-pub fn levels() -> &'static Levels {
+pub(crate) fn levels() -> &'static Levels {
     &LEVELS
 }
 

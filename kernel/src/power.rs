@@ -15,7 +15,7 @@ pub fn exit(status: u8) -> ! {
 ///
 /// # Cancellation
 /// Nothing has happened yet.
-pub async fn exit_when_written(status: u8) -> ! {
+pub(crate) async fn exit_when_written(status: u8) -> ! {
     serial::CONSOLE.write_now(b"");
     serial::OUTPUT.write_now(b"");
     exit(status)

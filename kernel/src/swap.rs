@@ -29,7 +29,7 @@ use mm::{OutOfMemory, PAGE_SIZE, PageError, PhysAddr, SwapRead, SwapStore, SwapW
 use crate::{heap, memory};
 
 /// The name of the disk, which the runner gives it.
-pub const NAME: &str = "swap";
+pub(crate) const NAME: &str = "swap";
 
 /// Writes that `mm` has under way at most.
 const WRITES: usize = 16;

@@ -22,7 +22,7 @@ pub mod host;
 pub mod image;
 pub mod launcher;
 #[path = "../../kernel/src/logging/spec.rs"]
-pub mod log_spec;
+mod log_spec;
 pub mod machine;
 pub mod outcome;
 mod outputs;

@@ -189,7 +189,7 @@ fn read_madt(madt: Pin<&Madt>) -> Found {
 }
 
 /// How many CPUs the firmware names.
-pub fn cpus() -> usize {
+pub(crate) fn cpus() -> usize {
     FOUND.get().map_or(1, |found| found.cpus)
 }
 

@@ -6,7 +6,7 @@
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "the fields are the registers of the same name")]
-pub struct Context {
+pub(crate) struct Context {
     pub rax: u64,
     pub rbx: u64,
     pub rcx: u64,
@@ -33,15 +33,15 @@ pub struct Context {
 
 impl Context {
     /// The interrupt flag in `rflags` (Intel SDM vol. 1, 3.4.3).
-    pub const INTERRUPTS_ON: u64 = 1 << 9;
+    pub(crate) const INTERRUPTS_ON: u64 = 1 << 9;
 
     /// Whether the thread runs in ring 3.
-    pub fn is_user(&self) -> bool {
+    pub(crate) fn is_user(&self) -> bool {
         self.cs & 3 == 3
     }
 
     /// Whether the thread trapped with interrupts off, which means: inside a spin lock.
-    pub fn interrupts_off(&self) -> bool {
+    pub(crate) fn interrupts_off(&self) -> bool {
         self.rflags & Self::INTERRUPTS_ON == 0
     }
 }
@@ -50,7 +50,7 @@ impl Context {
 #[repr(C)]
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the registers of the same name")]
-pub struct Frame {
+pub(crate) struct Frame {
     pub r15: u64,
     pub r14: u64,
     pub r13: u64,

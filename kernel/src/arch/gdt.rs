@@ -20,13 +20,13 @@ use x86_64::{
 use super::cpu::{Cpu, TRAP_STACK_SIZE, TrapStacks};
 
 /// Selectors, in the order that `sysret` wants: kernel code, kernel data, user data, user code.
-pub const KERNEL_CODE: u64 = 0x08;
+pub(crate) const KERNEL_CODE: u64 = 0x08;
 /// The kernel's stack segment.
-pub const KERNEL_DATA: u64 = 0x10;
+pub(crate) const KERNEL_DATA: u64 = 0x10;
 /// The data and stack segment of ring 3.
-pub const USER_DATA: u64 = 0x18 | 3;
+pub(crate) const USER_DATA: u64 = 0x18 | 3;
 /// The code segment of ring 3.
-pub const USER_CODE: u64 = 0x20 | 3;
+pub(crate) const USER_CODE: u64 = 0x20 | 3;
 
 /// Which trap enters on which stack: indexes into the task-state segment's table.
 #[derive(Clone, Copy)]

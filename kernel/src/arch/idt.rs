@@ -18,21 +18,21 @@ use super::{
 };
 
 /// The first vector of the I/O APIC's inputs: the ISA interrupts.
-pub const FIRST_ISA: u8 = 0x20;
+pub(crate) const FIRST_ISA: u8 = 0x20;
 /// The first vector that devices with message-signalled interrupts get.
-pub const FIRST_MSI: u8 = 0x30;
+pub(crate) const FIRST_MSI: u8 = 0x30;
 /// The first vector after those of devices; [`TIMER`] and the others follow.
-pub const DEVICES_END: u8 = 0x40;
+pub(crate) const DEVICES_END: u8 = 0x40;
 /// The local APIC's one-shot timer.
-pub const TIMER: u8 = 0x40;
+pub(crate) const TIMER: u8 = 0x40;
 /// Another CPU asks this one to leave idle.
-pub const KICK: u8 = 0x41;
+pub(crate) const KICK: u8 = 0x41;
 /// The local APIC's own errors.
-pub const APIC_ERROR: u8 = 0x42;
+pub(crate) const APIC_ERROR: u8 = 0x42;
 /// A kernel thread calls the kernel: see [`crate::thread::call`].
-pub const THREAD_CALL: u8 = 0x48;
+pub(crate) const THREAD_CALL: u8 = 0x48;
 /// The local APIC's spurious interrupt.
-pub const SPURIOUS: u8 = 0xff;
+pub(crate) const SPURIOUS: u8 = 0xff;
 
 static IDT: OnceCell<InterruptDescriptorTable> = OnceCell::uninit();
 

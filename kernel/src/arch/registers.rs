@@ -8,7 +8,7 @@ use x86_64::registers::model_specific::Msr;
 /// The time-stamp counter: ticks since some moment. What came before the call in the program also came before it in
 /// time: so a reading is never earlier than another CPU's that the caller knows of.
 #[inline]
-pub fn time_stamp() -> u64 {
+pub(crate) fn time_stamp() -> u64 {
     // SAFETY: reads a counter. Without the fence the processor may read it before it has seen what it waited for.
     unsafe {
         // The intrinsic is a call here: it is for code with vector registers.

@@ -20,7 +20,7 @@ use crate::{
 
 /// Why a thread came back from [`enter`].
 #[derive(Clone, Copy, Debug)]
-pub enum Trap {
+pub(crate) enum Trap {
     /// It touched a page that is not there, or not so.
     PageFault(PageFault),
     /// It made a system call that may wait; number and arguments are in its registers.
@@ -51,7 +51,7 @@ pub(crate) enum Turn {
 
 /// What the CPU says of a page fault (Intel SDM vol. 3, 4.7).
 #[derive(Clone, Copy, Debug)]
-pub struct PageFault {
+pub(crate) struct PageFault {
     /// The address that was touched.
     pub address: u64,
     error: u32,
@@ -59,22 +59,22 @@ pub struct PageFault {
 
 impl PageFault {
     /// Whether it was a write.
-    pub fn is_write(self) -> bool {
+    pub(crate) fn is_write(self) -> bool {
         self.error & 1 << 1 != 0
     }
 
     /// Whether ring 3 made the access.
-    pub fn is_user(self) -> bool {
+    pub(crate) fn is_user(self) -> bool {
         self.error & 1 << 2 != 0
     }
 
     /// Whether a reserved bit was set in a page-table entry: the tables are corrupted.
-    pub fn is_reserved_bit(self) -> bool {
+    pub(crate) fn is_reserved_bit(self) -> bool {
         self.error & 1 << 3 != 0
     }
 
     /// Whether it was an instruction fetch.
-    pub fn is_execute(self) -> bool {
+    pub(crate) fn is_execute(self) -> bool {
         self.error & 1 << 4 != 0
     }
 }

@@ -17,7 +17,7 @@ use super::spec::{NAME, RULES, SpecError, check, parts};
 /// A level for all modules, and others for some: `info,mm=trace,kernel::swap=debug`. A module's level is that of the
 /// longest name that is its own or that of a module around it.
 #[derive(Debug)]
-pub struct Levels {
+pub(crate) struct Levels {
     /// Of modules that are not named.
     others: AtomicU8,
     count: AtomicUsize,
@@ -46,8 +46,7 @@ fn level(number: &AtomicU8) -> LevelFilter {
 
 impl Levels {
     /// `info` for all.
-    #[expect(clippy::new_without_default, reason = "it is a static for one log, not a value")]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             others: AtomicU8::new(LevelFilter::Info as u8),
             count: AtomicUsize::new(0),
@@ -65,7 +64,7 @@ impl Levels {
     ///
     /// # Errors
     /// When it is not understood; then nothing has changed.
-    pub fn set(&self, spec: &str) -> Result<(), SpecError> {
+    pub(crate) fn set(&self, spec: &str) -> Result<(), SpecError> {
         let named = check(spec)?;
         self.count.store(0, Relaxed);
         self.others.store(LevelFilter::Info as u8, Relaxed);
@@ -85,7 +84,7 @@ impl Levels {
     }
 
     /// How much a module tells. From anywhere.
-    pub fn level_of(&self, module: &str) -> LevelFilter {
+    pub(crate) fn level_of(&self, module: &str) -> LevelFilter {
         let rules = self.rules.iter().take(self.count.load(Relaxed));
         let fitting = rules.filter(|rule| rule.is_about(module));
         let longest = fitting.max_by_key(|rule| rule.length.load(Relaxed));
@@ -93,7 +92,7 @@ impl Levels {
     }
 
     /// The most that any module tells.
-    pub fn most(&self) -> LevelFilter {
+    pub(crate) fn most(&self) -> LevelFilter {
         let rules = self.rules.iter().take(self.count.load(Relaxed));
         rules.map(|rule| level(&rule.level)).fold(level(&self.others), Ord::max)
     }

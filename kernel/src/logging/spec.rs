@@ -12,7 +12,7 @@ pub(crate) const NAME: usize = 32;
 
 /// Why a text says nothing about levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecError {
+pub(crate) enum SpecError {
     /// A part is neither a level nor `MODULE=LEVEL`.
     NoLevel,
     /// More than eight modules are named.
