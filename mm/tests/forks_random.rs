@@ -183,7 +183,7 @@ async fn play(machine: &'static Machine, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(common::seed::config(300))]
 
     #[test]
     fn each_space_sees_its_own_words(steps in prop::collection::vec(step(), 1..150)) {

@@ -161,7 +161,7 @@ fn numbers(run: &FrameRun) -> std::ops::Range<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(common::seed::config(100))]
 
     #[test]
     fn each_frame_is_handed_out_once_whichever_cpus_take_and_give(

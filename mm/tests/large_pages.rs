@@ -430,7 +430,7 @@ fn play(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(common::seed::config(48))]
 
     #[test]
     fn large_pages_show_what_small_ones_would(steps in prop::collection::vec(step(), 1..40)) {

@@ -393,7 +393,7 @@ fn play(program: Vec<Step>, seed: u64, frames: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+    #![proptest_config(common::seed::config(150))]
 
     #[test]
     fn random_programs_see_what_the_model_says(

@@ -144,7 +144,7 @@ impl Play {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(common::seed::config(200))]
 
     #[test]
     fn each_space_sees_its_own_words_through_swap(

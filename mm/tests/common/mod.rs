@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod one_page;
 pub mod overlay;
+pub mod seed;
 pub mod shown;
 pub mod swap;
 pub mod victims;

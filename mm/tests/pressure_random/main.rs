@@ -63,16 +63,11 @@ async fn play((frames, marks): (usize, Marks), slots: u64, steps: Vec<Step>, tro
     background.iter().for_each(JoinHandle::abort);
 }
 
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None,
         max_shrink_iters: 500,
         max_shrink_time: 120_000,
-        ..ProptestConfig::with_cases(cases())
+        ..common::seed::config(40)
     })]
 
     #[test]
@@ -93,7 +88,7 @@ proptest! {
             let _heard = done.send(());
         });
         prop_assert_eq!(is_done.recv_timeout(HANG), Ok(()));
-        if std::env::var_os("PROPTEST_CASES").is_some() {
+        if common::seed::is_long() {
             println!("{COUNTS:?}");
         }
     }
