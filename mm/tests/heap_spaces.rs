@@ -7,10 +7,11 @@ mod limited_heap;
 use std::pin::pin;
 use std::task::Poll;
 
-use common::cpus::poll_once;
+use common::cpus::{Busy, poll_once};
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
-use limited_heap::{FULL, use_up_nodes, with_heap};
+use executor::host::block_on_cpus;
+use limited_heap::{FULL, until_enough, use_up_nodes, with_heap};
 use mm::{
     Access, Advice, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement,
     Protection, StrError, TouchError, VmObject,
@@ -27,18 +28,6 @@ fn now<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("there is nothing to wait for"),
     }
-}
-
-/// Calls with room for 0, 1, 2, ... allocations until that is enough, and says how many times it was not. `same` looks
-/// after each refusal.
-fn until_enough<T, E>(call: impl Fn() -> Result<T, E>, mut refused: impl FnMut(E)) -> (T, usize) {
-    for allocations in 0.. {
-        match with_heap(allocations, &call) {
-            Ok(value) => return (value, allocations),
-            Err(why) => refused(why),
-        }
-    }
-    unreachable!("some heap is enough")
 }
 
 #[test]
@@ -129,6 +118,33 @@ fn touching_and_reading_without_heap_are_errors_that_name_the_page() {
 }
 
 #[test]
+fn populating_without_heap_is_an_error_that_names_the_page_and_what_was_mapped_stays() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let zero = VmObject::zero(machine.memory, 1);
+    space.map_anonymous(100, RW, Placement::Fixed(address(at(0)))).unwrap();
+    space.map(&zero, page(0), 1, RW, Placement::Fixed(address(at(100)))).unwrap();
+    // Private pages far from each other, and one of an object: each has a place of its own.
+    let ranges = [range(address(at(63)), 2), range(address(at(100)), 1)];
+    now(space.populate(range(address(at(63)), 1), None)).unwrap();
+    let mut here = 1;
+    for range in ranges {
+        let _nodes = use_up_nodes(machine.memory);
+        let populate = || now(space.populate(range.clone(), None));
+        let (_, refused) = until_enough(populate, |why| {
+            let TouchError::Denied { page, why: Denial::OutOfMemory } = why else { panic!("{why}") };
+            assert_eq!(page.as_u64() + PAGE, range.end.as_u64(), "those before the page are there");
+            assert_eq!((space.stats().resident_pages, space.stats().mapped_pages), (here, 101));
+        });
+        assert!(refused > 0, "{range:?}");
+        here = space.stats().resident_pages;
+    }
+    assert_eq!(here, 3);
+    // What is there needs no heap.
+    with_heap(FULL, || now(space.populate(range(address(at(63)), 2), None))).unwrap();
+}
+
+#[test]
 fn a_part_of_a_file_without_heap_is_an_error_and_nothing_is_mapped() {
     let machine = Machine::new(100);
     let space = machine.user_space();
@@ -174,6 +190,62 @@ fn given_frames_without_heap_are_an_error_and_nothing_is_left() {
     assert!(matches!(old, Ok(Some(_))));
     let touch = || now(space.touch(range(address(at(0)), 4), Access::Read, None));
     with_heap(FULL, touch).unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn given_frames_are_replaced_and_taken_back_with_a_full_heap() {
+    let machine = Machine::new(100);
+    let space = machine.user_space();
+    let object = ManualObject::try_new(machine.memory, 2).unwrap();
+    space.map_manual(&object, page(0), 2, RW, Placement::Fixed(address(at(0)))).unwrap();
+    let free = machine.free();
+    let replace = |index, frame| with_heap(FULL, || now(object.replace(page(index), frame)));
+    let frame = || machine.memory.frames().try_alloc_zeroed();
+    assert!(matches!(replace(0, frame()), Ok(None)));
+    now(machine.write(&space, at(0), 7)).unwrap();
+    let old = replace(0, frame()).unwrap().unwrap();
+    assert_eq!((old.as_bytes()[0], now(machine.read(&space, at(0)))), (7, Ok(0)));
+    assert!(matches!(replace(0, Some(old)), Ok(Some(_))));
+    assert_eq!(now(machine.read(&space, at(0))), Ok(7));
+    assert!(matches!(replace(2, frame()), Err(MapError::BeyondObject)));
+    assert!(matches!(replace(0, None), Ok(Some(_))));
+    assert!(matches!(replace(0, None), Ok(None)));
+    assert!(matches!(replace(1, frame()), Ok(None)));
+    drop((space, object));
+    now(machine.memory.settle());
+    assert_eq!(machine.free(), free + 1, "all came back, and the root of the space");
+}
+
+#[test]
+fn a_replacement_that_a_cpu_still_remembers_is_waited_for_and_given_up_with_a_full_heap() {
+    block_on_cpus(2, async {
+        let machine = Machine::with_cpus(100);
+        let space = machine.user_space();
+        let object = ManualObject::try_contiguous(machine.memory, 1, 1).unwrap();
+        space.map_manual(&object, page(0), 1, RW, Placement::Fixed(address(at(0)))).unwrap();
+        machine.write(&space, at(0), 7).await.unwrap();
+        let frames = machine.memory.frames();
+        for is_given_up in [false, true] {
+            let free = machine.free();
+            let new = frames.try_alloc_zeroed();
+            let busy = Busy::begin(machine).await;
+            assert_eq!(busy.reads(space.root(), at(0)), Some(7));
+            let mut replace = Box::pin(object.replace(page(0), new));
+            assert!(with_heap(FULL, || poll_once(replace.as_mut())).is_pending());
+            if is_given_up {
+                with_heap(FULL, || drop(replace));
+                busy.end().await;
+            } else {
+                busy.end().await;
+                let old = replace.await.unwrap().unwrap();
+                assert_eq!(old.as_bytes()[0], 7);
+            }
+            // The tables come back, too.
+            machine.write(&space, at(0), 7).await.unwrap();
+            machine.memory.settle().await;
+            assert_eq!(machine.free(), free, "one frame for the other");
+        }
+    });
 }
 
 #[test]

@@ -83,10 +83,47 @@ pub fn exempt<T>(f: impl FnOnce() -> T) -> T {
 
 /// Does something with room for so many allocations.
 pub fn with_heap<T>(allocations: usize, f: impl FnOnce() -> T) -> T {
+    with_heap_left(allocations, f).0
+}
+
+/// The same, and says for how many there is room afterwards: as many as before, if nothing was kept.
+pub fn with_heap_left<T>(allocations: usize, f: impl FnOnce() -> T) -> (T, usize) {
     LEFT.set(allocations);
     let value = f();
-    LEFT.set(usize::MAX);
-    value
+    (value, LEFT.replace(usize::MAX))
+}
+
+/// Calls with room for 0, 1, 2, ... allocations until that is enough, and says how many times it was not. `refused` looks
+/// after each refusal.
+pub fn until_enough<T, E>(call: impl Fn() -> Result<T, E>, mut refused: impl FnMut(E)) -> (T, usize) {
+    for allocations in 0.. {
+        match with_heap(allocations, &call) {
+            Ok(value) => return (value, allocations),
+            Err(why) => refused(why),
+        }
+    }
+    unreachable!("some heap is enough")
+}
+
+/// The same for what takes nothing of the slabs: a refusal leaves nothing in the heap.
+pub fn until_enough_and_nothing_kept<T, E>(
+    call: impl Fn() -> Result<T, E>,
+    mut refused: impl FnMut(E),
+) -> (T, usize) {
+    let all_back = |allocations| match with_heap_left(allocations, &call) {
+        (Ok(value), _) => Ok(value),
+        (Err(why), left) => {
+            assert_eq!(left, allocations, "what was taken of the heap is given back");
+            Err(why)
+        }
+    };
+    for allocations in 0.. {
+        match all_back(allocations) {
+            Ok(value) => return (value, allocations),
+            Err(why) => refused(why),
+        }
+    }
+    unreachable!("some heap is enough")
 }
 
 /// Takes the places that are left in the pages of index nodes, with objects that are the caller's: as long as they live,
