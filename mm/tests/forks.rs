@@ -179,27 +179,6 @@ fn rights_and_pieces_are_those_of_the_parent() {
 }
 
 #[test]
-fn ten_thousand_rounds_leave_what_ten_leave() {
-    let machine = Machine::new(200);
-    block_on(async {
-        let parent = anonymous(machine);
-        let mut tenth = 0;
-        for round in 0..10_000 {
-            machine.write(&parent, at(round % 3), round).await.unwrap();
-            let child = fork(machine, &parent).await;
-            machine.write(&parent, at(round % PAGES), round + 1).await.unwrap();
-            machine.write(&child, at((round + 1) % PAGES), round + 2).await.unwrap();
-            assert_eq!(machine.read(&child, at((round + 1) % PAGES)).await, Ok(round + 2));
-            drop(child);
-            if round == 10 {
-                tenth = machine.free();
-            }
-        }
-        assert_eq!(machine.free(), tenth);
-    });
-}
-
-#[test]
 fn a_chain_of_forks_ends_in_any_order_and_leaves_nothing() {
     let machine = Machine::new(3000);
     block_on(async {

@@ -121,6 +121,25 @@ fn a_past_is_merged_with_what_is_left_whichever_has_more() {
 }
 
 #[test]
+fn ten_thousand_rounds_leave_one_version_so_a_page_is_found_at_the_first_look_whoever_goes_on() {
+    for child_goes_on in [false, true] {
+        let mut scene = scene();
+        for round in 0..10_000 {
+            scene.write(scene.version, round % 5).ok().expect("there is memory");
+            let twin = scene.fork(round);
+            scene.settle(round);
+            assert_eq!(scene.versions(), 3, "both and what both see, in round {round}");
+            for (version, index) in [(scene.version, round % 7), (twin, round % 3)] {
+                scene.write(version, index).ok().expect("there is memory");
+            }
+            let ends = if child_goes_on { core::mem::replace(&mut scene.version, twin) } else { twin };
+            scene.end(ends);
+            assert_eq!(scene.versions(), 1, "after round {round}");
+        }
+    }
+}
+
+#[test]
 fn a_past_that_is_not_settled_is_merged_later() {
     let scene = scene();
     scene.write(scene.version, 0).ok().expect("there is memory");
