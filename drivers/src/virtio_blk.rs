@@ -70,6 +70,9 @@ pub struct BlockStats {
 impl VirtioBlk {
     /// Sets a device up, with its interrupts going to the given vector and CPU. For boot; spins for as
     /// long as the device takes to answer.
+    ///
+    /// # Errors
+    /// [`ProbeError`]; the device is not used then.
     pub fn probe(function: &Function, interrupt: InterruptTarget) -> Result<Arc<Self>, ProbeError> {
         let probe::Probed { ring, geometry, max_segments } = probe::probe(function, interrupt)?;
         Ok(Arc::new(Self {
@@ -134,8 +137,10 @@ impl VirtioBlk {
         Slot { desk: self.desk.clone(), permit }
     }
 
-    /// Waits for room for a request of up to `segments` segments. [`BlockError::Malformed`] if that is
-    /// more than [`max_segments`](Self::max_segments).
+    /// Waits for room for a request of up to `segments` segments.
+    ///
+    /// # Errors
+    /// [`BlockError::Malformed`] if that is more than [`max_segments`](Self::max_segments).
     ///
     /// # Cancellation
     /// As [`reserve`](Self::reserve).
@@ -186,6 +191,9 @@ impl VirtioBlk {
     }
 
     /// Makes all writes durable that have completed before.
+    ///
+    /// # Errors
+    /// Why the device did not: its writes may then be lost.
     ///
     /// # Cancellation
     /// The flush goes on.

@@ -67,8 +67,10 @@ const FLUSHES: usize = 16;
 const PAGE_SECTORS: u64 = PAGE_SIZE as u64 / SECTOR_BYTES;
 
 impl BlockPager {
-    /// The sectors from `first_sector` to `end_sector` of `device`, both within its capacity. Starts the
-    /// task that serves it.
+    /// The sectors from `first_sector` to `end_sector` of `device`, both within its capacity. Starts the three
+    /// tasks that serve it: for loads, stores and flushes. They never end, and keep the pager and the device for
+    /// good, also when nobody else has them any more: what is with the device is answered in any case, and a
+    /// device whose queue has ended answers everything with an error.
     pub fn start(name: String, device: Arc<VirtioBlk>, first_sector: u64, end_sector: u64) -> Arc<Self> {
         let pager = Arc::new(Self {
             number: trace::device(&name),

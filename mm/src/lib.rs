@@ -7,8 +7,10 @@
 //! Principles:
 //! - Nothing is global. Everything hangs off a [`Memory`] that the caller keeps; a host test makes one
 //!   over an arena of its own, with real page-table bytes in it.
-//! - Locks are taken in the order: address space, object, page table, frame lists, wait queue. No lock is
-//!   held across an `await`, and no pager is called with a lock held.
+//! - Locks are taken in the order: address space, object, page table, frame lists, wait queue. No spin lock is
+//!   held across an `await`, and no pager is called with one held. Two *turns* are: async mutexes, which park who waits and
+//!   guard no data. They are taken before any lock, the first before the second, and no fault takes either: a flush of
+//!   an object is one at a time, and so are changes of pages in two steps, with a wait for all CPUs between them.
 //! - The page table is a cache: what it says follows from mappings and objects, never the other way round.
 //! - A request to a pager owns the frame that the device writes to, so whoever stops waiting frees nothing
 //!   that a device may still touch.
@@ -36,7 +38,11 @@
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
 //! `touch` are for system calls.
 //!
-//! Who may call: tasks and threads. Interrupt handlers may call nothing here.
+//! Who may call: tasks and threads. Interrupt handlers may call nothing here. What takes one of the turns is for tasks, and is
+//! polled until it is done, or dropped: [`VmObject::mark`], `store_and_mark`, `flush`, `evict`, [`AddressSpace::advise`],
+//! [`reclaim`], [`swap_out`], [`write_back::clean_oldest`], and the tasks [`reclaimer`] and [`write_back::writer`]. Reclaim
+//! waits for the turn of two steps. So whoever keeps such a future and does not poll it holds up all who wait for memory;
+//! and so does a thread that polls it on a stack that gets its frames by faults, if it waits there for a frame.
 #![no_std]
 
 extern crate alloc;

@@ -93,7 +93,9 @@ pub struct Memory {
     /// Held while a CPU forgets everything, to keep its interrupts off.
     pub(crate) forgetting: SpinLock<()>,
     /// Held by who changes a batch of pages in two steps, with a wait for all CPUs between them: so each page that is
-    /// between the steps is waited for after its first.
+    /// between the steps is waited for after its first. Held across that `await`, and nothing else: no frame, no device and
+    /// nobody's answer is waited for with it. Reclaim needs it, so its holder is polled until it is done, or dropped, and is
+    /// no thread that may fault on its own stack while it is polled.
     pub(crate) two_steps: Mutex<()>,
     /// The frame of zeros that is shown, read-only, wherever private memory was not written yet; 0 before the first
     /// such page.

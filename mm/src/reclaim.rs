@@ -227,7 +227,8 @@ async fn grace(memory: &'static Memory) {
 }
 
 /// Gives back up to `target` clean pages, those unused for longest first, and returns how many. Looks at
-/// each page as often as the policy has it at most. For tasks: one that reclaims holds up the others.
+/// each page as often as the policy has it at most. For tasks, which poll it until it is done or drop it: one that reclaims
+/// holds up the others. See the crate's head.
 ///
 /// # Cancellation
 /// Dropping the future keeps what was given back; pages that were leaving stay until somebody touches or reclaims
@@ -262,7 +263,7 @@ impl VmObject {
     /// then. For those who have a policy of their own: they need not run the [`reclaimer`].
     ///
     /// A page that somebody touches before all CPUs have forgotten it stays. Where an overlay has no page of its own, its
-    /// base's goes.
+    /// base's goes. For tasks, as [`reclaim`] is.
     ///
     /// # Cancellation
     /// The page stays; nothing shows it until it is touched.

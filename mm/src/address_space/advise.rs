@@ -28,6 +28,8 @@ impl AddressSpace {
     ///   given back now.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
     ///
+    /// For tasks, which poll it until it is done or drop it: reclaim waits for the turns of `DoNotNeed`. See the crate's head.
+    ///
     /// # Errors
     /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing
     /// is changed then.

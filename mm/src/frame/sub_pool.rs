@@ -10,7 +10,9 @@ use executor::sync::{Semaphore, SemaphorePermit};
 use super::{Frame, FramePool, FrameRun, OutOfMemory};
 
 /// At most so many frames of a [`FramePool`] at a time, for one purpose. They are not set aside: the limit is what the
-/// others are sure of.
+/// others are sure of. For drivers and services that take memory as others ask them to, and are to be denied before they
+/// have all of it. Nothing in the kernel takes its frames this way so far: what it has for write-back and swap is set aside
+/// at boot.
 ///
 /// Whoever waits at the limit waits for this pool's frames to come back, in a queue of its own. Nobody outside
 /// notices, and no victim is named for it.

@@ -66,7 +66,7 @@ enum Asked {
 impl VmObject {
     /// Makes durable what is written in memory before the call: stores the dirty pages, waits for stores under way, and
     /// has the pager flush. Pages that were not written meanwhile then count as clean. Where an object has no pager,
-    /// nothing is done. Of an overlay its own pages are meant, not those of its base.
+    /// nothing is done. Of an overlay its own pages are meant, not those of its base. For tasks, as [`mark`](Self::mark) is.
     ///
     /// # Errors
     /// The first thing that went wrong since the last flush, also in stores that nobody asked for. It is said once; what

@@ -32,6 +32,8 @@ impl VmObject {
     /// write makes them dirty again. An overlay's pages become its base's. Returns how many. Pages that are being stored, and those of objects without a
     /// pager, stay as they are.
     ///
+    /// For tasks, which poll it until it is done or drop it: reclaim waits for its turns. See the crate's head.
+    ///
     /// # Cancellation
     /// The pages of the batch under way, at most 64, stay dirty; what is marked stays so.
     pub async fn mark(&self, pages: Range<PageIndex>) -> usize {
@@ -60,7 +62,7 @@ impl VmObject {
 
     /// Stores the dirty pages in a range, and marks those that were stored and not written since; see
     /// [`store`](Self::store) and [`mark`](Self::mark). A page that became dirty meanwhile stays so: no change is lost.
-    /// Returns how many pages count as clean now.
+    /// Returns how many pages count as clean now. For tasks, as `mark` is.
     ///
     /// # Errors
     /// As for `store`; pages that could be stored are marked even so.

@@ -86,7 +86,7 @@ pub struct VmObject {
     left: AtomicU64,
     /// Which pages were stored is known to the base, of its overlays' as well. After the locks of objects.
     stored: SpinLock<stored::StoredPages>,
-    /// Of a base: held by who flushes it or an overlay of it.
+    /// Of a base: held by who flushes it or an overlay of it, from the stores to the last mark. Nobody else waits for it.
     flushing: Mutex<()>,
     inner: SpinLock<Inner>,
 }

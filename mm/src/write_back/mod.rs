@@ -54,10 +54,10 @@ pub(crate) struct WriteBack {
     writing: AtomicUsize,
     /// Stores that pagers have ended so far, well or not.
     ended: AtomicU64,
+    /// Stores that pagers have ended well so far.
+    stored: AtomicU64,
     /// Pages that have become clean so far, whoever has marked them.
     marked: AtomicU64,
-    /// Those of them that ended well.
-    stored: AtomicU64,
     /// Pages that write-back has made clean so far.
     cleaned: AtomicU64,
     parked: WaitQueue,
@@ -233,7 +233,8 @@ pub async fn writer(memory: &'static Memory) -> ! {
 
 /// Stores dirty pages, the oldest first, until `target` of them became clean or each was looked at once, at most for a
 /// turn of 50 ms; where no page is clean or with a pager by then, because CPUs are long in coming, until one is, for up to 20
-/// turns. Returns how many became clean, or are with pagers. 0 means that nothing can be stored at present.
+/// turns. Returns how many became clean, or are with pagers. 0 means that nothing can be stored at present. For tasks, as
+/// [`reclaim`](crate::reclaim) is.
 ///
 /// # Cancellation
 /// What is with pagers goes on.
