@@ -71,7 +71,7 @@ fn unique(pages: &mut [ListedPage]) -> usize {
 /// first. Pages that are zeros, or that their slots still hold, are not written. Returns how many frames were freed since
 /// the call began, by whomever; 0 when nothing can be freed: then there is no swap, or it is full, or fails, or all pages
 /// are in use. Waits for the disk only where nothing is free yet. Looks at each page as often as the policy has it at most.
-/// For tasks, as [`reclaim`](crate::reclaim) is.
+/// For tasks, as [`reclaim`](crate::reclaim()) is.
 ///
 /// # Cancellation
 /// Pages that are being written leave all the same; those that were about to stay until they are touched or this is

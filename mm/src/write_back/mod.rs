@@ -234,7 +234,7 @@ pub async fn writer(memory: &'static Memory) -> ! {
 /// Stores dirty pages, the oldest first, until `target` of them became clean or each was looked at once, at most for a
 /// turn of 50 ms; where no page is clean or with a pager by then, because CPUs are long in coming, until one is, for up to 20
 /// turns. Returns how many became clean, or are with pagers. 0 means that nothing can be stored at present. For tasks, as
-/// [`reclaim`](crate::reclaim) is.
+/// [`reclaim`](crate::reclaim()) is.
 ///
 /// # Cancellation
 /// What is with pagers goes on.
