@@ -47,7 +47,8 @@ impl AddressSpace {
         let private = || mappings.all().filter(|mapping| mapping.shows.is_copied());
         self.write_protect(private().map(|mapping| mapping.start..mapping.end()));
         let moment = self.memory.frames().moment();
-        for mapping in private() {
+        // What is being unmapped was not forked, and the end of its version may have come before its own.
+        for mapping in private().filter(|mapping| mapping.going.is_none()) {
             if let Backing::Private(object, version) = &mapping.shows {
                 object.settle(*version, number, moment);
             }
