@@ -11,7 +11,7 @@ use common::shown::{BASE, PAGES, Scene};
 use common::{address, content, page};
 use executor::host::block_on_cpus;
 use executor::{spawn, yield_now};
-use mm::{PageState, reclaim, reclaimer};
+use mm::{PageState, VmObject, reclaim, reclaimer};
 
 #[test]
 fn an_evicted_page_keeps_its_frame_until_no_cpu_reads_it() {
@@ -124,6 +124,36 @@ fn a_dropped_page_is_made_anew_when_no_cpu_uses_the_old_one() {
             assert_eq!((machine.free(), scene.quarantined()), (scene.free - 1, 0));
             let busy = scene.seen_by_another(0).await;
             busy.end().await;
+        }
+    });
+}
+
+#[test]
+fn who_drops_a_page_again_waits_for_the_cpus_that_use_it_also_while_it_is_stored() {
+    block_on_cpus(2, async {
+        for stored in [false, true] {
+            let disk = std::sync::OnceLock::new();
+            let scene = Scene::new(|machine| {
+                let pager = disk.get_or_init(|| machine.pager());
+                VmObject::new(machine.memory, pager.clone(), PAGES)
+            })
+            .await;
+            let (disk, root) = (disk.get().unwrap(), scene.space.root());
+            scene.machine.write(&scene.space, BASE, 5).await.unwrap();
+            disk.hold();
+            let mut store = pin!(scene.object.store(page(0)..page(1)));
+            if stored {
+                assert!(poll_once(store.as_mut()).is_pending());
+            }
+            let busy = scene.seen_by_another(5).await;
+            drop(scene.object.release(page(0)..page(PAGES)));
+            let mut again = pin!(scene.object.release(page(0)..page(PAGES)));
+            assert!(poll_once(again.as_mut()).is_pending(), "stored: {stored}");
+            assert_eq!(busy.reads(root, BASE), Some(5), "it uses what it remembers");
+            busy.end().await;
+            again.await;
+            disk.release_all().await;
+            assert_eq!(store.await, Ok(()));
         }
     });
 }

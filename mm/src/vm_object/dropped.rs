@@ -113,7 +113,8 @@ impl VmObject {
                     Some(self.memory.frames().moment()),
                 )
             }
-            PageState::WritingBackDiscarded { .. } => (entry, None),
+            // Whoever discarded it may not have waited for all CPUs yet.
+            PageState::WritingBackDiscarded { .. } => (entry, Some(self.memory.frames().moment())),
             _ if which == Which::Dirty => return Some((index, None)),
             PageState::Loading | PageState::LoadingInvalidated => {
                 (PageEntry::new(PageState::LoadingInvalidated), None)
