@@ -8,6 +8,20 @@ use crate::entries::{ACCESSED, ADDRESS, DIRTY, LARGE, NO_EXECUTE, USER, WRITABLE
 use crate::processor::{LARGE_PAGE, Remembered, Tlb};
 use crate::{Machine, PAGE};
 
+/// A page that a CPU reaches without a look at the tables.
+#[derive(Debug)]
+pub struct Known {
+    /// The CPU's number.
+    pub cpu: u32,
+    /// Which tables said so.
+    pub root: PhysAddr,
+    /// The page's address.
+    pub at: u64,
+    /// Whether it may be written to.
+    pub may_write: bool,
+    frame: u64,
+}
+
 impl Machine {
     /// Goes through the tables as a processor does, setting accessed and dirty bits, and uses the word there.
     /// An invalidation waits until that is done, as it does for a real processor.
@@ -73,6 +87,39 @@ impl Machine {
     /// The processor forgets everything, as it may at any time.
     pub fn forget_translations(&self) {
         self.processor.with_tlb(Tlb::forget);
+    }
+
+    /// Whether this CPU remembers a page with the right to that access, and so needs no tables for it.
+    pub fn remembers(&self, root: PhysAddr, at: u64, access: Access) -> bool {
+        let page = (root, at & !(PAGE - 1));
+        let fault = self.fault(at, access);
+        self.processor.with_tlb(|tlb| tlb.pages.get(&page).is_some_and(|known| allowed(known.rights, fault)))
+    }
+
+    /// Whether this CPU remembers the table of level 1 that an address is in, with the rights that it had.
+    pub fn remembers_table(&self, root: PhysAddr, at: u64) -> bool {
+        self.processor.with_tlb(|tlb| tlb.tables.contains_key(&(root, at & !(LARGE_PAGE - 1))))
+    }
+
+    /// What all CPUs remember of pages.
+    pub fn remembered(&self) -> Vec<Known> {
+        let tlbs = self.processor.tlbs.lock().unwrap();
+        let of = |&cpu: &u32, tlb: &Tlb| -> Vec<Known> {
+            let known = |(&(root, at), known): (&(PhysAddr, u64), &Remembered)| Known {
+                cpu,
+                root,
+                at,
+                may_write: known.rights & WRITABLE != 0,
+                frame: known.frame,
+            };
+            tlb.pages.iter().map(known).collect()
+        };
+        tlbs.iter().flat_map(|(cpu, tlb)| of(cpu, tlb)).collect()
+    }
+
+    /// The word with that number in a page that a CPU remembers, as it would read it.
+    pub fn word_of(&self, known: &Known, number: u64) -> u64 {
+        self.word(known.frame + number * 8).load(Ordering::SeqCst)
     }
 
     /// What a CPU does between two polls: if it is waited for, it forgets.

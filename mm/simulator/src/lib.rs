@@ -26,6 +26,7 @@ use std::ops::Range;
 
 use mm::{PAGE_SIZE, PageIndex, VirtAddr};
 
+pub use access::Known;
 pub use machine::Machine;
 pub use processor::{Processor, is_checking, is_drawing};
 

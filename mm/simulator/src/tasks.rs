@@ -32,6 +32,11 @@ pub struct Handle<T> {
 }
 
 impl<T> Handle<T> {
+    /// The task's number.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// The result, once.
     pub fn take(&self) -> Option<T> {
         self.result.lock().unwrap().take()
@@ -68,7 +73,7 @@ impl Tasks {
     /// The same in an order that `choose` decides among the numbers of the woken tasks.
     pub fn run_by(&mut self, mut choose: impl FnMut(&[usize]) -> usize) {
         loop {
-            let woken: Vec<usize> = (0..self.tasks.len()).filter(|&number| self.is_woken(number)).collect();
+            let woken = self.woken();
             if woken.is_empty() {
                 return;
             }
@@ -76,12 +81,23 @@ impl Tasks {
         }
     }
 
+    /// The numbers of the tasks that were woken since they were polled, lowest first.
+    pub fn woken(&self) -> Vec<usize> {
+        (0..self.tasks.len()).filter(|&number| self.is_woken(number)).collect()
+    }
+
+    /// How many tasks are left.
+    pub fn left(&self) -> usize {
+        self.tasks.iter().filter(|task| task.future.is_some()).count()
+    }
+
     fn is_woken(&self, number: usize) -> bool {
         let task = &self.tasks[number];
         task.future.is_some() && task.woken.0.load(Ordering::SeqCst)
     }
 
-    fn poll(&mut self, number: usize) {
+    /// Polls one task, if it is there still.
+    pub fn poll(&mut self, number: usize) {
         let task = &mut self.tasks[number];
         task.woken.0.store(false, Ordering::SeqCst);
         let waker = Waker::from(task.woken.clone());
@@ -95,12 +111,22 @@ impl Tasks {
 
     /// Whether no task is left.
     pub fn all_done(&self) -> bool {
-        self.tasks.iter().all(|task| task.future.is_none())
+        self.left() == 0
     }
 
     /// Ends a task wherever it is.
     pub fn kill<T>(&mut self, handle: &Handle<T>) {
-        self.tasks[handle.number].future = None;
+        self.kill_number(handle.number);
+    }
+
+    /// Ends the task with that number.
+    pub fn kill_number(&mut self, number: usize) {
+        self.tasks[number].future = None;
+    }
+
+    /// Whether a task was neither polled to its end nor killed.
+    pub fn is_left(&self, number: usize) -> bool {
+        self.tasks[number].future.is_some()
     }
 }
 
