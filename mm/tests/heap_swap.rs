@@ -11,11 +11,11 @@ use std::task::Poll;
 use common::cpus::poll_once;
 use common::shown::RW;
 use common::tasks::block_on;
-use common::{Machine, PAGE, address};
+use common::{Machine, PAGE, address, range};
 use limited_heap::{exempt, until_enough_and_nothing_kept, use_up_transfers, with_heap};
 use mm::{
-    Access, AddressSpace, Denial, FaultOutcome, OutOfMemory, Placement, SwapRead, SwapStore, SwapWrite,
-    TestStore, swap_out,
+    Access, AddressSpace, Advice, Denial, FaultOutcome, OutOfMemory, Placement, SwapRead, SwapStore,
+    SwapWrite, TestStore, swap_out,
 };
 
 const BASE: u64 = 0x40_0000;
@@ -108,6 +108,31 @@ fn a_page_whose_way_back_finds_the_heap_full_is_denied_and_stays_in_its_slot() {
         assert_eq!(now(machine.read(&space, at(index))), Ok(index + 1));
     }
     assert!(refused >= 2, "a transfer and its note: {refused}");
+    drop(space);
+    now(machine.memory.settle());
+    assert_eq!(machine.memory.swap_stats().unwrap().used_slots, 0);
+}
+
+#[test]
+fn advice_with_a_full_heap_begins_what_there_is_room_for_and_loses_nothing() {
+    let machine = Machine::new(400);
+    machine.memory.swap_on(disk()).unwrap();
+    let space = written(machine);
+    let mut advised = 0;
+    for allocations in 0..10 {
+        while machine.memory.frames().stats().anonymous > 0 {
+            block_on(swap_out(machine.memory, usize::MAX));
+        }
+        use_up_transfers(machine.memory);
+        let before = machine.memory.swap_stats().unwrap().pages_in;
+        let mut advise = pin!(space.advise(range(address(BASE), PAGES), Advice::WillNeed));
+        assert_eq!(with_heap(allocations, || poll_once(advise.as_mut())), Poll::Ready(Ok(())));
+        let begun = machine.memory.swap_stats().unwrap().pages_in - before;
+        assert!(begun >= advised && (begun == 0 || allocations > 0), "{begun} with {allocations}");
+        advised = begun;
+        (0..PAGES).for_each(|index| assert_eq!(now(machine.read(&space, at(index))), Ok(index + 1)));
+    }
+    assert_eq!(advised, PAGES);
     drop(space);
     now(machine.memory.settle());
     assert_eq!(machine.memory.swap_stats().unwrap().used_slots, 0);

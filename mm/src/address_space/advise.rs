@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::AddressSpace;
 use super::mappings::distance;
 use crate::address::PAGE_BYTES;
+use crate::backing::Backing;
 use crate::frame::Candidate;
 use crate::{Advice, MapError, VirtAddr, VmObject};
 
@@ -22,8 +23,9 @@ impl AddressSpace {
     /// - `Huge` is noted like these: private memory over zeros has pages of 2 MiB there, where a free block is to spare
     ///   when a piece of 2 MiB is written for the first time. Which other mappings have some, [`LargePages`](crate::LargePages) says;
     ///   those with `Random` have none.
-    /// - `WillNeed` begins to load the pages that a pager has, and waits for none of them: as reading ahead does, only while
-    ///   there are frames to spare, and at most 256 pages of an object at a time. What is left is left.
+    /// - `WillNeed` begins to load the pages that a pager has or that are on the swap disk, and waits for none of them: as
+    ///   reading ahead does, only while there are frames to spare, and at most 256 pages of an object at a time, and of the
+    ///   disk. What is left is left.
     /// - `Cold` makes the pages that are in memory the first that reclaim looks at, as not used lately. Nothing is stored or
     ///   given back now.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
@@ -63,6 +65,7 @@ impl AddressSpace {
 
     /// Begins the loads of the next pages, as many as others can wait for; those that follow each other together.
     fn begin_loads(&self, rest: &mut Range<VirtAddr>) {
+        let from = rest.start;
         let mut run: Option<(Arc<VmObject>, Range<u64>)> = None;
         for _ in 0..BATCH {
             let Some((object, index)) = self.next_of_object(rest) else { break };
@@ -77,6 +80,30 @@ impl AddressSpace {
         }
         if let Some((of, pages)) = run {
             of.begin_to_load(pages);
+        }
+        self.begin_to_bring_back(from..rest.start);
+    }
+
+    /// Begins to read what of these pages is on the swap disk.
+    fn begin_to_bring_back(&self, mut pages: Range<VirtAddr>) {
+        if self.memory.swap().is_none() {
+            return;
+        }
+        while !pages.is_empty() {
+            let shown = {
+                let mappings = self.mappings.lock();
+                let mapping = mappings.at(pages.start).filter(|mapping| mapping.going.is_none());
+                mapping.map(|mapping| {
+                    let first = mapping.first + distance(mapping.start, pages.start);
+                    let count = distance(pages.start, mapping.end().min(pages.end));
+                    (mapping.shows.clone(), first..first + count)
+                })
+            };
+            let count = shown.as_ref().map_or(1, |(_, indexes)| indexes.end - indexes.start);
+            pages.start = pages.start.page_add(count);
+            if let Some((Backing::Private(object, version), indexes)) = shown {
+                object.begin_to_bring_back(version, indexes);
+            }
         }
     }
 

@@ -17,6 +17,7 @@
 mod ending;
 mod large;
 mod leave;
+mod needed;
 mod neighbours;
 mod shared;
 mod shown;

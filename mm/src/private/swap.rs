@@ -51,6 +51,20 @@ impl Swaps {
     }
 }
 
+impl Inner {
+    /// Where the page is that a version sees, if that is in this slot.
+    fn swapped_at(&self, version: VersionId, (index, slot): (u64, u64)) -> Option<u32> {
+        let found = self.versions.find_place(version, index);
+        found.filter(|(_, entry)| entry.state() == PageState::Swapped { slot }).map(|(place, _)| place)
+    }
+
+    /// How many pages from one on, at most so many, are in slots in a row: only those are one read. At least that one.
+    pub(super) fn in_a_row(&self, version: VersionId, (index, slot): (u64, u64), most: u64) -> u64 {
+        let is_next = |&ahead: &u64| self.swapped_at(version, (index + ahead, slot + ahead)).is_some();
+        1 + (1..most).take_while(is_next).count() as u64
+    }
+}
+
 impl PrivateObject {
     /// Gives new private memory its name, and then swap if there is any: so either there is, or who turns it on finds the
     /// name.
@@ -225,17 +239,11 @@ impl PrivateObject {
             Advice::Random => 1,
             advice => inner.streams.missing(index, WINDOW, advice) - index,
         };
-        let window = window.min(area.slots_at_once());
-        // Only slots in a row are one read.
-        let is_next = |inner: &Inner, ahead: u64| {
-            let found = inner.versions.find_place(version, index + ahead);
-            found.filter(|(_, entry)| entry.state() == PageState::Swapped { slot: slot + ahead })
-        };
-        let most = 1 + (1..window).take_while(|&ahead| is_next(&inner, ahead).is_some()).count();
+        let pages = inner.in_a_row(version, (index, slot), window.min(area.slots_at_once()));
         if !self.memory.hardware().heap_has_room() {
             return Err(Attempt::heap_is_full(spare));
         }
-        let Ok(room) = Reading::try_room(most - 1) else {
+        let Ok(room) = Reading::try_room(pages as usize - 1) else {
             return Err(Attempt::heap_is_full(spare));
         };
         let Some(frame) = spare.take().or_else(|| self.memory.frames().try_alloc_page(None)) else {
@@ -248,22 +256,35 @@ impl PrivateObject {
                 return Err(Attempt::heap_is_full(spare));
             }
         };
-        for ahead in 1..most as u64 {
-            let has_room = self.memory.hardware().heap_has_room();
-            let frame = if has_room { self.memory.try_alloc_ahead() } else { None };
-            let (Some(frame), Some((place, _))) = (frame, is_next(&inner, ahead)) else { break };
-            let at = (place, index + ahead, slot + ahead);
-            let Ok(page) = self.begin_read(area, &mut inner, at, PageEvent::Ahead, frame) else { break };
-            read.push(page);
-        }
+        self.read_along(area, &mut inner, version, &mut read, pages);
         drop(inner);
         let load = read.first_load();
         area.read(read);
         Err(Attempt::Wait(load))
     }
 
+    /// Adds the next pages to a read that has its first, up to `pages` in all, as far as there are frames to spare.
+    pub(super) fn read_along(
+        &self,
+        area: &SwapArea,
+        inner: &mut Inner,
+        version: VersionId,
+        read: &mut Reading,
+        pages: u64,
+    ) {
+        for ahead in 1..pages {
+            let has_room = self.memory.hardware().heap_has_room();
+            let frame = if has_room { self.memory.try_alloc_ahead() } else { None };
+            let next = inner.swapped_at(version, (read.index + ahead, read.slot + ahead));
+            let (Some(frame), Some(place)) = (frame, next) else { break };
+            let at = (place, read.index + ahead, read.slot + ahead);
+            let Ok(page) = self.begin_read(area, inner, at, PageEvent::Ahead, frame) else { break };
+            read.push(page);
+        }
+    }
+
     /// A page is read into a frame from now on. Gives the frame back where the heap is full.
-    fn begin_read(
+    pub(super) fn begin_read(
         &self,
         area: &SwapArea,
         inner: &mut Inner,

@@ -55,6 +55,8 @@ pub use write::SwapWrite;
 
 /// Writes that are under way at the same time.
 const WRITES: usize = 16;
+/// Pages that are being read when no others are read because of advice.
+const READS: usize = 256;
 /// Reads whose notes are kept for others when they have ended.
 const KEPT_ROOMS: usize = 64;
 
@@ -269,6 +271,11 @@ impl SwapArea {
     /// What those wait for who want the page of a slot that is being read.
     pub(crate) fn read_of(&self, slot: u64) -> Option<Shared<Transfer>> {
         self.reads.lock().transfers.get(&slot).cloned()
+    }
+
+    /// Whether so many pages are being read that none is read that nobody has asked for.
+    pub(crate) fn reads_much(&self) -> bool {
+        self.reads.lock().transfers.len() >= READS
     }
 
     /// A slot is read from now on, and belongs to the read as well.

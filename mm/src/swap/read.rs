@@ -24,7 +24,7 @@ pub(crate) struct Reading {
     /// The first page, and the first slot.
     pub(crate) index: u64,
     pub(crate) slot: u64,
-    /// The page that was asked for: mostly the only one. Gone when the read has ended.
+    /// The first page, mostly the only one and the one that was asked for. Gone when the read has ended.
     asked: Option<ReadPage>,
     ahead: Vec<ReadPage>,
 }
@@ -53,7 +53,8 @@ impl Reading {
         self.page(0).load.clone()
     }
 
-    fn len(&self) -> usize {
+    /// How many pages are read.
+    pub(crate) fn len(&self) -> usize {
         usize::from(self.asked.is_some()) + self.ahead.len()
     }
 
