@@ -20,13 +20,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case("failed_load_reaches_everyone"),
         case("failing_sector_reaches_everyone").on(failing_loads),
         case("failing_sector_reaches_everyone_on_4_cpus").on(|| Setup { cpus: 4, ..failing_loads() }),
-        case("disk_error_storm").on(broken),
+        case("disk_error_storm").on(broken).traced(),
         case("loads_are_in_flight_together").on(stalled).driven(disk_keeper),
         case("killed_loads_are_finished").on(stalled).driven(disk_keeper),
         case("pager_thread_faults_on_its_own_page"),
         case("unmap_during_a_load"),
         case("unmap_storm").traced(),
-        case("invalidate_storm"),
+        case("invalidate_storm").traced(),
         case("crawling_disk_delays_nobody")
             .on(|| with(TestDisk::offsets(1000 * PAGE).limited(10)))
             .driven(typist)
@@ -37,7 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("memory_tells_recordings_until_the_last_one_ends"),
         case("killed_threads_leak_nothing"),
         case("killed_before_the_first_instruction"),
-        case("kill_storm"),
+        case("kill_storm").traced(),
         case("nmi_storm").driven(interrupter),
         case("denied_accesses_end_the_thread"),
         case("exceptions_end_the_thread"),
@@ -93,9 +93,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .driven(disk_slower)
             .alone()
             .within(180),
-        case("fork_storm"),
-        case("one_page_fork_storm"),
-        case("protect_storm"),
+        case("fork_storm").traced(),
+        case("one_page_fork_storm").traced(),
+        case("protect_storm").traced(),
         case("readers_outgrow_memory")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
@@ -186,9 +186,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("fork_storm_on_2_cpus").on(cpus::<2>),
         case("fork_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("one_page_fork_storm_on_2_cpus").on(cpus::<2>),
-        case("one_page_fork_storm_on_4_cpus").on(cpus::<4>),
+        case("one_page_fork_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("protect_storm_on_2_cpus").on(cpus::<2>),
-        case("protect_storm_on_4_cpus").on(cpus::<4>),
+        case("protect_storm_on_4_cpus").on(cpus::<4>).traced(),
         case("readers_outgrow_memory_on_4_cpus")
             .on(|| Setup { cpus: 4, memory_mib: 40, ..with(TestDisk::offsets(160 * MIB)) })
             .within(120),
