@@ -86,7 +86,7 @@ fn run_as(cli: &Cli, record: Option<&Record>) -> Result<Outcome> {
         Some(example) => (example::PACKAGE, &example.name),
         None => (&*cli.kernel_package, &cli.kernel_bin),
     };
-    let kernels = workspace.build_kernels(package, Some(bin), profile, debug_info)?;
+    let kernels = workspace.build_bare(package, Some(bin), profile, debug_info)?;
     let mut disks = all_disks(cli, &workspace, disks)?;
     disks.extend(swap);
     let tool = tool.finish()?;

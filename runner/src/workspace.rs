@@ -101,29 +101,11 @@ impl Workspace {
         Ok(folder)
     }
 
-    /// Builds kernels: one binary of `package`, or all. Progress goes to standard error.
+    /// Builds programs for the bare machine: one binary of `package`, or all. Progress goes to standard error.
     ///
     /// # Errors
     /// When cargo fails; it has told why by then.
-    pub fn build_kernels(
-        &self,
-        package: &str,
-        bin: Option<&str>,
-        profile: Profile,
-        debug_info: DebugInfo,
-    ) -> Result<Vec<Program>> {
-        self.build(package, bin, profile, debug_info)
-    }
-
-    /// Builds all user programs.
-    ///
-    /// # Errors
-    /// When cargo fails; it has told why by then.
-    pub fn build_user_programs(&self, profile: Profile) -> Result<Vec<Program>> {
-        self.build("faultline-user", None, profile, DebugInfo::Lines)
-    }
-
-    fn build(
+    pub fn build_bare(
         &self,
         package: &str,
         bin: Option<&str>,
@@ -163,6 +145,14 @@ impl Workspace {
             bail!("`cargo build -p {package}` failed");
         }
         Ok(programs(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Builds all user programs.
+    ///
+    /// # Errors
+    /// When cargo fails; it has told why by then.
+    pub fn build_user_programs(&self, profile: Profile) -> Result<Vec<Program>> {
+        self.build_bare("faultline-user", None, profile, DebugInfo::Lines)
     }
 
     /// A call of cargo with a target folder of its own, untouched by the caller's environment.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use faultline::disk::{Disk, DiskSpec, Failing};
+use faultline::disk::{Disk, DiskSpec};
 
 /// What is on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,20 +25,8 @@ pub struct TestDisk {
     pub bytes: u64,
     /// What is on it.
     pub content: Content,
-    /// The machine may write.
-    pub writable: bool,
-    /// At most so many requests a second.
-    pub iops: Option<u32>,
-    /// Reads of these sectors fail.
-    pub failing: Vec<Range<u64>>,
-    /// The first read that touches one of these sectors fails.
-    pub failing_once: Vec<Range<u64>>,
-    /// Writes of these sectors fail.
-    pub failing_writes: Vec<Range<u64>>,
-    /// The first write that touches one of these sectors fails.
-    pub failing_writes_once: Vec<Range<u64>>,
-    /// So flushes fail.
-    pub failing_flushes: Option<Failing>,
+    /// How it behaves. Its path and its log are made with the disk.
+    pub spec: DiskSpec,
     /// Its writes and flushes are noted beside it: see [`power`](crate::power).
     pub logged: bool,
 }
@@ -46,23 +34,12 @@ pub struct TestDisk {
 impl TestDisk {
     /// A read-only disk of [`Content::Offsets`].
     pub fn offsets(bytes: u64) -> Self {
-        Self {
-            bytes,
-            content: Content::Offsets,
-            writable: false,
-            iops: None,
-            failing: Vec::new(),
-            failing_once: Vec::new(),
-            failing_writes: Vec::new(),
-            failing_writes_once: Vec::new(),
-            failing_flushes: None,
-            logged: false,
-        }
+        Self { bytes, content: Content::Offsets, spec: DiskSpec::read_only(""), logged: false }
     }
 
     /// A disk of zeros that may be written.
     pub fn zeros(bytes: u64) -> Self {
-        Self { content: Content::Bytes(Vec::new()), writable: true, ..Self::offsets(bytes) }
+        Self { content: Content::Bytes(Vec::new()), ..Self::offsets(bytes) }.writable()
     }
 
     /// A read-only disk of [`Content::Random`].
@@ -73,21 +50,28 @@ impl TestDisk {
     /// With at most so many requests a second.
     #[must_use]
     pub fn limited(mut self, iops: u32) -> Self {
-        self.iops = Some(iops);
+        self.spec.iops = Some(iops);
         self
     }
 
     /// With failing sectors.
     #[must_use]
     pub fn failing(mut self, sectors: Range<u64>) -> Self {
-        self.failing.push(sectors);
+        self.spec.failing.push(sectors);
+        self
+    }
+
+    /// That behaves in another way.
+    #[must_use]
+    pub fn but(mut self, change: impl FnOnce(&mut DiskSpec)) -> Self {
+        change(&mut self.spec);
         self
     }
 
     /// That may be written.
     #[must_use]
     pub fn writable(mut self) -> Self {
-        self.writable = true;
+        self.spec.read_only = false;
         self
     }
 
@@ -109,17 +93,7 @@ impl TestDisk {
         if let Some(log) = &log {
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         }
-        let spec = DiskSpec {
-            path,
-            read_only: !self.writable,
-            iops: self.iops,
-            failing: self.failing.clone(),
-            failing_once: self.failing_once.clone(),
-            failing_writes: self.failing_writes.clone(),
-            failing_writes_once: self.failing_writes_once.clone(),
-            failing_flushes: self.failing_flushes,
-            log,
-        };
+        let spec = DiskSpec { path, log, ..self.spec.clone() };
         Disk::check(name, spec)
     }
 

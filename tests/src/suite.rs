@@ -137,13 +137,11 @@ fn build(storm: u32) -> Result<Built> {
 fn build_kernels(workspace: &Workspace) -> Result<HashMap<Kernel, Program>> {
     let mut kernels = HashMap::new();
     for program in
-        workspace.build_kernels("kernel", Some("faultline-kernel"), Profile::Release, DebugInfo::Lines)?
+        workspace.build_bare("kernel", Some("faultline-kernel"), Profile::Release, DebugInfo::Lines)?
     {
         kernels.insert(Kernel::Main, program);
     }
-    for program in
-        workspace.build_kernels("faultline-test-kernels", None, Profile::Release, DebugInfo::Lines)?
-    {
+    for program in workspace.build_bare("faultline-test-kernels", None, Profile::Release, DebugInfo::Lines)? {
         // Names live as long as the tests, which is as long as the process.
         kernels.insert(Kernel::Test(program.name.clone().leak()), program);
     }

@@ -289,21 +289,19 @@ fn crawling_swap(cpus: u32) -> Setup {
 
 /// With a disk whose page 3 cannot be read, and page 5 not the first time.
 fn failing_loads() -> Setup {
-    let disk = TestDisk::offsets(64 * PAGE).failing(24..25);
-    with(TestDisk { failing_once: std::iter::once(40..41).collect(), ..disk })
+    with(TestDisk::offsets(64 * PAGE).failing(24..25).but(|disk| disk.failing_once.push(40..41)))
 }
 
 /// Slot 5 cannot be read, slot 9 not the first time; slot 7 cannot be written, slot 11 not the first time.
 fn failing_swap() -> Setup {
     let slot = |number: u64| number * 8..number * 8 + 8;
     let one_sector_of = |number: u64| number * 8..number * 8 + 1;
-    let swap = TestDisk {
-        failing: vec![slot(5)],
-        failing_once: vec![one_sector_of(9)],
-        failing_writes: vec![slot(7)],
-        failing_writes_once: vec![one_sector_of(11)],
-        ..TestDisk::zeros(256 * PAGE)
-    };
+    let swap = TestDisk::zeros(256 * PAGE).but(|disk| {
+        disk.failing.push(slot(5));
+        disk.failing_once.push(one_sector_of(9));
+        disk.failing_writes.push(slot(7));
+        disk.failing_writes_once.push(one_sector_of(11));
+    });
     Setup { memory_mib: 64, swap: Some(swap), ..Setup::default() }
 }
 
@@ -361,9 +359,9 @@ fn limit_disk(mut session: Session, when: &str, iops: u64) -> Result<()> {
 /// cannot be written the first time.
 fn failing_stores() -> Setup {
     let disk = || TestDisk::offsets(16 * PAGE).writable();
-    let broken = TestDisk { failing_writes: std::iter::once(40..48).collect(), ..disk() };
-    let flushes = |which| TestDisk { failing_flushes: Some(which), ..disk() };
-    let broken_once = TestDisk { failing_writes_once: vec![72..73, 96..97], ..disk() };
+    let broken = disk().but(|disk| disk.failing_writes.push(40..48));
+    let flushes = |which| disk().but(|disk| disk.failing_flushes = Some(which));
+    let broken_once = disk().but(|disk| disk.failing_writes_once.extend([72..73, 96..97]));
     let disks = vec![broken, flushes(Failing::Once), flushes(Failing::Always), broken_once];
     Setup { disks, ..Setup::default() }
 }
