@@ -247,3 +247,53 @@ fn an_overlay_that_is_closed_leaves_its_base_open() {
         assert_eq!(scene.read(1).await, Ok(content(1)));
     });
 }
+
+#[test]
+fn an_overlay_and_its_base_are_closed_together() {
+    block_on_cpus(2, async {
+        let scene = overlay::Scene::new().await;
+        scene.write(BASE, 7).await;
+        scene.write(BELOW + PAGE, 8).await;
+        assert_eq!(scene.overlay.close_with_base().await, Ok(()));
+        assert_eq!((scene.stored(0), scene.stored(1)), (7, 8));
+        for at in [BASE, BASE + PAGE, BELOW, BELOW + PAGE] {
+            assert!(matches!(scene.read(at).await, Err(Denial::Io { error: PageError::Closed, .. })));
+        }
+        assert_eq!(scene.machine.free(), scene.free);
+    });
+}
+
+#[test]
+fn an_overlay_is_open_again_where_its_base_could_not_be_closed() {
+    block_on_cpus(2, async {
+        for is_given_up in [false, true] {
+            let scene = overlay::Scene::new().await;
+            scene.write(BASE, 7).await;
+            scene.write(BELOW + PAGE, 8).await;
+            let error = StoreError { page: page(1), error: PageError::Io };
+            if is_given_up {
+                scene.pager.hold();
+                let mut close = pin!(scene.overlay.close_with_base());
+                for index in [0, 1] {
+                    while scene.pager.held() == 0 {
+                        assert!(poll_once(close.as_mut()).is_pending());
+                        yield_now().await;
+                    }
+                    assert_eq!(scene.pager.release_store(page(0)), index == 0);
+                }
+                assert_eq!(scene.overlay.stats().resident, 0, "the overlay itself was done");
+                let denied = scene.read(BELOW + 2 * PAGE).await;
+                assert_eq!(denied, Err(closed(2)), "the base is denied as well meanwhile");
+            } else {
+                scene.pager.fail_stores(Some(page(1)), 1, PageError::Io);
+                assert_eq!(scene.overlay.close_with_base().await, Err(error));
+            }
+            scene.pager.release_all().await;
+            assert_eq!((scene.stored(0), scene.read(BASE).await), (7, Ok(7)));
+            assert_eq!((scene.read(BASE + PAGE).await, scene.read(BELOW + PAGE).await), (Ok(8), Ok(8)));
+            scene.write(BASE, 9).await;
+            assert_eq!(scene.overlay.close_with_base().await, Ok(()));
+            assert_eq!((scene.stored(0), scene.stored(1)), (9, 8));
+        }
+    });
+}

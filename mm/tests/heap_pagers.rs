@@ -203,6 +203,28 @@ fn a_close_without_heap_leaves_the_object_open() {
 }
 
 #[test]
+fn a_close_of_an_overlay_and_its_base_without_heap_leaves_both_open() {
+    let mut refused = 0;
+    loop {
+        let scene = Scene::new();
+        // The base's page is changed, another one's copy is the overlay's.
+        assert_eq!(scene.touch(0, 0, Access::Write), FaultOutcome::Resolved);
+        assert_eq!(scene.touch(1, 1, Access::Write), FaultOutcome::Resolved);
+        match with_heap(refused, || now(scene.overlay.close_with_base())) {
+            Ok(()) => {
+                assert_eq!((scene.base.stats().resident, scene.overlay.stats().resident), (0, 0));
+                break;
+            }
+            Err(error) => assert_eq!(error.error, PageError::OutOfMemory),
+        }
+        assert_eq!(scene.touch(0, 0, Access::Write), FaultOutcome::Resolved);
+        assert_eq!(scene.touch(1, 1, Access::Write), FaultOutcome::Resolved);
+        refused += 1;
+    }
+    assert!(refused >= 1);
+}
+
+#[test]
 fn an_overlay_and_its_mapping_need_the_heap_and_leave_nothing_without() {
     let scene = Scene::new();
     let noted = (scene.base.stats().mappings, scene.overlay.stats().mappings);

@@ -16,6 +16,7 @@
 //! | an overlay's mappings, pages of its base | taken out as well: they show nothing any more. The base's own mappings do |
 //! | overlay over a closed base | what it has of its own can be used and stored; touches of other pages are denied |
 //! | close, its future dropped | the object is open again, with what it has |
+//! | close of an overlay with its base, an error or its end in between | both are open again: neither is closed for good before both are empty |
 
 use alloc::sync::Arc;
 
@@ -25,12 +26,46 @@ use crate::page_state::PageState;
 use crate::transfer::Transfer;
 use crate::{OutOfMemory, PageError, PageIndex};
 
-/// Touches are denied while this is there.
-struct Closing<'a>(&'a VmObject);
+/// Touches of an object are denied while this is there.
+struct Closing<'a>(&'a Arc<VmObject>);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.inner.lock().closers -= 1;
+    }
+}
+
+impl<'a> Closing<'a> {
+    /// Denies touches, and takes all pages out of all page tables.
+    fn begin(object: &'a Arc<VmObject>) -> Self {
+        object.inner.lock().closers += 1;
+        let closing = Self(object);
+        object.hide_all();
+        if let Some(base) = &object.base {
+            object.hide_all_below(base);
+        }
+        closing
+    }
+
+    /// Stores what is dirty, waits for what is under way, and forgets all pages.
+    async fn empty(&self) -> Result<(), StoreError> {
+        let object = self.0;
+        let all = PageIndex::new(0)..PageIndex::new(object.pages);
+        object.memory.settle().await;
+        object.store(all.clone()).await?;
+        // What still is loaded is thrown away when it comes.
+        drop(object.drop_own(all.clone()));
+        while let Some(transfer) = object.under_way()? {
+            // However it ends.
+            let _ = transfer.wait().await;
+        }
+        object.drop_own(all).await;
+        Ok(())
+    }
+
+    /// Leaves the object closed.
+    fn for_good(self) {
+        core::mem::forget(self);
     }
 }
 
@@ -46,24 +81,30 @@ impl VmObject {
     /// # Cancellation
     /// The object is open again. Pages are shown again when they are touched.
     pub async fn close(self: &Arc<Self>) -> Result<(), StoreError> {
-        let all = PageIndex::new(0)..PageIndex::new(self.pages);
-        self.inner.lock().closers += 1;
-        let closing = Closing(self);
-        self.hide_all();
-        if let Some(base) = &self.base {
-            self.hide_all_below(base);
+        let closing = Closing::begin(self);
+        closing.empty().await?;
+        closing.for_good();
+        Ok(())
+    }
+
+    /// Closes an overlay as [`close`](Self::close) does, and its base with it: in the end both are closed, or none. An
+    /// object that is no overlay is closed alone.
+    ///
+    /// # Errors
+    /// The first page of either that could not be stored; then both are open.
+    ///
+    /// # Cancellation
+    /// Both are open again. Pages are shown again when they are touched.
+    pub async fn close_with_base(self: &Arc<Self>) -> Result<(), StoreError> {
+        let closing = Closing::begin(self);
+        let below = self.base.as_ref().map(Closing::begin);
+        // What the overlay stores is the base's to load, so it comes first.
+        closing.empty().await?;
+        if let Some(below) = below {
+            below.empty().await?;
+            below.for_good();
         }
-        self.memory.settle().await;
-        self.store(all.clone()).await?;
-        // What still is loaded is thrown away when it comes.
-        drop(self.drop_own(all.clone()));
-        while let Some(transfer) = self.under_way()? {
-            // However it ends.
-            let _ = transfer.wait().await;
-        }
-        self.drop_own(all).await;
-        // For good.
-        core::mem::forget(closing);
+        closing.for_good();
         Ok(())
     }
 

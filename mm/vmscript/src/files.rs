@@ -55,12 +55,8 @@ impl<M: Machine> Player<M> {
             Command::Close(_) => {
                 // What the device has not taken is nobody's to wait for.
                 pager.give_up_line();
-                let base = file.base.map(|base| world.files[base].object.clone());
                 let work = async move {
-                    let mut result = object.close().await;
-                    if let (Ok(()), Some(base)) = (result, base) {
-                        result = base.close().await;
-                    }
+                    let result = object.close_with_base().await;
                     result.map_or_else(|why| Answer::not_stored(why.error), |()| Answer::Ok)
                 };
                 return Ok(self.work(work, |slot| Doing::Close { file: number, slot }));
