@@ -1,7 +1,6 @@
 //! What each command begins: spaces, mappings and accesses. Those about files are in `files`.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -87,7 +86,8 @@ impl<M: Machine> Player<M> {
             Ok(_) => {
                 let number = world.number(space);
                 let name = String::from(name);
-                let mapping = Mapped { number, name, start, pages, shows, written: BTreeSet::new() };
+                let written = world.being_written(space, start, pages);
+                let mapping = Mapped { number, name, start, pages, shows, written };
                 world.spaces[space].mappings.push(mapping);
                 Answer::Ok
             }
@@ -128,9 +128,9 @@ impl<M: Machine> Player<M> {
             Some(mapping) if page < mapping.pages => word_at(mapping.start, page, word),
             _ => place.word(page, word),
         };
-        let mut target = Target { mapping: None, page, write: value.is_some(), block: None };
+        let mut target =
+            Target { space, at: address.page_start(), page, write: value.is_some(), block: None };
         if let Some(mapping) = mapping {
-            target.mapping = Some(mapping.number);
             target.block = mapping.block(page);
             if value.is_some() && mapping.is_private() && page < mapping.pages {
                 mapping.written.insert(page);

@@ -90,8 +90,9 @@ pub(crate) struct Space {
 /// An access under way.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
-    /// The mapping's number, if there is one.
-    pub(crate) mapping: Option<u64>,
+    pub(crate) space: usize,
+    /// Where the page is. When the thread gets to it, there may be another mapping of the same name.
+    pub(crate) at: VirtAddr,
     pub(crate) page: u64,
     pub(crate) write: bool,
     /// The block of a file that it is about, or that it would copy.
@@ -249,6 +250,23 @@ impl<T> World<T> {
         self.spaces[space].mappings.iter().find(|mapping| mapping.name == name)
     }
 
+    /// The mapping that a page of a space is one of.
+    fn mapping_at(&self, space: usize, page: VirtAddr) -> Option<&Mapped> {
+        let has_it = |mapping: &&Mapped| mapping.start <= page && page < mapping.at(mapping.pages);
+        self.spaces[space].mappings.iter().find(has_it)
+    }
+
+    /// The pages of a mapping that is made now to which threads write that were on their way before it was there.
+    pub(crate) fn being_written(&self, space: usize, start: VirtAddr, pages: u64) -> BTreeSet<u64> {
+        let written = |running: &Running<T>| {
+            let Doing::Access(target) = running.doing else { return None };
+            let is_one = running.answer.is_none() && target.write && target.space == space;
+            let first = target.at.as_u64().checked_sub(start.as_u64())? / PAGE_SIZE as u64;
+            (is_one && first < pages).then_some(first)
+        };
+        self.threads.iter().filter_map(written).collect()
+    }
+
     /// The mapping with a number, and its space.
     fn by_number(&self, number: u64) -> Option<(&Space, &Mapped)> {
         let space = self.spaces.get(*self.homes.get(number as usize)?)?;
@@ -266,12 +284,12 @@ impl<T> World<T> {
     /// Notes an access that was made.
     pub(crate) fn note_access(&mut self, target: Target) {
         let now = self.clock.tick();
-        let own = target.mapping.and_then(|number| {
-            let (_, mapping) = self.by_number(number)?;
-            let frame = if mapping.is_private() { self.private_frame(number, target.page) } else { None };
-            frame.map(|frame| (number, frame))
-        });
-        match (own, target.block) {
+        let mapping = self.mapping_at(target.space, target.at);
+        let block = mapping.map_or(target.block, |mapping| mapping.block(target.page));
+        let own = mapping
+            .filter(|mapping| mapping.is_private())
+            .and_then(|mapping| Some((mapping.number, self.private_frame(mapping.number, target.page)?)));
+        match (own, block) {
             (Some((number, frame)), _) => {
                 self.book.used((Owner::Private(number), target.page), target.write, Some(frame), now);
             }
