@@ -52,6 +52,55 @@ fn nobody_is_ended_before_all_older_memory_is_listed_however_long_others_compute
 }
 
 #[test]
+fn pages_leave_though_another_cpu_computes_for_longer_than_a_turn_each_time() {
+    const MOST_POLLS: usize = 20;
+    host::block_on_cpus(2, async {
+        let machine = Machine::with_cpus(300);
+        let frames = machine.memory.frames();
+        frames.set_marks(Marks { reserve: 4, low: 10, high: 20 });
+        let victims: &'static Spaces = Box::leak(Box::default());
+        machine.memory.set_victims(victims);
+        machine.memory.swap_on(TestStore::new(100)).unwrap();
+        let space = machine.user_space();
+        space.map_anonymous(50, RW, Placement::Fixed(address(BASE))).unwrap();
+        for page in 0..50 {
+            machine.write(&space, BASE + page * PAGE, page + 1).await.unwrap();
+        }
+        victims.all.lock().unwrap().push(space.clone());
+        machine.forget_translations();
+        let _taken: Vec<_> = std::iter::from_fn(|| frames.try_alloc()).collect();
+        // All CPUs are waited for until the next of its polls begins.
+        let here = executor::current_cpu();
+        let other = executor::cpus().map(executor::CpuLocal::id).find(|&cpu| cpu != here);
+        let (begins, begun) = std::sync::mpsc::channel();
+        let computes = executor::Builder::new().cpu(other.unwrap()).spawn(async move {
+            loop {
+                machine.begin_poll();
+                let _told = begins.send(());
+                std::thread::sleep(Duration::from_millis(300));
+                yield_now().await;
+            }
+        });
+        while begun.try_recv().is_err() {
+            yield_now().await;
+        }
+        let background = executor::Builder::new().cpu(here).spawn(reclaimer(machine.memory));
+        let waiter = executor::Builder::new().cpu(here).spawn(frames.alloc());
+        let mut polls = 0;
+        while !waiter.is_finished() {
+            polls += begun.try_iter().count();
+            assert!(polls < MOST_POLLS, "no page leaves");
+            yield_now().await;
+        }
+        assert!(polls > 0, "it was over too soon to show anything");
+        assert!(waiter.await.unwrap().is_ok());
+        assert!(victims.ended.lock().unwrap().is_empty(), "its pages can leave for swap");
+        computes.abort();
+        background.abort();
+    });
+}
+
+#[test]
 fn one_poll_lists_no_more_pages_where_there_are_many_versions() {
     const VERSIONS: u64 = 16;
     const EACH: u64 = 64;

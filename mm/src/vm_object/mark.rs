@@ -155,3 +155,35 @@ impl VmObject {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::TestPager;
+    use crate::address::PAGE_BYTES;
+    use crate::window::arena;
+
+    #[test]
+    fn what_a_mark_has_made_clean_counts_where_the_mark_is_dropped() {
+        let memory = arena::memory(300);
+        let object = VmObject::new(memory, TestPager::new(memory, Box::new(|_, _| {})), 100);
+        let mut context = Context::from_waker(Waker::noop());
+        for page in 0..100 {
+            assert_eq!(pin!(object.write(page * PAGE_BYTES, &[1])).poll(&mut context), Poll::Ready(Ok(())));
+        }
+        let turn = memory.two_steps.try_lock().expect("nobody else marks");
+        let mut mark = pin!(object.mark(PageIndex::new(0)..PageIndex::new(100)));
+        assert!(mark.as_mut().poll(&mut context).is_pending());
+        // Somebody stands in line behind it, and has the turn after its first batch.
+        let mut next = pin!(memory.two_steps.lock());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(turn);
+        assert!(mark.as_mut().poll(&mut context).is_pending());
+        assert_eq!(memory.write_back.marked(), BATCH as u64);
+    }
+}
