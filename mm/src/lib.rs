@@ -40,7 +40,7 @@
 //!
 //! Who may call: tasks and threads. Interrupt handlers may call nothing here. What takes one of the turns is for tasks, and is
 //! polled until it is done, or dropped: [`VmObject::mark`], `store_and_mark`, `flush`, `evict`, [`AddressSpace::advise`],
-//! [`reclaim()`], [`swap_out`], [`write_back::clean_oldest`], and the tasks [`reclaimer`] and [`write_back::writer`]. Reclaim
+//! [`reclaim()`], [`swap_out`], [`write_back::clean_oldest`], and the tasks [`reclaimer()`] and [`write_back::writer`]. Reclaim
 //! waits for the turn of two steps. So whoever keeps such a future and does not poll it holds up all who wait for memory;
 //! and so does a thread that polls it on a stack that gets its frames by faults, if it waits there for a frame.
 #![no_std]
@@ -56,6 +56,7 @@ mod blocks;
 mod fallible;
 mod flush_request;
 mod frame;
+mod hardware;
 mod manual;
 mod mapping;
 mod memory;
@@ -105,9 +106,10 @@ pub use frame::{
     DrawError, Drawn, Frame, FramePool, FrameRun, FrameStats, Frames, Marks, NotReturned, OutOfMemory,
     SubPool,
 };
+pub use hardware::Hardware;
 pub use manual::ManualObject;
 pub use mapping::{Advice, MapError, MemoryType, Placement, Protection};
-pub use memory::{FaultStats, Hardware, LargePages, Memory, ReadAhead};
+pub use memory::{FaultStats, LargePages, Memory, ReadAhead};
 pub use memory_pager::MemoryPager;
 pub use page_event::{PageEvent, Wrong};
 pub use page_request::PageRequest;

@@ -1,5 +1,7 @@
 //! What everything in `mm` hangs off: the frames, the hardware, the objects by number, and the counters.
 
+mod counters;
+
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -14,60 +16,12 @@ use crate::page_index_map::Nodes;
 use crate::serving::Circles;
 use crate::slab::Slab;
 use crate::swap::Swappable;
-use crate::trace::Event;
 use crate::transfer::Transfer;
 use crate::write_back::WriteBack;
-use crate::{
-    FramePool, PageSize, PhysAddr, PhysWindow, ReclaimPolicy, SecondChance, Victims, VirtAddr, VmObject,
-};
+use crate::{FramePool, Hardware, PhysWindow, ReclaimPolicy, SecondChance, Victims, VmObject};
 
-/// What only the processor can do.
-pub trait Hardware: Sync {
-    /// Makes the CPU that calls forget what it knows about a page of the tables at `root`. Done on return; other
-    /// CPUs are not meant: `mm` waits for a grace period of the executor, in which they forget everything.
-    ///
-    /// Called with spin locks held: it neither waits nor calls back into `mm`.
-    fn invalidate(&self, root: PhysAddr, page: VirtAddr);
-
-    /// Makes the CPU that calls forget everything that it knows about pages, and leave the tables of ring 3 that
-    /// are loaded, if they may be left: what [`Platform::quiesce`](executor::Platform::quiesce) does for the
-    /// others. Where there is one CPU only, `invalidate` has done it for pages.
-    ///
-    /// Called with spin locks held and interrupts off, as above.
-    fn forget(&self);
-
-    /// Makes the CPU that calls forget all pages of the tables at `root`, which are a lower half's, and the tables on
-    /// the way to them, also where there is one CPU only. It may forget more. Done on return, as `invalidate`.
-    ///
-    /// Called with spin locks held, as above.
-    fn forget_space(&self, root: PhysAddr);
-
-    /// The largest page that the processor can show.
-    fn largest_page(&self) -> PageSize {
-        PageSize::Size2MiB
-    }
-
-    /// Whether a page that is touched for the first time may take some hundred bytes from the heap, or a page for each kind of index node. If not, the fault
-    /// waits or is denied as if the heap were full: so faults leave something to those that cannot be refused.
-    ///
-    /// Called with spin locks held, as above.
-    fn heap_has_room(&self) -> bool {
-        true
-    }
-
-    /// Calls `f`, which takes little from the heap, and soon gives it back: where the heap is full, from what is kept for
-    /// those who write pages out.
-    ///
-    /// Called by tasks, with no lock held.
-    fn with_reserve(&self, f: &mut dyn FnMut()) {
-        f();
-    }
-
-    /// Something has happened in the memory that [`Memory::record_as`] gave this number.
-    ///
-    /// Called with spin locks held, as above.
-    fn record(&self, _memory: u16, _event: &Event) {}
-}
+pub(crate) use counters::Counters;
+pub use counters::FaultStats;
 
 /// One machine's memory: the root of everything else. There may be many in one program (each test has its
 /// own), so nothing in `mm` is global.
@@ -140,61 +94,6 @@ pub enum LargePages {
     Advised,
     /// None.
     Never,
-}
-
-/// What has happened so far. Each is a count since the start.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) loads_started: AtomicU64,
-    pub(crate) loads_ahead: AtomicU64,
-    pub(crate) loads_shared: AtomicU64,
-    pub(crate) loads_failed: AtomicU64,
-    pub(crate) loads_invalidated: AtomicU64,
-    pub(crate) zero_fills: AtomicU64,
-    /// Those of them that had left before.
-    pub(crate) zeros_back: AtomicU64,
-    pub(crate) minor_faults: AtomicU64,
-    pub(crate) major_faults: AtomicU64,
-    pub(crate) denied: AtomicU64,
-    pub(crate) evictions: AtomicU64,
-    pub(crate) retries: AtomicU64,
-    /// Touches that `settle` has tried until they were done.
-    pub(crate) settled: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A copy of the counters. Each is a count since the start; they are not taken at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultStats {
-    /// Loads handed to a pager.
-    pub loads_started: u64,
-    /// Of these, pages that nobody had asked for.
-    pub loads_ahead: u64,
-    /// Faults that joined a load under way.
-    pub loads_shared: u64,
-    /// Loads that ended with an error.
-    pub loads_failed: u64,
-    /// Loads whose data was thrown away because the page was invalidated or released meanwhile.
-    pub loads_invalidated: u64,
-    /// Pages filled with zeros at their first touch.
-    pub zero_fills: u64,
-    /// Faults resolved without waiting for a load.
-    pub minor_faults: u64,
-    /// Faults resolved after waiting for a load.
-    pub major_faults: u64,
-    /// Faults denied, for whatever reason.
-    pub denied: u64,
-    /// Clean pages given back.
-    pub evictions: u64,
-    /// Times that a fault started over because the mapping or the page changed meanwhile.
-    pub retries: u64,
-    /// Times that all CPUs were waited for, or would have been if others had been busy.
-    pub shootdowns: u64,
 }
 
 impl Memory {
@@ -328,33 +227,6 @@ impl Memory {
     /// A wait for all CPUs is over: frees some of what waited. True if there may be more.
     pub(crate) fn end_wait(&self, wait: Moment) -> bool {
         self.table_frames.as_ref().is_some_and(|tables| tables.end_wait(wait)) | self.frames.end_wait(wait)
-    }
-
-    /// What has happened so far.
-    pub fn stats(&self) -> FaultStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.counters;
-        FaultStats {
-            loads_started: read(&counters.loads_started),
-            loads_ahead: read(&counters.loads_ahead),
-            loads_shared: read(&counters.loads_shared),
-            loads_failed: read(&counters.loads_failed),
-            loads_invalidated: read(&counters.loads_invalidated),
-            zero_fills: read(&counters.zero_fills),
-            minor_faults: read(&counters.minor_faults),
-            major_faults: read(&counters.major_faults),
-            denied: read(&counters.denied),
-            evictions: read(&counters.evictions),
-            retries: read(&counters.retries),
-            shootdowns: self.frames.waits(),
-        }
-    }
-
-    /// A number that grows with each touch that is done, whether for a program or for the kernel.
-    pub(crate) fn settled(&self) -> u64 {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        // Faults that were resolved at once are among the former only, other touches among the latter.
-        read(&self.counters.minor_faults).wrapping_add(read(&self.counters.settled))
     }
 
     /// Whether what this CPU has been told to forget is forgotten by all.

@@ -51,7 +51,7 @@ async fn give_back(memory: &'static Memory, target: usize, looks: usize) -> usiz
 
 impl VmObject {
     /// Gives one page back if it is clean, whether it was used lately or not, and says whether it did. The frame is free
-    /// then. For those who have a policy of their own: they need not run the [`reclaimer`].
+    /// then. For those who have a policy of their own: they need not run the [`reclaimer()`].
     ///
     /// A page that somebody touches before all CPUs have forgotten it stays. Where an overlay has no page of its own, its
     /// base's goes. For tasks, as [`reclaim`] is.

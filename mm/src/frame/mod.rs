@@ -2,6 +2,7 @@
 
 mod caches;
 mod checks;
+mod listed;
 mod lists;
 mod marks;
 mod pool;

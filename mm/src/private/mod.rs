@@ -14,6 +14,7 @@
 //! | unmap, anything | as for other objects: pages are entered only while the mapping is what it was |
 //! | anything, another space that shows the same version (`shared`) | as another mapping of one space: a version's pages are taken out of all tables that show it, and all CPUs are waited for |
 
+mod copy;
 mod ending;
 mod large;
 mod leave;

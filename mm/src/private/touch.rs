@@ -1,53 +1,28 @@
 //! Touching a page of private memory: finding it, and making a version's own.
 
 use alloc::sync::Arc;
-use core::ops::{DerefMut, Range};
+use core::ops::DerefMut;
 use core::sync::atomic::Ordering;
 
 use executor::lock::Within;
 
-use super::swap::Swaps;
+use super::copy::{Room, Source};
 use super::versions::{Found, Settled, VersionId};
 use super::{Base, Inner, PrivateObject};
 use crate::Advice;
-use crate::frame::{Moment, address_of};
-use crate::page_index_map::Vacancy;
+use crate::frame::Moment;
 use crate::page_state::{PageEntry, PageState};
-use crate::reverse_map::ReverseMap;
 use crate::settle::{Attempt, Commit, Offer};
 use crate::{Frame, OutOfMemory, PAGE_SIZE, PageEvent, VmObject};
 
-/// What a page is copied from: a part of a frame; around it come zeros.
-struct Source {
-    frame: u64,
-    part: Range<usize>,
-}
-
-impl Source {
-    fn whole(frame: u64) -> Self {
-        Self { frame, part: 0..PAGE_SIZE }
-    }
-}
-
-/// The room for a page that a version is to have for itself.
-struct Room<'a> {
-    version: VersionId,
-    index: u64,
-    vacancy: Vacancy<'a>,
-    /// How many mappings show the version.
-    users: usize,
-    mappings: &'a ReverseMap<VersionId>,
-    swaps: &'a Swaps,
-}
-
 /// A page that is ready to be shown.
-struct Ready {
-    offer: Offer,
-    then: Then,
+pub(super) struct Ready {
+    pub(super) offer: Offer,
+    pub(super) then: Then,
 }
 
 /// What is left to do once it is.
-enum Then {
+pub(super) enum Then {
     Nothing,
     /// The page is as its slot has it, and is written now.
     NoteWrite,
@@ -332,107 +307,10 @@ impl PrivateObject {
             Settled::NotYet => Err(Attempt::Forgetting(self.memory.frames().moment())),
         }
     }
-
-    /// A page of the past that nobody else sees becomes the version's own.
-    #[inline(never)]
-    fn take_page(
-        &self,
-        inner: &mut Inner,
-        version: VersionId,
-        index: u64,
-        past: u32,
-        spare: &mut Option<Frame>,
-    ) -> Result<(), Attempt> {
-        // Another version may have copied the page, or ended, whose CPUs still remember this frame.
-        let left = self.left();
-        if !self.memory.has_one_cpu() && !self.memory.frames().is_over(left) {
-            return Err(Attempt::Forgetting(left));
-        }
-        if inner.make_room(version, index).is_err() {
-            return Err(Attempt::heap_is_full(spare));
-        }
-        inner.versions.take(version, past, index);
-        Ok(())
-    }
-
-    /// Makes a page of the version's own: a copy of what it shows now, or of zeros.
-    #[inline(always)]
-    fn copy(
-        &self,
-        inner: &mut Inner,
-        version: VersionId,
-        index: u64,
-        source: Option<Source>,
-        spare: &mut Option<Frame>,
-        within: Option<Within<'_>>,
-    ) -> Result<Ready, Attempt> {
-        let Inner { versions, mappings, swaps, .. } = inner;
-        let Some((pages, users)) = versions.own_and_users(version) else { return Err(Attempt::Again) };
-        let vacancy = match pages.vacancy(index) {
-            Some(vacancy) => vacancy,
-            None => {
-                if !self.memory.hardware().heap_has_room() || pages.make_room(index).is_err() {
-                    return Err(Attempt::heap_is_full(spare));
-                }
-                pages.vacancy(index).expect("room was made")
-            }
-        };
-        let room = Room { version, index, vacancy, users, mappings, swaps };
-        let filled = self.fill(room, source, spare, within);
-        if matches!(filled, Err(Attempt::NeedsFrame)) {
-            pages.give_up_room(index);
-        }
-        filled
-    }
-
-    /// Fills the room for a page of a version's own. Where there is no frame the room stays.
-    #[inline(always)]
-    fn fill(
-        &self,
-        Room { version, index, vacancy, users, mappings, swaps }: Room<'_>,
-        source: Option<Source>,
-        spare: &mut Option<Frame>,
-        within: Option<Within<'_>>,
-    ) -> Result<Ready, Attempt> {
-        let frames = self.memory.frames();
-        let frame = match &source {
-            Some(_) => spare.take().or_else(|| frames.try_alloc_page(within)),
-            None => frames.zeroed_page(spare, within),
-        };
-        let Some(mut frame) = frame else { return Err(Attempt::NeedsFrame) };
-        if let Some(Source { frame: source, part }) = &source {
-            frames.window().copy(address_of(*source), frame.address());
-            if *part != (0..PAGE_SIZE) {
-                let bytes = frame.as_bytes_mut();
-                bytes[..part.start].fill(0);
-                bytes[part.end..].fill(0);
-            }
-        }
-        let frame = frame.into_number();
-        let entry = PageEntry::new(PageState::Dirty { frame });
-        let mut old = source.map(|source| source.frame).or(self.memory.zero_page_if_any());
-        if !self.memory.has_one_cpu() {
-            let shown = old.take().is_some_and(|old| self.hide(mappings, version, index, old));
-            if shown || self.may_be_remembered() {
-                let moment = frames.moment();
-                if shown {
-                    self.left.store(moment.number(), Ordering::Release);
-                }
-                vacancy.fill(PageEvent::Write, entry.copied(moment));
-                swaps.list(self.memory, index, frame);
-                return Err(Attempt::Forgetting(moment));
-            }
-        }
-        vacancy.fill(PageEvent::Write, entry);
-        swaps.list(self.memory, index, frame);
-        // One CPU forgets the old page at once, where it was touched; nobody else has seen it if no other mapping shows it.
-        let then = if users > 1 { Then::Exchange } else { Then::Nothing };
-        Ok(Ready { offer: Offer { frame, writable: true, instead_of: old }, then })
-    }
 }
 
 impl Inner {
-    fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
+    pub(super) fn make_room(&mut self, version: VersionId, index: u64) -> Result<(), OutOfMemory> {
         self.versions.own(version).map_or(Ok(()), |pages| pages.make_room(index))
     }
 
