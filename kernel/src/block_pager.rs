@@ -24,7 +24,10 @@ use drivers::{
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
 use mm::{FlushRequest, OutOfMemory, PAGE_SIZE, PageError, PageRequest, Pager, Requests, StoreRequest};
 
-use crate::{heap, memory, trace};
+use crate::{
+    heap::{self, Draw},
+    memory, trace,
+};
 
 /// A range of a block device, as a pager.
 pub struct BlockPager {
@@ -378,8 +381,7 @@ async fn serve_one(pager: &Arc<BlockPager>, mut request: Request) {
     let bytes = bytes.min(request.pages() * PAGE_SIZE);
     let op = request.operation();
     trace::request(pager.number, op == Operation::Write, request.first(), request.pages() as u64);
-    // Others wait for it, perhaps to give memory back.
-    heap::with_reserve(|| match request.segments(bytes) {
+    heap::drawing(Draw::of(op), || match request.segments(bytes) {
         Ok(segments) => {
             let client = Box::new(Submitted { pager: pager.clone(), request });
             slot.submit(BlockRequest { op, sector, segments, client });

@@ -7,7 +7,8 @@
 //! | --- | --- | --- |
 //! | what a user can cause in any number: a fault, a mapping, a thread, a line of a table | what leaves a spare; asks [`has_room`] first | is refused |
 //! | what is too small and too rare to be refused: a record, a sentence | the spare | the machine ends |
-//! | what others wait for: a stack that grows, a load on its way | the reserve, in [`with_reserve`] | waits |
+//! | what others wait for: a stack that grows, a load on its way | half of the reserve, in [`drawing`] | waits |
+//! | what writes pages out, and so gives frames back | all of the reserve, and then the frames that are kept for it, in [`with_reserve`] | waits |
 //!
 //! The reserve is memory of its own, taken at boot: nobody else comes to it, so what was taken before and how it was cut
 //! up does not matter.
@@ -17,11 +18,12 @@ use alloc::boxed::Box;
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
 };
 
+use drivers::block::Operation;
 use executor::lock::SpinLock;
-use mm::OutOfMemory;
+use mm::{FrameRun, OutOfMemory};
 use talc::{
     base::{Talc, binning::Binning},
     source::{Manual, Source},
@@ -42,6 +44,7 @@ const SPARE_OF_FAULTS: usize = SPARE / 8;
 
 /// The size of the reserve.
 const RESERVE_FRAMES: usize = 16;
+const RESERVE: usize = RESERVE_FRAMES * mm::PAGE_SIZE;
 
 /// What `Talc` needs beside the memory itself: room for its own marks.
 const OVERHEAD: usize = 64;
@@ -76,7 +79,15 @@ unsafe impl Source for Frames {
 
 /// Adds a run of `frames` frames.
 fn grow<B: Binning>(talc: &mut Talc<Frames, B>, frames: usize) -> Result<(), ()> {
-    let run = memory::memory().frames().try_alloc_contiguous(frames, 1).ok_or(())?;
+    memory::memory().frames().try_alloc_contiguous(frames, 1).ok_or(()).and_then(|run| add(talc, run))
+}
+
+/// Adds one of the frames that are kept for those who write pages out.
+fn grow_by_kept<B: Binning>(talc: &mut Talc<Frames, B>) -> Result<(), ()> {
+    memory::memory().frames().try_alloc_reserved().ok_or(()).and_then(|frame| add(talc, frame.into()))
+}
+
+fn add<B: Binning>(talc: &mut Talc<Frames, B>, run: FrameRun) -> Result<(), ()> {
     let bytes = run.frames() * mm::PAGE_SIZE;
     let start = memory::phys_to_virt(run.into_address().as_u64()) as *mut u8;
     // SAFETY: the run is ours for good, and all physical memory is mapped.
@@ -92,8 +103,28 @@ impl Heap {
         result
     }
 
+    /// Takes from the reserve.
+    fn draw(&self, layout: Layout, draw: Draw) -> Option<NonNull<u8>> {
+        let mut reserve = self.reserve.lock();
+        let kept = if draw == Draw::All { 0 } else { RESERVE / 2 };
+        if reserve.counters().available_bytes < kept + layout.size() {
+            return None;
+        }
+        // SAFETY: callers of `GlobalAlloc` pass layouts of a size that is not zero.
+        unsafe { reserve.allocate(layout) }
+    }
+
+    /// Takes from a frame that is kept for those who write pages out. Frames that are given back fill what is kept first.
+    fn draw_frame(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.with(|main| {
+            grow_by_kept(main).ok()?;
+            // SAFETY: as above.
+            unsafe { main.try_allocate(layout) }
+        })
+    }
+
     fn is_reserve(&self, pointer: *mut u8) -> bool {
-        pointer.addr().wrapping_sub(self.reserve_at.load(Relaxed)) < RESERVE_FRAMES * mm::PAGE_SIZE
+        pointer.addr().wrapping_sub(self.reserve_at.load(Relaxed)) < RESERVE
     }
 }
 
@@ -102,14 +133,16 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: callers of `GlobalAlloc` pass layouts of a size that is not zero.
         let place = unsafe {
-            if draws() {
+            match draw() {
+                Draw::Nothing => self
+                    .with(|main| main.allocate(layout))
+                    .or_else(|| if gather() { self.with(|main| main.allocate(layout)) } else { None }),
                 // The heap does not grow by the frame that the caller needs itself, if it can be helped.
-                self.with(|main| main.try_allocate(layout))
-                    .or_else(|| if frames_are_short() { self.reserve.lock().allocate(layout) } else { None })
+                draw => self
+                    .with(|main| main.try_allocate(layout))
+                    .or_else(|| if frames_are_short() { self.draw(layout, draw) } else { None })
                     .or_else(|| self.with(|main| main.allocate(layout)))
-            } else {
-                self.with(|main| main.allocate(layout))
-                    .or_else(|| if gather() { self.with(|main| main.allocate(layout)) } else { None })
+                    .or_else(|| if draw == Draw::All { self.draw_frame(layout) } else { None }),
             }
         };
         place.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -148,19 +181,56 @@ pub(crate) fn init() {
     let run = memory::memory().frames().try_alloc_contiguous(RESERVE_FRAMES, 1).expect("memory at boot");
     let start = memory::phys_to_virt(run.into_address().as_u64()) as *mut u8;
     // SAFETY: the run is ours for good, and all physical memory is mapped.
-    unsafe { HEAP.reserve.lock().claim(start, RESERVE_FRAMES * mm::PAGE_SIZE) }.expect("it is large enough");
+    unsafe { HEAP.reserve.lock().claim(start, RESERVE) }.expect("it is large enough");
     HEAP.reserve_at.store(start.addr(), Relaxed);
 }
 
-/// Lets `f` take from the reserve where the rest of the heap is full. For tasks, and for little that is soon given back
-/// or that a thread cannot go on without.
+/// What code may take from the reserve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Draw {
+    /// What can be refused.
+    Nothing,
+    /// What does not give frames back.
+    Half,
+    /// What writes pages out: the frames that are kept for it, too.
+    All,
+}
+
+impl Draw {
+    /// What a request to a disk may take.
+    pub fn of(op: Operation) -> Self {
+        if op == Operation::Read { Self::Half } else { Self::All }
+    }
+}
+
+/// What the code that runs on a CPU may take from the reserve. Written by tasks only.
+#[derive(Debug)]
+pub(crate) struct DrawsOnReserve(AtomicU8);
+
+impl DrawsOnReserve {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU8::new(Draw::Nothing as u8))
+    }
+}
+
+/// Lets `f`, which writes pages out, take from the reserve where the rest of the heap is full, and then from the frames that
+/// are kept for it. For tasks, and for little that is soon given back.
 ///
 /// # Panics
 /// On a thread: it could be preempted in the middle, and others would take as well.
 pub fn with_reserve<R>(f: impl FnOnce() -> R) -> R {
+    drawing(Draw::All, f)
+}
+
+/// Lets `f` take so much. `f` is what others wait for, and takes little.
+///
+/// # Panics
+/// As [`with_reserve`].
+pub fn drawing<R>(draw: Draw, f: impl FnOnce() -> R) -> R {
     assert!(thread::current().is_none(), "the heap's reserve is not for threads");
-    let draws = &cpu::current().draws_on_reserve;
-    let before = draws.swap(true, Relaxed);
+    let draws = &cpu::current().draws_on_reserve.0;
+    let before = draws.swap(draw as u8, Relaxed);
     let result = f();
     draws.store(before, Relaxed);
     result
@@ -176,9 +246,18 @@ fn frames_are_short() -> bool {
     frames.free < frames.low
 }
 
-/// Whether the code that asks is inside [`with_reserve`].
-fn draws() -> bool {
-    thread::current().is_none() && cpu::current().draws_on_reserve.load(Relaxed)
+/// What the code that asks may take from the reserve.
+fn draw() -> Draw {
+    const HALF: u8 = Draw::Half as u8;
+    const ALL: u8 = Draw::All as u8;
+    if thread::current().is_some() {
+        return Draw::Nothing;
+    }
+    match cpu::current().draws_on_reserve.0.load(Relaxed) {
+        HALF => Draw::Half,
+        ALL => Draw::All,
+        _ => Draw::Nothing,
+    }
 }
 
 /// Asks whether what a user can cause may take a little from the heap, some KiB at most. Such a one asks each time, and
@@ -192,7 +271,7 @@ pub fn has_room() -> Result<(), OutOfMemory> {
 
 /// The same for a fault.
 pub(crate) fn has_room_for_fault() -> bool {
-    draws() || leaves(SPARE_OF_FAULTS).is_ok()
+    draw() != Draw::Nothing || leaves(SPARE_OF_FAULTS).is_ok()
 }
 
 /// Sees to it that so many bytes are free.

@@ -26,7 +26,10 @@ use drivers::{
 use executor::{WaitQueue, WaitReason, lock::SpinLock};
 use mm::{OutOfMemory, PAGE_SIZE, PageError, PhysAddr, SwapRead, SwapStore, SwapWrite};
 
-use crate::{heap, memory};
+use crate::{
+    heap::{self, Draw},
+    memory,
+};
 
 /// The name of the disk, which the runner gives it.
 pub(crate) const NAME: &str = "swap";
@@ -253,10 +256,9 @@ async fn serve(disk: Arc<SwapDisk>, queue: fn(&SwapDisk) -> &Queue) {
 }
 
 fn submit(disk: &Arc<SwapDisk>, slot: Slot, work: Work) {
-    // Others wait for it, perhaps to give memory back.
-    heap::with_reserve(|| match work.segments() {
+    let op = work.request.operation();
+    heap::drawing(Draw::of(op), || match work.segments() {
         Ok(segments) => {
-            let op = work.request.operation();
             let sector = (work.request.first() + work.now().0 as u64) * PAGE_SECTORS;
             let client = Box::new(Submitted { disk: disk.clone(), work });
             slot.submit(BlockRequest { op, sector, segments, client });

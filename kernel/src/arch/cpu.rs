@@ -32,7 +32,12 @@ use x86_64::{
 };
 
 use super::{apic, context::Context, gdt::Segments, idt, paging, stubs};
-use crate::{clock::Comparison, heap, memory, thread::Thread};
+use crate::{
+    clock::Comparison,
+    heap::{self, DrawsOnReserve},
+    memory,
+    thread::Thread,
+};
 
 /// More CPUs than this are left alone.
 pub const MAX_CPUS: usize = 64;
@@ -81,8 +86,8 @@ pub struct Cpu {
     pub(crate) comparison: Comparison,
     /// It stands still for good, because of a panic: the instruction where it stopped. 0 while it runs.
     pub(crate) stopped_at: AtomicU64,
-    /// What runs here may take from the heap's reserve. Written by tasks only.
-    pub(crate) draws_on_reserve: AtomicBool,
+    /// What runs here may take from the heap's reserve.
+    pub(crate) draws_on_reserve: DrawsOnReserve,
     /// Timer interrupts since boot.
     pub timer_interrupts: AtomicU64,
     /// Non-maskable interrupts since boot.
@@ -122,7 +127,7 @@ impl Cpu {
             idle_since: AtomicU64::new(0),
             comparison: Comparison::new(),
             stopped_at: AtomicU64::new(0),
-            draws_on_reserve: AtomicBool::new(false),
+            draws_on_reserve: DrawsOnReserve::new(),
             timer_interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             page_faults: AtomicU64::new(0),

@@ -24,7 +24,8 @@ use crate::{
     },
     clock,
     fault_stats::{self, FaultKind},
-    heap, memory, syscall,
+    heap::{self, Draw},
+    memory, syscall,
     trace::{self, Kind},
 };
 
@@ -167,7 +168,7 @@ fn serve_fault(thread: &Thread, fault: PageFault) -> impl Future<Output = Option
                 let poll = if may_end {
                     resolve.as_mut().poll(context)
                 } else {
-                    heap::with_reserve(|| resolve.as_mut().poll(context))
+                    heap::drawing(Draw::Half, || resolve.as_mut().poll(context))
                 };
                 if poll.is_pending() && parked_at == 0 {
                     parked_at = clock::now();

@@ -186,7 +186,7 @@ impl Reclaimer {
         let has_stored = self.memory.stored() != tried.stored;
         let is_cleaned = self.memory.cleaned() != tried.cleaned;
         tried.unmarked = if is_cleaned { 0 } else { tried.unmarked + u32::from(has_stored) };
-        stats.quarantined > 0 || has_stored && tried.unmarked < PATIENCE
+        self.memory.frames().stats().quarantined > 0 || has_stored && tried.unmarked < PATIENCE
     }
 
     /// Devices have what will be clean or free, however long that takes, as long as something comes of it at all. One

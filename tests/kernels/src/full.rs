@@ -9,7 +9,7 @@ use core::{
 use executor::{WaitReason, lock::SpinLock, sync::Notify, time};
 use kernel::{
     block_pager::BlockPager,
-    heap,
+    heap::{self, Draw},
     memory::memory,
     thread::{self, SpawnError, block_on},
     window::Window,
@@ -35,8 +35,14 @@ pub(crate) struct Pieces<const BYTES: usize>(Option<Box<Piece<BYTES>>>);
 
 impl<const BYTES: usize> Pieces<BYTES> {
     pub(crate) fn take() -> Self {
+        Self::take_until(|| false)
+    }
+
+    fn take_until(is_enough: impl Fn() -> bool) -> Self {
         let mut all = Self(None);
-        while let Some(mut piece) = heap::try_box(Piece { next: None, _bytes: [0; BYTES] }) {
+        while !is_enough()
+            && let Some(mut piece) = heap::try_box(Piece { next: None, _bytes: [0; BYTES] })
+        {
             piece.next = all.0.take();
             all.0 = Some(piece);
         }
@@ -186,4 +192,24 @@ pub(crate) async fn heap_reserve_is_kept_for_stacks() -> Outcome {
     ensure!(is_reserved, "there is no reserve");
     began?;
     crew.finish().await
+}
+
+/// With a full heap and no free frame, half of the reserve is not for stacks and loads; who writes pages out takes that, and then
+/// frames that are kept for it.
+pub(crate) async fn half_of_the_heap_reserve_is_for_writing_pages_out() -> Outcome {
+    const HALF: usize = 32 << 10;
+    let used = || heap::stats().used;
+    let full = Full::make();
+    let (free, before) = (memory().frames().stats().free, used());
+    let others = heap::drawing(Draw::Half, Pieces::<1000>::take);
+    let (of_others, left) = (used() - before, memory().frames().stats().free);
+    let is_enough = || used() - before > 3 * HALF;
+    let writer = heap::drawing(Draw::All, || Pieces::<1000>::take_until(is_enough));
+    let kept = memory().frames().stats().free;
+    let has_enough = is_enough();
+    drop((others, writer, full));
+    ensure!((HALF / 2..=HALF).contains(&of_others), "others have {of_others} bytes of the reserve");
+    ensure!(left == free, "others have {} frames that are kept", free - left);
+    ensure!(has_enough && kept < left, "who writes pages out has no more than the reserve");
+    Ok(())
 }

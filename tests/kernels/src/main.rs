@@ -88,6 +88,7 @@ const TESTS: &[Test] = tests![
     stacks::stacks_grow_as_they_are_touched,
     stacks::stack_overflow_is_a_clean_end,
     full::stack_waits_for_memory,
+    full::half_of_the_heap_reserve_is_for_writing_pages_out,
     full::heap_reserve_is_kept_for_stacks,
     full::flush_needs_no_room_in_the_heap,
     waits::threads_wait_for_what_tasks_wait_for,

@@ -45,6 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("stacks_grow_as_they_are_touched"),
         case("stack_overflow_is_a_clean_end"),
         case("stack_waits_for_memory").on(small),
+        case("half_of_the_heap_reserve_is_for_writing_pages_out").on(small),
         case("heap_reserve_is_kept_for_stacks").on(small),
         case("flush_needs_no_room_in_the_heap")
             .on(|| Setup { memory_mib: 40, ..with(TestDisk::offsets(8 * PAGE).writable()) }),
