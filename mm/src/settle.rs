@@ -163,6 +163,13 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
                         Ok(fewer) => Box::into_pin(fewer).await,
                         Err(OutOfMemory) => return touch.end(Err(Denial::OutOfMemory)),
                     }
+                    let is_done = matches!(attempt_again(&mut touch, &mut spare), Attempt::Done);
+                    // What this one has not used, because the page is dirty by now, is for the next.
+                    memory.resume_writes();
+                    if is_done {
+                        Counters::count(&memory.counters.settled);
+                        return touch.end(Ok(waited));
+                    }
                     continue;
                 }
                 Attempt::Wait(load) => Some(load),
@@ -208,6 +215,13 @@ pub(crate) fn settle<T: Touch>(memory: &'static Memory, mut touch: T) -> impl Fu
             return touch.end(Err(denied));
         }
     }
+}
+
+/// A try after a rare wait, apart from the usual one: that stays where it is made.
+#[cold]
+#[inline(never)]
+fn attempt_again<T: Touch>(touch: &mut T, spare: &mut Option<Frame>) -> Attempt {
+    touch.attempt(spare)
 }
 
 fn denial(page: PageIndex, error: PageError) -> Denial {

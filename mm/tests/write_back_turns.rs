@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -76,6 +77,61 @@ fn a_turn_is_over_after_a_second_where_other_cpus_do_not_come_at_all() {
         busy.end().await;
         // Nothing is left behind that keeps the page from being stored later.
         assert_eq!(clean_oldest(machine.memory, 1).await, 1);
+    });
+}
+
+/// A pager whose disk takes a while for each page.
+#[derive(Default)]
+struct Crawling {
+    stores: Mutex<VecDeque<StoreRequest>>,
+}
+
+impl Crawling {
+    async fn serve(self: Arc<Self>, time_of_page: Duration) {
+        loop {
+            time::sleep(time_of_page).await;
+            if let Some(store) = self.stores.lock().unwrap().pop_front() {
+                store.complete(Ok(()));
+            }
+        }
+    }
+}
+
+impl Pager for Crawling {
+    fn name(&self) -> &str {
+        "crawling"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+        request.complete(Ok(()));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        self.stores.lock().unwrap().push_back(request);
+    }
+}
+
+#[test]
+fn what_a_disk_has_stored_after_its_turn_is_clean_in_the_next_however_many_others_are_dirty() {
+    const PAGES: u64 = 2000;
+    let machine = Machine::new(PAGES as usize + 100);
+    let pager = Arc::new(Crawling::default());
+    let object = VmObject::new(machine.memory, pager.clone(), PAGES);
+    let _clock = host::simulate_time();
+    host::block_on(async move {
+        for index in 0..PAGES {
+            object.write(index * PAGE, &[1]).await.unwrap();
+        }
+        // Two turns for as many pages as are stored together.
+        let disk = spawn(pager.serve(Duration::from_millis(3)));
+        let until = time::now() + Duration::from_secs(1);
+        while time::now() < until {
+            assert!(clean_oldest(machine.memory, 100).await > 0, "stores are under way");
+        }
+        let stats = machine.memory.write_back_stats();
+        assert!(stats.stored > 300 && stats.stored - stats.cleaned < 64, "{stats:?}");
+        disk.abort();
     });
 }
 

@@ -23,6 +23,11 @@ impl FramePool {
         self.lists.lock().lists.listed[on as usize]
     }
 
+    /// How many pages are dirty, those that were stored among them.
+    pub(crate) fn dirty(&self) -> usize {
+        self.lists.lock().lists.dirty()
+    }
+
     /// Notes that it does not any more.
     pub(crate) fn unlist(&self, frame: u64) {
         self.lists.lock().lists.unlist(frame);
@@ -49,12 +54,12 @@ impl FramePool {
 
     /// How many pages of a kind are on the lists that reclaim looks through, by age.
     pub fn ages(&self, kind: PageKind) -> Ages {
-        let on = match kind {
-            PageKind::Clean => PageList::Clean,
-            PageKind::Dirty => PageList::Dirty,
-            PageKind::Anonymous => PageList::Anonymous,
-        };
-        self.lists.lock().lists.ages(on)
+        let guarded = self.lists.lock();
+        match kind {
+            PageKind::Clean => guarded.lists.ages(PageList::Clean),
+            PageKind::Dirty => Ages { new: guarded.lists.dirty(), ..Ages::default() },
+            PageKind::Anonymous => guarded.lists.ages(PageList::Anonymous),
+        }
     }
 
     /// Makes a listed page the first that reclaim looks at.

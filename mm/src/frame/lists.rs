@@ -63,12 +63,14 @@ pub(crate) enum PageList {
     Clean,
     /// Pages of objects that hold what their pagers do not.
     Dirty,
+    /// Those of them that were stored since they were last looked at: most need only to be marked.
+    Stored,
     /// Pages that no pager has: of private memory, and of zero objects. Listed only where there is swap for them.
     Anonymous,
 }
 
 impl PageList {
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = 4;
 }
 
 /// A page on one of these lists.
@@ -229,6 +231,11 @@ impl FrameLists {
             self.pages[on as usize][age as usize] = list;
             self.ages[on as usize][age as usize] += 1;
         }
+    }
+
+    /// How many pages are dirty, those that were stored among them.
+    pub(crate) fn dirty(&self) -> usize {
+        self.listed[PageList::Dirty as usize] + self.listed[PageList::Stored as usize]
     }
 
     /// How many pages there are of a list, by age.

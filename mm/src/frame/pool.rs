@@ -282,7 +282,7 @@ impl FramePool {
             zeroed,
             least_free: guarded.least_free,
             clean: guarded.lists.listed[PageList::Clean as usize],
-            dirty: guarded.lists.listed[PageList::Dirty as usize],
+            dirty: guarded.lists.dirty(),
             anonymous: guarded.lists.listed[PageList::Anonymous as usize],
             quarantined: guarded.lists.quarantined,
             waiting: guarded.applicants.all(),

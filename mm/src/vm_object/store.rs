@@ -10,6 +10,7 @@ use core::ops::Range;
 
 use super::{Inner, VmObject};
 use crate::fallible::Shared;
+use crate::frame::PageList;
 use crate::page_state::{PageEntry, PageState};
 use crate::trace::Asked;
 use crate::transfer::Transfer;
@@ -300,7 +301,10 @@ impl VmObject {
         }
         let entry = inner.pages.get(index);
         let (entry, freed) = match entry.state() {
-            PageState::WritingBack { frame } => (entry.end_store(frame, result.is_ok()), None),
+            PageState::WritingBack { frame } => {
+                self.list_on(if result.is_ok() { PageList::Stored } else { PageList::Dirty }, index, frame);
+                (entry.end_store(frame, result.is_ok()), None)
+            }
             PageState::WritingBackDiscarded { frame } => {
                 let frame = inner.take_out(self.memory, frame);
                 let moment = self.memory.frames().quarantine(frame);

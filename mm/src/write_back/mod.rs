@@ -17,7 +17,7 @@
 //! | store that was begun by one who waits for memory before the pager has it | the same: after a second somebody is ended for memory, and both go on |
 //! | page that is written all the time | is stored twice in a turn at most, and believed to become clean three times by the reclaimer; where its disk is slow, that waits for it for five seconds |
 //! | store that ends, turn that waits for it | the page is marked in that turn; the reclaimer looks again before it ends anybody |
-//! | device that does not answer | a turn ends after 50 ms and leaves its stores to themselves; the next finds what they have come to, and begins others |
+//! | device that takes longer than a turn, or does not answer | a turn ends after 50 ms and leaves its stores to themselves; the next begins with marking what was stored, and stores others |
 //! | full heap | requests come from the heap's reserve ([`Hardware::with_reserve`](crate::Hardware::with_reserve)) |
 //! | the turn of a task, which is dropped | stores go on; pages that were stored count as clean at the next turn |
 //! | last user of an object goes | its dirty pages go with it, stored or not: who wants them flushes before |
@@ -168,7 +168,7 @@ impl Memory {
     }
 
     fn dirty(&self) -> usize {
-        self.pool().listed(PageList::Dirty)
+        self.pool().dirty()
     }
 
     /// Whether one more page may become dirty now. Called with locks of objects held.
@@ -185,19 +185,16 @@ impl Memory {
         dirty < limit || write_back.is_stuck.load(Acquire)
     }
 
-    /// Waits until one more page may become dirty.
+    /// Waits until one more page may become dirty. Who does not make one so, because it is dirty by now, resumes the next
+    /// ([`resume_writes`](Self::resume_writes)).
     ///
     /// # Cancellation
     /// Leaves the queue; a turn that was given goes to the next.
     pub(crate) async fn wait_to_dirty(&self) {
         self.write_back.parked.wait_for(|| self.may_dirty().then_some(())).await;
-        // What this one does not use, because the page is dirty by now, is for the next.
-        if self.dirty() < self.write_back.limit.load(Relaxed) {
-            self.write_back.parked.wake_one();
-        }
     }
 
-    /// Resumes as many parked writes as there is room for. For whoever made pages clean, or dropped them.
+    /// Resumes as many parked writes as there is room for. For whoever made pages clean, or dropped them, or was resumed.
     pub(crate) fn resume_writes(&self) {
         let room = self.write_back.limit.load(Relaxed).saturating_sub(self.dirty());
         for _ in 0..room {
@@ -248,7 +245,12 @@ pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
             break;
         }
     }
-    memory.resume_writes();
+    if !write_back.parked.is_empty() {
+        // What others made clean, or dropped, is room, too. Those that the turn has resumed take up theirs first: who is resumed
+        // in vain goes behind the others.
+        executor::yield_now().await;
+        memory.resume_writes();
+    }
     done()
 }
 
@@ -274,17 +276,29 @@ async fn turn(memory: &'static Memory, target: usize) {
     }
 }
 
+/// Marks what pagers have stored, whoever has asked them to. Where it was written since, it waits for its turn to be stored
+/// again. Returns how many became clean.
+async fn mark_stored(memory: &'static Memory) -> usize {
+    let mut cleaned = 0;
+    for _ in 0..memory.frames().listed(PageList::Stored) {
+        let Some(stored) = memory.frames().oldest(PageList::Stored) else { break };
+        let Some(object) = memory.object(stored.object) else { continue };
+        let Some(pages) = object.stored_around(stored.page, stored.frame, CLUSTER) else { continue };
+        cleaned += count(memory, object.mark_stored(pages).await);
+    }
+    cleaned
+}
+
 /// Returns how many became clean.
 async fn store_oldest(memory: &'static Memory, target: usize) -> usize {
-    let (mut looks, mut cleaned) = (memory.dirty(), 0);
+    let mut cleaned = mark_stored(memory).await;
+    let mut looks = memory.frames().listed(PageList::Dirty);
     while looks > 0 && cleaned < target {
         looks -= 1;
         let Some(oldest) = memory.frames().oldest(PageList::Dirty) else { break };
         let Some(object) = memory.object(oldest.object) else { continue };
         let Some(pages) = object.dirty_around(oldest.page, oldest.frame, CLUSTER) else { continue };
         looks = looks.saturating_sub((pages.end.as_u64() - pages.start.as_u64()) as usize - 1);
-        // What an earlier turn has begun may need no more than that.
-        cleaned += count(memory, object.mark_stored(pages.clone()).await);
         // An error is kept for the flush that covers it; pages that could be stored count as clean all the same.
         let _kept = object.store_by_reserve(pages.clone()).await;
         cleaned += count(memory, object.mark_stored(pages).await);
