@@ -11,7 +11,7 @@
 //! | what writes pages out, and so gives frames back | all of the reserve, and then the frames that are kept for it, in [`with_reserve`] | waits |
 //!
 //! The reserve is memory of its own, taken at boot: nobody else comes to it, so what was taken before and how it was cut
-//! up does not matter.
+//! up does not matter. Halves of it are a count of bytes, not two places.
 #![allow(unsafe_code, reason = "implements the global allocator")]
 
 use alloc::boxed::Box;
@@ -114,8 +114,12 @@ impl Heap {
         unsafe { reserve.allocate(layout) }
     }
 
-    /// Takes from a frame that is kept for those who write pages out. Frames that are given back fill what is kept first.
+    /// Takes from a frame that is kept for those who write pages out: it is part of the heap from then on, and others that are
+    /// given back are kept instead. What one frame has no room for gets none.
     fn draw_frame(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if layout.size() + layout.align() + OVERHEAD > mm::PAGE_SIZE {
+            return None;
+        }
         self.with(|main| {
             grow_by_kept(main).ok()?;
             // SAFETY: as above.

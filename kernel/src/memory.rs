@@ -83,7 +83,7 @@ impl Hardware for Machine {
     }
 
     fn with_reserve(&self, f: &mut dyn FnMut()) {
-        // Who flushes may be a thread, which can be told that there is no memory; the reserve is for tasks.
+        // A thread that flushes all the same can be told that there is no memory; the reserve is for tasks.
         if thread::current().is_none() { heap::with_reserve(f) } else { f() }
     }
 

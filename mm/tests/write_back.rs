@@ -131,6 +131,29 @@ fn a_page_that_is_written_while_it_is_stored_stays_dirty_and_is_the_youngest() {
 }
 
 #[test]
+fn a_page_that_waits_to_be_stored_again_keeps_its_place_when_its_neighbour_is_marked() {
+    let scene = Scene::new();
+    let memory = scene.machine.memory;
+    let store = |index: u64| {
+        let object = scene.object.clone();
+        block_on(async move { object.store(page(index)..page(index + 1)).await.unwrap() });
+    };
+    let clean_one = || block_on(async move { clean_oldest(memory, 1).await });
+    scene.write(0, 7);
+    store(0);
+    scene.write(0, 8);
+    scene.write(1, 7);
+    store(1);
+    assert_eq!((clean_one(), scene.dirty()), (1, vec![0]));
+    scene.write(40, 7);
+    scene.write(1, 8);
+    store(1);
+    assert_eq!((clean_one(), scene.dirty()), (1, vec![0, 40]));
+    assert_eq!((clean_one(), scene.dirty()), (1, vec![40]), "the oldest");
+    assert_eq!(scene.backing(0), 8);
+}
+
+#[test]
 fn writes_wait_above_the_limit_and_go_on_in_order_as_pages_become_clean() {
     let scene = Scene::new();
     let memory = scene.machine.memory;

@@ -16,7 +16,10 @@ use common::victims::Spaces;
 use common::{Machine, PAGE, address, page};
 use executor::{host, spawn, time, yield_now};
 use mm::write_back::clean_oldest;
-use mm::{AddressSpace, Marks, PageRequest, Pager, Placement, StoreRequest, TestPager, VmObject, reclaimer};
+use mm::{
+    AddressSpace, Marks, PageError, PageRequest, Pager, Placement, StoreRequest, TestPager, VmObject,
+    reclaimer,
+};
 
 /// A page that was written through the page table of a space, which shows it still.
 struct Written {
@@ -78,6 +81,80 @@ fn a_turn_is_over_after_a_second_where_other_cpus_do_not_come_at_all() {
         // Nothing is left behind that keeps the page from being stored later.
         assert_eq!(clean_oldest(machine.memory, 1).await, 1);
     });
+}
+
+#[test]
+fn a_mark_that_is_cut_short_with_its_turn_is_made_in_the_next_and_nothing_is_stored_again() {
+    host::block_on_cpus(2, async {
+        let scene = written().await;
+        let (machine, hung) = (scene.machine, scene.machine.pager());
+        scene.object.store(page(0)..page(1)).await.unwrap();
+        // Something is under way, so a turn is over after 50 ms.
+        let other = VmObject::new(machine.memory, hung.clone(), 1);
+        other.write(0, &[1]).await.unwrap();
+        hung.hold();
+        let store = spawn(async move { other.store(page(0)..page(1)).await });
+        while hung.stores() == 0 {
+            yield_now().await;
+        }
+        let busy = Busy::begin(machine).await;
+        assert_eq!(clean_oldest(machine.memory, 1).await, 1, "the one that is under way");
+        busy.end().await;
+        clean_oldest(machine.memory, 2).await;
+        let stats = machine.memory.write_back_stats();
+        assert_eq!((stats.cleaned, scene.pager.stores()), (1, 1));
+        assert!(hung.release_store(page(0)));
+        store.await.unwrap().unwrap();
+    });
+}
+
+/// A pager whose stores fail within the call.
+#[derive(Default)]
+struct Failing {
+    stores: AtomicUsize,
+}
+
+impl Pager for Failing {
+    fn name(&self) -> &str {
+        "failing"
+    }
+
+    fn load(&self, mut request: PageRequest) {
+        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+        request.complete(Ok(()));
+    }
+
+    fn store(&self, request: StoreRequest) {
+        assert!(self.stores.fetch_add(1, Ordering::Relaxed) < 10, "nobody ever waits");
+        request.complete(Err(PageError::Io));
+    }
+}
+
+#[test]
+fn a_turn_waits_for_what_is_under_way_though_other_stores_fail_at_once() {
+    let machine = Machine::new(100);
+    let (hung, failing) = (machine.pager(), Arc::new(Failing::default()));
+    let held = VmObject::new(machine.memory, hung.clone(), 1);
+    let other = VmObject::new(machine.memory, failing.clone(), 1);
+    let _clock = host::simulate_time();
+    host::block_on(async {
+        held.write(0, &[1]).await.unwrap();
+        other.write(0, &[1]).await.unwrap();
+        hung.hold();
+        let store = spawn({
+            let held = held.clone();
+            async move { held.store(page(0)..page(1)).await }
+        });
+        while hung.stores() == 0 {
+            yield_now().await;
+        }
+        let begun = time::now();
+        assert_eq!(clean_oldest(machine.memory, 2).await, 1, "the one that is under way");
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+        assert!(hung.release_store(page(0)));
+        store.await.unwrap().unwrap();
+    });
+    assert_eq!(failing.stores.load(Ordering::Relaxed), 1);
 }
 
 /// A pager whose disk takes a while for each page.

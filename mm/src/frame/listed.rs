@@ -1,4 +1,4 @@
-//! The pages that frames hold, on the lists that reclaim looks through.
+//! The pages that frames hold, on the lists that reclaim and write-back look through.
 
 use super::FramePool;
 use super::lists::{Candidate, ListedPage, PageList};

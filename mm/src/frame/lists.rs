@@ -1,4 +1,4 @@
-//! The frame lists: a record for each frame, the buddy lists of free blocks, lists of pages that reclaim looks through,
+//! The frame lists: a record for each frame, the buddy lists of free blocks, lists of pages that reclaim and write-back look through,
 //! oldest first, and the quarantine. All of it is guarded by the pool's lock.
 //!
 //! A block of order *k* is 2^k frames at a multiple of 2^k. Only its first frame's record says that it is
@@ -55,7 +55,7 @@ impl Record {
     pub(crate) const HOLE: Self = Self { previous: NONE, next: NONE, state: State::Hole, object: 0, page: 0 };
 }
 
-/// The lists of pages that reclaim looks through.
+/// The lists of pages that reclaim and write-back look through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum PageList {
@@ -71,6 +71,11 @@ pub(crate) enum PageList {
 
 impl PageList {
     pub(crate) const COUNT: usize = 4;
+
+    /// Whether a policy gives its pages ages: those of dirty pages are only in the order of their becoming so.
+    fn has_ages(self) -> bool {
+        matches!(self, Self::Clean | Self::Anonymous)
+    }
 }
 
 /// A page on one of these lists.
@@ -219,12 +224,13 @@ impl FrameLists {
         }
     }
 
-    /// Makes a listed page the first that is looked at of those of an age; nothing happens when it is not listed.
+    /// Makes a listed page the first that is looked at of those of an age, or of all where its list knows no ages; nothing
+    /// happens when it is not listed.
     pub(crate) fn make_first(&mut self, frame: u64, of: impl FnOnce(Ages) -> Age) {
         let slot = self.slot(frame);
         if let State::Listed(on, before) = self.records[slot as usize].state {
             self.pick(on, before, slot);
-            let age = of(self.ages(on));
+            let age = if on.has_ages() { of(self.ages(on)) } else { Age::New };
             self.records[slot as usize].state = State::Listed(on, age);
             let mut list = self.pages[on as usize][age as usize];
             self.push_front(&mut list, slot);

@@ -30,9 +30,10 @@ impl VmObject {
         self.around(index, frame, most, |_| true)
     }
 
-    /// The same of dirty pages that were stored.
+    /// The same of pages that were stored and are not known to be written since: they leave the list of those. So does the
+    /// page alone where it was written.
     pub(crate) fn stored_around(&self, index: u64, frame: u64, most: u64) -> Option<Range<PageIndex>> {
-        self.around(index, frame, most, PageEntry::is_stored)
+        self.around(index, frame, most, |entry| entry.is_stored() && entry.may_be_clean())
     }
 
     fn around(

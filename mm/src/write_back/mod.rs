@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | write to a clean page, limit | the write waits with nothing held, and looks again at everything then |
 //! | write to a dirty page, limit | goes on: it makes no more pages dirty |
-//! | writes that wait, page that becomes clean | as many are resumed as there is room for, those that wait longest first; who comes at that moment may be faster |
+//! | writes that wait, page that becomes clean | as many are resumed as there is room for, those that wait longest first; who comes at that moment may be faster, and who is resumed for room that another was resumed for and has not taken yet goes behind the others |
 //! | store, write | the page stays dirty and is the youngest of all |
 //! | store by write-back, store or flush by somebody else | as for any two stores: the second waits for the first |
 //! | store that fails | the page stays dirty and is the youngest, so others are next; the error is kept for the next flush of its object |
@@ -256,22 +256,23 @@ pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
 
 async fn turn(memory: &'static Memory, target: usize) {
     let write_back = &memory.write_back;
-    let mut waited = true;
+    let mut again = true;
     loop {
-        let (ended, stored) = (write_back.ended.load(Acquire), memory.stored());
+        let stored = memory.stored();
         if store_oldest(memory, target).await > 0 {
             return;
         }
-        // Others have begun what there is to do. When they have stored it, it only needs to be marked.
-        if memory.is_storing() {
+        let ended = write_back.ended.load(Acquire);
+        if again && memory.stored() != stored {
+            // It only needs to be marked. What was stored twice in a row and is not clean is being written all the time.
+            again = false;
+        } else if memory.is_storing() {
+            // Others have begun what there is to do. What has failed meanwhile was tried.
             let another = || (write_back.ended.load(Acquire) != ended).then_some(());
             write_back.store_ended.wait_for(another).await;
-            waited = true;
-        } else if memory.stored() == stored || !waited {
-            // What was stored twice in a row and is not clean is being written all the time.
-            return;
+            again = true;
         } else {
-            waited = false;
+            return;
         }
     }
 }
@@ -299,6 +300,8 @@ async fn store_oldest(memory: &'static Memory, target: usize) -> usize {
         let Some(object) = memory.object(oldest.object) else { continue };
         let Some(pages) = object.dirty_around(oldest.page, oldest.frame, CLUSTER) else { continue };
         looks = looks.saturating_sub((pages.end.as_u64() - pages.start.as_u64()) as usize - 1);
+        // A mark that was cut short, with its turn, may need no more than that.
+        cleaned += count(memory, object.mark_stored(pages.clone()).await);
         // An error is kept for the flush that covers it; pages that could be stored count as clean all the same.
         let _kept = object.store_by_reserve(pages.clone()).await;
         cleaned += count(memory, object.mark_stored(pages).await);
