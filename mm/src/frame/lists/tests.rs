@@ -148,3 +148,39 @@ proptest! {
         }
     }
 }
+
+/// A page for each of the first frames that are free.
+fn pages<const COUNT: usize>(lists: &mut FrameLists) -> [ListedPage; COUNT] {
+    core::array::from_fn(|page| {
+        let frame = lists.allocate(0).expect("there are frames");
+        ListedPage { frame, object: 1, page: page as u64 }
+    })
+}
+
+fn oldest(lists: &mut FrameLists, on: PageList) -> Option<u64> {
+    let mut place = [Candidate::default()];
+    (lists.oldest(on, Age::New, &mut place) > 0).then_some(place[0].page.page)
+}
+
+#[test]
+fn a_dirty_page_that_is_made_the_first_is_the_first_whatever_age_a_policy_names() {
+    let mut lists = lists(&[(40, 8)]);
+    let [one, other] = pages(&mut lists);
+    lists.list(PageList::Dirty, one);
+    lists.make_first(one.frame, |_| Age::Old);
+    lists.list(PageList::Dirty, other);
+    assert_eq!(oldest(&mut lists, PageList::Dirty), Some(one.page));
+}
+
+#[test]
+fn a_page_that_was_stored_is_dirty_and_on_one_list() {
+    let mut lists = lists(&[(40, 8)]);
+    let [one, other] = pages(&mut lists);
+    lists.list(PageList::Dirty, one);
+    lists.list(PageList::Dirty, other);
+    lists.list(PageList::Stored, one);
+    assert_eq!((lists.dirty(), oldest(&mut lists, PageList::Stored)), (2, Some(one.page)));
+    assert_eq!([(); 2].map(|()| oldest(&mut lists, PageList::Dirty)), [Some(other.page); 2]);
+    lists.list(PageList::Clean, one);
+    assert_eq!((lists.dirty(), oldest(&mut lists, PageList::Stored)), (1, None));
+}
