@@ -4,13 +4,9 @@
 mod common;
 mod limited_heap;
 
-use std::pin::pin;
-use std::task::Poll;
-
-use common::cpus::poll_once;
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
-use limited_heap::{until_enough, until_enough_and_nothing_kept, use_up_nodes, with_heap};
+use limited_heap::{now, until_enough, until_enough_and_nothing_kept, use_up_nodes, with_heap};
 use mm::{Access, Denial, FaultOutcome, MapError, OutOfMemory, Placement, SharedMemory};
 
 const BASE: u64 = 0x40_0000;
@@ -18,13 +14,6 @@ const PAGES: u64 = 100;
 
 fn at(index: u64) -> u64 {
     BASE + index * PAGE
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match poll_once(pin!(future)) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("there is nothing to wait for"),
-    }
 }
 
 fn shared(machine: &'static Machine) -> SharedMemory {

@@ -4,14 +4,11 @@
 mod common;
 mod limited_heap;
 
-use std::pin::pin;
-use std::task::Poll;
-
 use common::cpus::{Busy, poll_once};
 use common::shown::RW;
 use common::{Machine, PAGE, address, page, range};
 use executor::host::block_on_cpus;
-use limited_heap::{FULL, until_enough, use_up_nodes, with_heap};
+use limited_heap::{FULL, now, until_enough, use_up_nodes, with_heap};
 use mm::{
     Access, Advice, Denial, FaultOutcome, Hardware, ManualObject, MapError, OutOfMemory, Placement,
     Protection, StrError, TouchError, VmObject,
@@ -21,13 +18,6 @@ const BASE: u64 = 0x40_0000;
 
 fn at(index: u64) -> u64 {
     BASE + index * PAGE
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match poll_once(pin!(future)) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("there is nothing to wait for"),
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use common::cpus::poll_once;
 use common::shown::RW;
 use common::tasks::block_on;
 use common::{Machine, PAGE, address, range};
-use limited_heap::{exempt, until_enough_and_nothing_kept, use_up_transfers, with_heap};
+use limited_heap::{exempt, now, until_enough_and_nothing_kept, use_up_transfers, with_heap};
 use mm::{
     Access, AddressSpace, Advice, Denial, FaultOutcome, OutOfMemory, Placement, SwapRead, SwapStore,
     SwapWrite, TestStore, swap_out,
@@ -23,13 +23,6 @@ const PAGES: u64 = 6;
 
 fn at(index: u64) -> u64 {
     BASE + index * PAGE
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match poll_once(pin!(future)) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("there is nothing to wait for"),
-    }
 }
 
 /// A disk that has a heap of its own.

@@ -3,13 +3,10 @@
 mod common;
 mod limited_heap;
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use common::{Machine, PAGE, page};
-use limited_heap::{FULL, keep_for_write_back, use_up_transfers, with_heap};
+use limited_heap::{FULL, keep_for_write_back, now, use_up_transfers, with_heap};
 use mm::write_back::clean_oldest;
 use mm::{FlushError, PageError, PageRequest, PageState, Pager, StoreRequest, VmObject};
 
@@ -28,14 +25,6 @@ impl Pager for AtOnce {
 
     fn store(&self, request: StoreRequest) {
         request.complete(Ok(()));
-    }
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
-    match polled {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("nobody is waited for"),
     }
 }
 

@@ -108,6 +108,12 @@ fn a_mark_that_is_cut_short_with_its_turn_is_made_in_the_next_and_nothing_is_sto
     });
 }
 
+/// What these pagers have before they store anything.
+fn load_zeros(mut request: PageRequest) {
+    request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
+    request.complete(Ok(()));
+}
+
 /// A pager whose stores fail within the call.
 #[derive(Default)]
 struct Failing {
@@ -119,9 +125,8 @@ impl Pager for Failing {
         "failing"
     }
 
-    fn load(&self, mut request: PageRequest) {
-        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
-        request.complete(Ok(()));
+    fn load(&self, request: PageRequest) {
+        load_zeros(request);
     }
 
     fn store(&self, request: StoreRequest) {
@@ -179,9 +184,8 @@ impl Pager for Crawling {
         "crawling"
     }
 
-    fn load(&self, mut request: PageRequest) {
-        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
-        request.complete(Ok(()));
+    fn load(&self, request: PageRequest) {
+        load_zeros(request);
     }
 
     fn store(&self, request: StoreRequest) {
@@ -235,9 +239,8 @@ impl Pager for Busybody {
         "busybody"
     }
 
-    fn load(&self, mut request: PageRequest) {
-        request.attach(request.memory().frames().try_alloc_zeroed().expect("there are frames"));
-        request.complete(Ok(()));
+    fn load(&self, request: PageRequest) {
+        load_zeros(request);
     }
 
     fn store(&self, request: StoreRequest) {
