@@ -1,11 +1,23 @@
 //! Threads that are started, watched and joined together.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use executor::WaitReason;
-use kernel::thread::{self, EndReason, ThreadHandle};
+use kernel::thread::{self, EndReason, Thread, ThreadHandle};
 
 use crate::check::{Failure, Needed, Outcome, ensure, eventually, while_counting};
+
+/// What a thread does, for a failure's sentence.
+fn whereabouts(thread: &Thread) -> String {
+    let faults = thread.stats().faults;
+    match thread.task() {
+        Some(task) => match task.wait() {
+            Some((why, since)) => alloc::format!("waits for {why} since {since} ns, after {faults} faults"),
+            None => alloc::format!("is {:?} after {faults} faults", task.state()),
+        },
+        None => "was never polled".into(),
+    }
+}
 
 /// Some threads.
 #[derive(Default)]
@@ -70,8 +82,10 @@ impl Crew {
     async fn join_while_counting(self, count: impl Fn() -> usize) -> Result<Vec<EndReason>, Failure> {
         let mut ends = Vec::with_capacity(self.handles.len());
         for handle in self.handles {
-            let what = alloc::format!("a thread \"{}\" ends", handle.thread().name());
-            ends.push(while_counting(&what, handle, &count).await?);
+            let thread = handle.thread().clone();
+            let what = alloc::format!("a thread \"{}\" ends", thread.name());
+            let end = while_counting(&what, handle, &count).await;
+            ends.push(end.map_err(|why| Failure::new(alloc::format!("{why}: it {}", whereabouts(&thread))))?);
         }
         Ok(ends)
     }

@@ -2,13 +2,16 @@
 
 use alloc::{sync::Arc, vec::Vec};
 use core::{
+    convert::Infallible,
+    pin::pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use executor::{WaitReason, time};
+use futures_util::future::{Either, select};
 use kernel::thread::{self, EndReason};
-use mm::{PAGE_SIZE, PageIndex};
+use mm::{PAGE_SIZE, PageIndex, VmObject};
 
 use crate::{
     check::{Needed, Outcome, ensure, expected_cpus, storm},
@@ -97,6 +100,14 @@ async fn kill_at_once(killed: Arc<AtomicUsize>) -> Outcome {
     Ok(())
 }
 
+/// Drops all pages of an object, again and again.
+async fn keep_dropping(object: &VmObject) -> Infallible {
+    loop {
+        drop(object.release(PageIndex::new(0)..PageIndex::new(object.pages())));
+        time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Reads that found something else.
 static WRONG: AtomicUsize = AtomicUsize::new(0);
 
@@ -136,7 +147,9 @@ pub(crate) async fn kill_storm() -> Outcome {
                 }
                 victims.kill_one(victim * 5 % THREADS);
             }
-            for end in victims.join().await? {
+            // One that was killed while it ran ends in its next fault, so pages must not stay mapped.
+            let Either::Left((ends, _)) = select(pin!(victims.join()), pin!(keep_dropping(&object))).await;
+            for end in ends? {
                 ensure!(end == EndReason::Killed, "a thread that was killed was {end}");
             }
         }
