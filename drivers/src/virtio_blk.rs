@@ -241,8 +241,8 @@ impl Slot {
         self.desk.submit(request, self.permit);
     }
 
-    /// Asks the device to make all writes durable that have completed before, as [`VirtioBlk::flush`] does where there is room. What
-    /// it takes of the heap it takes within the call.
+    /// Asks the device to make all writes durable that have completed before, as [`VirtioBlk::flush`] does where
+    /// there is room. What it takes of the heap it takes within the call.
     ///
     /// # Cancellation
     /// Dropping what is returned lets the flush go on.

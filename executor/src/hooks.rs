@@ -65,9 +65,9 @@ struct Place(UnsafeCell<Option<&'static dyn Hooks>>);
 // SAFETY: it is written before KIND says so, and read after that.
 unsafe impl Sync for Place {}
 
-/// Has `hooks` told about every task that is spawned from here on, on all CPUs, and about those that are there: a poll that is
-/// under way may be told of at its end only, or not at all, and so may tasks that others are just spawning. Once. Allocates
-/// nothing. Not for interrupt handlers.
+/// Has `hooks` told about every task that is spawned from here on, on all CPUs, and about those that are there: a
+/// poll that is under way may be told of at its end only, or not at all, and so may tasks that others are just
+/// spawning. Once. Allocates nothing. Not for interrupt handlers.
 ///
 /// # Panics
 /// The second time.

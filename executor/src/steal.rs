@@ -3,9 +3,9 @@
 //!
 //! What stands in a CPU's queue or lies in its hand when a poll begins is behind that poll: it is offered at once
 //! ([`offer`]), and taken at once. What is woken *during* a poll mostly runs right after it, as when two tasks wake
-//! each other in turn, and is better left where it is, unless the poll goes on for long. So a CPU that pushes during a
-//! poll asks one that sleeps to *watch* over it, unless one does ([`pushed_while_some_sleep`]): that one looks after a millisecond,
-//! and where the same poll goes on, it takes what was woken.
+//! each other in turn, and is better left where it is, unless the poll goes on for long. So a CPU that pushes during
+//! a poll asks one that sleeps to *watch* over it, unless one does ([`pushed_while_some_sleep`]): that one looks
+//! after a millisecond, and where the same poll goes on, it takes what was woken.
 //!
 //! | who meets whom | what resolves it |
 //! | --- | --- |

@@ -37,9 +37,9 @@ const GROWTH_FRAMES: usize = 64;
 /// What those leave who ask first, in bytes.
 const SPARE: usize = 256 << 10;
 
-/// What a fault leaves, which takes some hundred bytes or pages for index nodes: who has begun already goes on when nobody may begin any more.
-/// Where frames are short, too, each fault that it stops waits for some to be given back, so it is not more than it
-/// must be.
+/// What a fault leaves, which takes some hundred bytes or pages for index nodes: who has begun already goes on when
+/// nobody may begin any more. Where frames are short, too, each fault that it stops waits for some to be given back,
+/// so it is not more than it must be.
 const SPARE_OF_FAULTS: usize = SPARE / 8;
 
 /// The size of the reserve.
@@ -114,8 +114,8 @@ impl Heap {
         unsafe { reserve.allocate(layout) }
     }
 
-    /// Takes from a frame that is kept for those who write pages out: it is part of the heap from then on, and others that are
-    /// given back are kept instead. What one frame has no room for gets none.
+    /// Takes from a frame that is kept for those who write pages out: it is part of the heap from then on, and others
+    /// that are given back are kept instead. What one frame has no room for gets none.
     fn draw_frame(&self, layout: Layout) -> Option<NonNull<u8>> {
         if layout.size() + layout.align() + OVERHEAD > mm::PAGE_SIZE {
             return None;

@@ -172,8 +172,8 @@ impl Backing {
         }
     }
 
-    /// The page of an object that a page shows, with a frame or not, an overlay's base's where that has none; `None` for private
-    /// pages and given frames.
+    /// The page of an object that a page shows, with a frame or not, an overlay's base's where that has none; `None`
+    /// for private pages and given frames.
     pub(crate) fn object_page(&self, index: u64) -> Option<(Arc<VmObject>, u64)> {
         let (object, index) = self.page_below(index)?;
         Some((object.below(index).cloned().unwrap_or(object), index))

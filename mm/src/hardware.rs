@@ -29,8 +29,9 @@ pub trait Hardware: Sync {
         PageSize::Size2MiB
     }
 
-    /// Whether a page that is touched for the first time may take some hundred bytes from the heap, or a page for each kind of index node. If not, the fault
-    /// waits or is denied as if the heap were full: so faults leave something to those that cannot be refused.
+    /// Whether a page that is touched for the first time may take some hundred bytes from the heap, or a page for
+    /// each kind of index node. If not, the fault waits or is denied as if the heap were full: so faults leave
+    /// something to those that cannot be refused.
     ///
     /// Called with spin locks held, as above.
     fn heap_has_room(&self) -> bool {

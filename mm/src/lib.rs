@@ -27,22 +27,23 @@
 //! | commit: if the mapping is still what it was, show the page | `address_space/fault`, `table`, `page_table/page`, `page_entry` |
 //! | and pages beside it that are there | `vm_object/neighbours` |
 //!
-//! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is either
-//! that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`, and
-//! `vm_object/flush` makes it durable, by `flush_request`; `frame` gives
-//! and takes memory; `write_back` stores dirty pages before anybody has to wait for that; `reclaim` gives clean pages
-//! back as `policy` says, which it finds shown by `reverse_map`; `victims` chooses who gives way when there is nothing to
-//! give back; `swap` writes out what no pager has;
-//! `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
+//! And beside that way: `private` keeps what spaces change for themselves and what forks still see, `backing` is
+//! either that or an object; `vm_object/store` and `vm_object/mark` write out what was changed, by `store_request`,
+//! and `vm_object/flush` makes it durable, by `flush_request`; `frame` gives and takes memory; `write_back` stores
+//! dirty pages before anybody has to wait for that; `reclaim` gives clean pages back as `policy` says, which it finds
+//! shown by `reverse_map`; `victims` chooses who gives way when there is nothing to give back; `swap` writes out what
+//! no pager has; `shootdown` waits for the CPUs that may still see what was taken away; `serving` denies waits that
+//! would close a circle; and `fallible`, `slab` and `ordered_map` make a full heap an answer.
 //!
 //! An address space changes in `address_space/map`, `change`, `remap`, `stack`; `address_space/copy` and
 //! `touch` are for system calls.
 //!
-//! Who may call: tasks and threads. Interrupt handlers may call nothing here. What takes one of the turns is for tasks, and is
-//! polled until it is done, or dropped: [`VmObject::mark`], `store_and_mark`, `flush`, `evict`, [`AddressSpace::advise`],
-//! [`reclaim()`], [`swap_out`], [`write_back::clean_oldest`], and the tasks [`reclaimer()`] and [`write_back::writer`]. Reclaim
-//! waits for the turn of two steps. So whoever keeps such a future and does not poll it holds up all who wait for memory;
-//! and so does a thread that polls it on a stack that gets its frames by faults, if it waits there for a frame.
+//! Who may call: tasks and threads. Interrupt handlers may call nothing here. What takes one of the turns is for
+//! tasks, and is polled until it is done, or dropped: [`VmObject::mark`], `store_and_mark`, `flush`, `evict`,
+//! [`AddressSpace::advise`], [`reclaim()`], [`swap_out`], [`write_back::clean_oldest`], and the tasks [`reclaimer()`]
+//! and [`write_back::writer`]. Reclaim waits for the turn of two steps. So whoever keeps such a future and does not
+//! poll it holds up all who wait for memory; and so does a thread that polls it on a stack that gets its frames by
+//! faults, if it waits there for a frame.
 #![no_std]
 
 extern crate alloc;

@@ -103,8 +103,9 @@ impl Memory {
         Self::over(FramePool::new(window, regions), None, hardware)
     }
 
-    /// Memory over two ranges of usable memory, of which page tables and the page of zeros have one for themselves: so [`frames`](Self::frames) are for
-    /// pages, and count nothing else. A fault that needs a table when there is no frame for one is denied.
+    /// Memory over two ranges of usable memory, of which page tables and the page of zeros have one for themselves:
+    /// so [`frames`](Self::frames) are for pages, and count nothing else. A fault that needs a table when there is no
+    /// frame for one is denied.
     pub fn with_table_frames(
         window: PhysWindow,
         pages: Range<u64>,

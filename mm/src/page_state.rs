@@ -26,8 +26,8 @@
 //!
 //! Of an overlay, which has only pages of its own here, see `vm_object/overlay`.
 //!
-//! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since; also where it was dropped or
-//! given back in between, and loaded again: what a mark does must not hang on that.
+//! A page that was stored, counts as clean and is written again is `Dirty`, stored, written since; also where it was
+//! dropped or given back in between, and loaded again: what a mark does must not hang on that.
 //!
 //! And of private memory, where there is swap (see `private/swap`):
 //!
@@ -42,9 +42,9 @@
 //! When all CPUs were waited for, a page that is `SwappingOut` becomes `Swapped` without being written where its slot has
 //! it, or where it is zeros: `Absent`, if there are zeros below anyway. Else it is written.
 //!
-//! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one (see `shootdown`), so eviction and dropping
-//! have two steps, and a state between them; marking has two, because a CPU may write for as long as it remembers that
-//! it may:
+//! That is where each event leads in the end. A page does not change its frame while a CPU may still use the old one
+//! (see `shootdown`), so eviction and dropping have two steps, and a state between them; marking has two, because a
+//! CPU may write for as long as it remembers that it may:
 //!
 //! | state | touch for reading | touch for writing | drop | evict, mark | all CPUs were waited for |
 //! | --- | --- | --- | --- | --- | --- |

@@ -21,8 +21,8 @@ pub trait Pager: Send + Sync {
 
     /// Starts to load pages that follow each other, at most [`pages_at_once`](Self::pages_at_once) of them. As
     /// [`load`](Self::load) for each: they complete one by one or together, with errors of their own. The first was
-    /// asked for or not, as [`PageRequest::is_ahead`] says of each; with [`block_pages`](Self::block_pages), it may be another
-    /// that was.
+    /// asked for or not, as [`PageRequest::is_ahead`] says of each; with [`block_pages`](Self::block_pages), it may
+    /// be another that was.
     ///
     /// Without this they are loaded one by one, in order.
     fn load_range(&self, requests: Requests<PageRequest>) {

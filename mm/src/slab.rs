@@ -1,5 +1,6 @@
-//! Slabs: places of one size and type, many to a page of the heap. Index nodes and transfers are kept here, so most of those that
-//! faults need are taken from a page that is there already, under one short lock; and a full heap is an answer.
+//! Slabs: places of one size and type, many to a page of the heap. Index nodes and transfers are kept here, so most
+//! of those that faults need are taken from a page that is there already, under one short lock; and a full heap is an
+//! answer.
 //!
 //! A page knows its slab and which of its places are taken. Pages with free places are in a list; a page without any is
 //! found by who gives one back, because pages lie at multiples of their size. A page that is empty is given back, unless

@@ -134,8 +134,8 @@ impl TestPager {
         held.map(|held| self.finish_flush(held)).is_some()
     }
 
-    /// Holds nothing back any more and completes what was, stores first, then flushes, in order of pages, waiting for frames where
-    /// there are none. Returns how many requests there were.
+    /// Holds nothing back any more and completes what was, stores first, then flushes, in order of pages, waiting for
+    /// frames where there are none. Returns how many requests there were.
     ///
     /// # Cancellation
     /// Dropping the future abandons the load that waits for a frame and keeps the rest.

@@ -1,5 +1,5 @@
-//! Frames that end at every possible point of what a space can be asked for: whoever lacks one waits, goes on when it comes, and
-//! leaves nothing when it is killed.
+//! Frames that end at every possible point of what a space can be asked for: whoever lacks one waits, goes on when it
+//! comes, and leaves nothing when it is killed.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! A heap that is full at every possible point of the beginning of swap, and of a page's way back from it: an error for the one
-//! who asked, nothing left behind, and no word lost.
+//! A heap that is full at every possible point of the beginning of swap, and of a page's way back from it: an error
+//! for the one who asked, nothing left behind, and no word lost.
 
 mod common;
 mod limited_heap;

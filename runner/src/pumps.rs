@@ -52,9 +52,10 @@ pub(crate) fn console(
 
 /// Makes the pipe that QEMU writes the output of the one command to.
 ///
-/// It is a pipe because the serial port writes byte by byte, and each byte takes up as much of a socket as a page of text. When
-/// there is no room QEMU tries again at some other time, and a machine that is recorded would not be the same again.
-/// What is returned: the end to read from, and one to write to, which keeps the other from ending before QEMU has begun.
+/// It is a pipe because the serial port writes byte by byte, and each byte takes up as much of a socket as a page of
+/// text. When there is no room QEMU tries again at some other time, and a machine that is recorded would not be the
+/// same again. What is returned: the end to read from, and one to write to, which keeps the other from ending before
+/// QEMU has begun.
 pub(crate) fn make_pipe(path: &Path) -> Result<(File, File)> {
     rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     // Without a writer an ordinary open would wait for one.

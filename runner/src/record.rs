@@ -1,8 +1,9 @@
 //! Records of runs, and what they were made with.
 //!
-//! A record is a log of QEMU's: what came into the machine from outside, and at which instruction. It is of use only to the
-//! same machine with the same contents, so a file beside it (`FILE.json`) keeps the options of the run, how it ended, and a hash
-//! of the log and of each thing that the machine read. A replay takes the options from there, and is refused where a hash differs.
+//! A record is a log of QEMU's: what came into the machine from outside, and at which instruction. It is of use only
+//! to the same machine with the same contents, so a file beside it (`FILE.json`) keeps the options of the run, how it
+//! ended, and a hash of the log and of each thing that the machine read. A replay takes the options from there, and
+//! is refused where a hash differs.
 //!
 //! The file beside is written when the run has ended, and removed when one begins: a record that is not whole has none.
 use std::env;

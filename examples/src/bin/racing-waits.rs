@@ -1,5 +1,5 @@
-//! Waits in one race: a key here or on the serial line, a timer, a mutex and the end of a task. All are futures, so one `select` waits for all of
-//! them, and whichever loses a round goes on waiting in the next.
+//! Waits in one race: a key here or on the serial line, a timer, a mutex and the end of a task. All are futures, so
+//! one `select` waits for all of them, and whichever loses a round goes on waiting in the next.
 #![no_std]
 #![no_main]
 

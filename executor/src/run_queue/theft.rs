@@ -9,10 +9,10 @@ impl RunQueue {
     /// Takes half of what is ready on `victim`, but not more than `most`, for `thief`, whose queue this is. Returns how
     /// many.
     ///
-    /// A thief without work takes those that were ready for longest: the poll that they wait behind may be a long one.
-    /// Else what is taken goes behind what stands here, and those before which not so many stand there are left: where
-    /// that is not more than [`MOST_STOLEN`](super::fifo::MOST_STOLEN), nobody comes later to its turn by being moved, however
-    /// often.
+    /// A thief without work takes those that were ready for longest: the poll that they wait behind may be a long
+    /// one. Else what is taken goes behind what stands here, and those before which not so many stand there are left:
+    /// where that is not more than [`MOST_STOLEN`](super::fifo::MOST_STOLEN), nobody comes later to its turn by being
+    /// moved, however often.
     ///
     /// # Safety
     /// Only for the thief's run loop, between polls.

@@ -320,7 +320,8 @@ macro_rules! receiver {
         }
 
         impl<T> $name<T> {
-            /// Waits for a message ([`WaitReason::Channel`](crate::WaitReason::Channel)); `None` once nothing can come any more.
+            /// Waits for a message ([`WaitReason::Channel`](crate::WaitReason::Channel)); `None` once nothing can
+            /// come any more.
             ///
             /// # Cancellation
             /// Dropping it loses no message.

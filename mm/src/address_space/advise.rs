@@ -20,9 +20,9 @@ impl AddressSpace {
     /// Takes advice for a range, all of which is mapped. It changes no byte that anybody sees.
     ///
     /// - `Normal`, `Sequential`, `Random` are noted for the range, moved with it and forked, for who reads ahead.
-    /// - `Huge` is noted like these: private memory over zeros has pages of 2 MiB there, where a free block is to spare
-    ///   when a piece of 2 MiB is written for the first time. Which other mappings have some, [`LargePages`](crate::LargePages) says;
-    ///   those with `Random` have none.
+    /// - `Huge` is noted like these: private memory over zeros has pages of 2 MiB there, where a free block is to
+    ///   spare when a piece of 2 MiB is written for the first time. Which other mappings have some,
+    ///   [`LargePages`](crate::LargePages) says; those with `Random` have none.
     /// - `WillNeed` begins to load the pages that a pager has or that are on the swap disk, and waits for none of them: as
     ///   reading ahead does, only while there are frames to spare, and at most 256 pages of an object at a time, and of the
     ///   disk. What is left is left.
@@ -30,11 +30,12 @@ impl AddressSpace {
     ///   given back now.
     /// - `DoNotNeed` drops the clean pages that a pager has, wherever they are shown. Changed pages and private ones stay.
     ///
-    /// For tasks, which poll it until it is done or drop it: reclaim waits for the turns of `DoNotNeed`. See the crate's head.
+    /// For tasks, which poll it until it is done or drop it: reclaim waits for the turns of `DoNotNeed`. See the
+    /// crate's head.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing
-    /// is changed then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be
+    /// split; nothing is changed then.
     ///
     /// # Cancellation
     /// What was begun goes on or stays. Of what was about to be dropped, each page is dropped or not.

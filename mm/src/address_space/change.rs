@@ -14,7 +14,8 @@ impl AddressSpace {
     /// nothing happens. When it is done, no processor reaches the pages any more, and the range is free.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is changed then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, and `NoMemory` where a mapping has to be split; nothing is
+    /// changed then.
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll faults find no mapping. Pages are taken out
@@ -80,8 +81,8 @@ impl AddressSpace {
     /// others are just being taken in this space.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be split; nothing is
-    /// changed then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `NotMapped`, and `NoMemory` where a mapping has to be
+    /// split; nothing is changed then.
     ///
     /// # Cancellation
     /// A future that was never polled has changed nothing. After the first poll the mappings are changed, and the tables with

@@ -13,7 +13,8 @@ impl AddressSpace {
     /// map it; a fork shows the same object. Never waits.
     ///
     /// # Errors
-    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing is mapped then.
+    /// `Empty`, `Unaligned`, `WrapsAround`, `OutOfRange`, `Overlap`, `BeyondObject`, `NoSpace`, `NoMemory`; nothing
+    /// is mapped then.
     pub fn map(
         &self,
         object: &Arc<VmObject>,

@@ -94,7 +94,8 @@ pub struct SpaceStats {
     pub manual_pages: u64,
     /// Pages that the page tables show now.
     pub resident_pages: u64,
-    /// Page tables that were added to show pages, or are set aside for when a large page is split, a frame each. In the lower half they go when they are empty.
+    /// Page tables that were added to show pages, or are set aside for when a large page is split, a frame each. In
+    /// the lower half they go when they are empty.
     pub tables: u64,
 }
 

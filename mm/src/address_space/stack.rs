@@ -31,8 +31,8 @@ impl AddressSpace {
     /// A fork has the same stack, which grows for itself. Never waits.
     ///
     /// # Errors
-    /// `Empty` (also for no pages), `Unaligned`, `WrapsAround`, `OutOfRange`, `BeyondLimit` for more pages than `room` has, `Overlap` if
-    /// anything is mapped in it, `NoMemory`; nothing is mapped then.
+    /// `Empty` (also for no pages), `Unaligned`, `WrapsAround`, `OutOfRange`, `BeyondLimit` for more pages than
+    /// `room` has, `Overlap` if anything is mapped in it, `NoMemory`; nothing is mapped then.
     pub fn set_stack(
         &self,
         room: Range<VirtAddr>,

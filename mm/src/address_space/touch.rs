@@ -70,8 +70,9 @@ impl AddressSpace {
         self.touch_each(range, |_| access, deadline).await
     }
 
-    /// The same for what was just mapped, with no access in mind: pages of objects that are mapped shared are read, all
-    /// others written where that is allowed, so that no later access has to make them. This is how a mapping is eager: `map`, then `populate`.
+    /// The same for what was just mapped, with no access in mind: pages of objects that are mapped shared are read,
+    /// all others written where that is allowed, so that no later access has to make them. This is how a mapping is
+    /// eager: `map`, then `populate`.
     ///
     /// # Errors
     /// As for [`touch`](Self::touch). What was mapped stays: who does not want a part unmaps the whole.

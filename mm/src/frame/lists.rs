@@ -1,5 +1,5 @@
-//! The frame lists: a record for each frame, the buddy lists of free blocks, lists of pages that reclaim and write-back look through,
-//! oldest first, and the quarantine. All of it is guarded by the pool's lock.
+//! The frame lists: a record for each frame, the buddy lists of free blocks, lists of pages that reclaim and
+//! write-back look through, oldest first, and the quarantine. All of it is guarded by the pool's lock.
 //!
 //! A block of order *k* is 2^k frames at a multiple of 2^k. Only its first frame's record says that it is
 //! free and how large it is.

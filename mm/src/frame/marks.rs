@@ -7,9 +7,9 @@
 //! | `reserve` to `low` | waits in order of arrival, and reclaim begins; served down to half way when nothing can be given back at once, and to the end when nobody gives way | takes one | takes one |
 //! | less than `reserve` | waits; what comes back fills the reserve first | none | takes one |
 //!
-//! So between `reserve` and `low` are the frames of page tables, of the heap and of the kernel's own stacks, whose users hold locks
-//! or have nobody to wait for; and a page that is written out finds a frame when nobody else does. Where nobody
-//! reclaims, nobody is woken at the low mark, so it holds nobody up either.
+//! So between `reserve` and `low` are the frames of page tables, of the heap and of the kernel's own stacks, whose
+//! users hold locks or have nobody to wait for; and a page that is written out finds a frame when nobody else does.
+//! Where nobody reclaims, nobody is woken at the low mark, so it holds nobody up either.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 

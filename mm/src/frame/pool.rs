@@ -2,7 +2,8 @@
 //!
 //! Marks on the number of free frames (see `marks`): below `low` the reclaimer is woken, and it works until `high`
 //! are free. Whoever finds no frame may wait, first come, first served (see `waiting`). When nothing can be freed,
-//! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`](crate::OutOfMemory): so every wait for memory ends.
+//! the reclaimer names the first in the queue as the victim, who gets [`OutOfMemory`](crate::OutOfMemory): so every
+//! wait for memory ends.
 //!
 //! While there is plenty, single frames come from and go to caches of the CPUs (see `caches`), which empty
 //! themselves before anybody is refused or waits.
@@ -153,8 +154,8 @@ impl FramePool {
         (of_records as u64, of_checks as u64)
     }
 
-    /// A free frame with whatever bytes were in it, or `None` at once. For what cannot wait: it does not stop at the low mark, and
-    /// overtakes those who wait there, but takes nothing of the reserve.
+    /// A free frame with whatever bytes were in it, or `None` at once. For what cannot wait: it does not stop at the
+    /// low mark, and overtakes those who wait there, but takes nothing of the reserve.
     #[inline]
     pub fn try_alloc(&'static self) -> Option<Frame> {
         self.take_frame(Claim::Now, None).map(|number| self.hand_out(number))

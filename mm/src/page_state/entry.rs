@@ -4,8 +4,9 @@ use super::PageState;
 use crate::address::PAGE_BYTES;
 use crate::frame::Moment;
 
-/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..9 as below, bits 12..52 the number of the frame, or
-/// of the slot. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be waited for.
+/// A page's state and its bits in one word: bits 0..4 the state's code, bits 4..9 as below, bits 12..52 the number of
+/// the frame, or of the slot. For a page that was dropped, bits 12..64 the moment since when all CPUs are to be
+/// waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct PageEntry(u64);
 

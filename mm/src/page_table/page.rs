@@ -39,8 +39,9 @@ impl PageTable {
         }
     }
 
-    /// The same where [`map_if_open`](Self::map_if_open) has failed. What shows the frame already has its rights changed. If
-    /// the page may be written, protection at upper levels is pushed down (see `write_protect`), so that it is this page's alone.
+    /// The same where [`map_if_open`](Self::map_if_open) has failed. What shows the frame already has its rights
+    /// changed. If the page may be written, protection at upper levels is pushed down (see `write_protect`), so that
+    /// it is this page's alone.
     ///
     /// A missing table takes `spare`, or a frame of the pool. With neither, tables made so far stay, so each
     /// try with a spare frame gets further than the last.

@@ -25,9 +25,9 @@ enum Which {
 }
 
 impl VmObject {
-    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next
-    /// touch makes or loads them again. An overlay's base drops its pages as well. What a load under way brings is thrown away when it comes, and loaded
-    /// again if somebody waits for it.
+    /// Drops pages with their contents, changes included: they are unmapped wherever they are shown. The next touch
+    /// makes or loads them again. An overlay's base drops its pages as well. What a load under way brings is thrown
+    /// away when it comes, and loaded again if somebody waits for it.
     ///
     /// All that is done at the call, which never waits; the time taken grows with the number of pages that are
     /// present. The future is done when no CPU can use the old pages any more and their frames are free. Where no

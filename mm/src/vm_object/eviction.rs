@@ -43,8 +43,9 @@ struct Holding<'a> {
 }
 
 impl VmObject {
-    /// Begins to give clean pages back, notes what came of each, and answers how many are leaving. One stays where the judge wants to keep it, and where
-    /// it is not what its frame's record said: the records were read without this object's lock.
+    /// Begins to give clean pages back, notes what came of each, and answers how many are leaving. One stays where
+    /// the judge wants to keep it, and where it is not what its frame's record said: the records were read without
+    /// this object's lock.
     pub(crate) fn begin_evictions(&self, candidates: &mut [Candidate], judge: Judge) -> usize {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;

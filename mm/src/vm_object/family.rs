@@ -56,8 +56,8 @@ impl VmObject {
         }
     }
 
-    /// A store of an overlay's page has ended, `stored` or not; this is its base, whose clean page is not what was stored. Says
-    /// since when all CPUs are to be waited for, if it had one.
+    /// A store of an overlay's page has ended, `stored` or not; this is its base, whose clean page is not what was
+    /// stored. Says since when all CPUs are to be waited for, if it had one.
     pub(super) fn end_store_above(&self, index: u64, stored: bool) -> Option<Moment> {
         let mut inner = self.inner.lock();
         let above = &mut inner.above;

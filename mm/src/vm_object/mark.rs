@@ -29,8 +29,8 @@ struct Batch {
 impl VmObject {
     /// Makes the dirty pages in a range count as clean, those that were never stored included, but not those that
     /// were written since their last store began or whose last store failed. They become read-only, and the next
-    /// write makes them dirty again. An overlay's pages become its base's. Returns how many. Pages that are being stored, and those of objects without a
-    /// pager, stay as they are.
+    /// write makes them dirty again. An overlay's pages become its base's. Returns how many. Pages that are being
+    /// stored, and those of objects without a pager, stay as they are.
     ///
     /// For tasks, which poll it until it is done or drop it: reclaim waits for its turns. See the crate's head.
     ///

@@ -246,8 +246,8 @@ pub async fn clean_oldest(memory: &'static Memory, target: usize) -> usize {
         }
     }
     if !write_back.parked.is_empty() {
-        // What others made clean, or dropped, is room, too. Those that the turn has resumed take up theirs first: who is resumed
-        // in vain goes behind the others.
+        // What others made clean, or dropped, is room, too. Those that the turn has resumed take up theirs first: who
+        // is resumed in vain goes behind the others.
         executor::yield_now().await;
         memory.resume_writes();
     }

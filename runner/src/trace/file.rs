@@ -29,9 +29,9 @@ pub struct TraceFile {
     written: Instant,
 }
 
-/// The file that a trace is to be in: nobody else can have it, and what is in it stays until the trace begins. Dropped before
-/// that, it leaves nothing behind; where two claim a new file at the same moment, or the path is a link to no file, an empty file may
-/// stay.
+/// The file that a trace is to be in: nobody else can have it, and what is in it stays until the trace begins.
+/// Dropped before that, it leaves nothing behind; where two claim a new file at the same moment, or the path is a
+/// link to no file, an empty file may stay.
 pub struct Claim {
     file: Option<File>,
     path: PathBuf,

@@ -194,8 +194,8 @@ pub(crate) async fn heap_reserve_is_kept_for_stacks() -> Outcome {
     crew.finish().await
 }
 
-/// With a full heap and no free frame, half of the reserve is not for stacks and loads; who writes pages out takes that, and then
-/// frames that are kept for it.
+/// With a full heap and no free frame, half of the reserve is not for stacks and loads; who writes pages out takes
+/// that, and then frames that are kept for it.
 pub(crate) async fn half_of_the_heap_reserve_is_for_writing_pages_out() -> Outcome {
     const HALF: usize = 32 << 10;
     let used = || heap::stats().used;

@@ -220,8 +220,8 @@ async fn read_page(space: &Arc<AddressSpace>, page: usize) -> Result<EndReason, 
     Ok(end)
 }
 
-/// The disk fails to read one slot for ever and one once, and to write one for ever and one once: a page that cannot be written stays, one
-/// that cannot be read ends the thread that needs it, and no other is harmed.
+/// The disk fails to read one slot for ever and one once, and to write one for ever and one once: a page that cannot
+/// be written stays, one that cannot be read ends the thread that needs it, and no other is harmed.
 pub(crate) async fn errors_of_swap() -> Outcome {
     // Slots are given in the order in which pages leave: one that is known.
     memory().set_policy(&SecondChance);

@@ -38,8 +38,9 @@ impl Versions {
         which
     }
 
-    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings. In parts
-    /// of a page: [`PARTS`] are one. With a range only those in it whose frames are in nobody else's hands: each is looked at.
+    /// The pages that a version has, and of those of the past half where two go on from it; for each of its mappings.
+    /// In parts of a page: [`PARTS`] are one. With a range only those in it whose frames are in nobody else's hands:
+    /// each is looked at.
     pub(crate) fn pages_held(&self, id: VersionId, range: Option<&Range<u64>>) -> u64 {
         let mut place = self.is(id).then_some(id.place);
         let users = place.map_or(1, |_| self.users(id).max(1));

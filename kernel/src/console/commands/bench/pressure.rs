@@ -42,7 +42,8 @@ impl Counts {
 }
 
 /// Touches so many pages of private memory at random, as often as there are pages, and pages of the first disk's file
-/// between them, some of which it makes dirty as they are. Each page is a thread's own, and must hold what that has written to it, or zero.
+/// between them, some of which it makes dirty as they are. Each page is a thread's own, and must hold what that has
+/// written to it, or zero.
 pub(in super::super) async fn run(pages: u64) -> Result<u8, CommandError> {
     let mut scene = Scene::new()?;
     let each = pages.div_ceil(THREADS);

@@ -140,7 +140,8 @@ fn word(start: u64, page: u64) -> *mut u64 {
 }
 
 pub(super) fn write(start: u64, page: u64) {
-    // SAFETY: only the threads of `on_threads` run in the space, which maps nothing else; a page that cannot be had ends the thread.
+    // SAFETY: only the threads of `on_threads` run in the space, which maps nothing else; a page that cannot be had
+    // ends the thread.
     unsafe { word(start, page).write_volatile(page + 1) };
 }
 
