@@ -103,7 +103,7 @@ pub struct Disk {
     pub device: Arc<VirtioBlk>,
     /// The exact length of what is on it; the device rounds it up to sectors.
     pub bytes: u64,
-    /// Its content. All who map the disk map this, so a page is loaded once.
+    /// Its content. All who map the disk map this, so a page is loaded once, and its `flush` is that of the disk.
     pub object: Arc<VmObject>,
 }
 
