@@ -332,12 +332,20 @@ impl<T> World<T> {
     /// nobody: they would load it again, and wait as before.
     pub(crate) fn source_of_all(&self, waiting: usize) -> Option<(usize, u64)> {
         let source = |running: &Running<T>| {
-            let Doing::Access(Target { write: true, block: Some((file, block)), .. }) = running.doing else {
+            let Doing::Access(Target { write: true, space, at, page, block: Some((file, block)) }) =
+                running.doing
+            else {
                 return None;
             };
-            let is_clean = |file: &usize| matches!(self.files[*file].state(block), PageState::Loaded { .. });
+            let has_own = |mapping: &Mapped| self.private_frame(mapping.number, page).is_some();
+            if self.mapping_at(space, at).is_some_and(has_own) {
+                return None;
+            }
             let files = [Some(file), self.files[file].base].into_iter().flatten();
-            files.into_iter().find(is_clean).map(|file| (file, block))
+            let has_it = |file: &usize| self.files[*file].state(block).frame().is_some();
+            let file = files.into_iter().find(has_it)?;
+            let is_clean = matches!(self.files[file].state(block), PageState::Loaded { .. });
+            is_clean.then_some((file, block))
         };
         let running = self.threads.iter().filter(|running| running.answer.is_none());
         let sources: Vec<_> = running.filter_map(source).collect();
