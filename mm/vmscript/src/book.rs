@@ -34,6 +34,8 @@ pub(crate) struct Book {
     pages: BTreeMap<Key, Times>,
     /// The same pages by their latest use, those that were used at the same time the last first.
     by_use: BTreeSet<(u64, Reverse<Key>)>,
+    /// Frames of private pages that somebody left to those who see them as well, with the latest use of that one.
+    left: BTreeMap<u64, u64>,
 }
 
 impl Book {
@@ -57,8 +59,11 @@ impl Book {
 
     /// A page was read, or written. `frame` is that of a private page.
     pub(crate) fn used(&mut self, key: Key, write: bool, frame: Option<u64>, now: u64) {
-        let known = self.pages.get(&key).filter(|times| times.frame == frame);
-        let mut dirtied = known.and_then(|times| times.dirtied);
+        let known = self.pages.get(&key).copied();
+        if let Some(before) = known.filter(|times| times.frame != frame) {
+            leave(&mut self.left, &before);
+        }
+        let mut dirtied = known.filter(|times| times.frame == frame).and_then(|times| times.dirtied);
         if write || frame.is_some() {
             dirtied.get_or_insert(now);
         }
@@ -85,10 +90,11 @@ impl Book {
 
     /// Looks at each page: `look` says whether it is there, and whether it is dirty.
     pub(crate) fn refresh(&mut self, mut look: impl FnMut(Key, &Times) -> Option<bool>) {
-        let Self { pages, by_use } = self;
+        let Self { pages, by_use, left } = self;
         pages.retain(|&key, times| match look(key, times) {
             None => {
                 by_use.remove(&(times.used, Reverse(key)));
+                leave(left, times);
                 false
             }
             Some(dirty) => {
@@ -96,6 +102,18 @@ impl Book {
                 true
             }
         });
+        let left = core::mem::take(left);
+        if left.is_empty() {
+            return;
+        }
+        for (&key, times) in pages {
+            let Some(&used) = times.frame.and_then(|frame| left.get(&frame)) else { continue };
+            if used > times.used {
+                by_use.remove(&(times.used, Reverse(key)));
+                by_use.insert((used, Reverse(key)));
+                times.used = used;
+            }
+        }
     }
 
     /// The page that was used longest ago, of those that `fits` says. Equal ones by their keys, as in the lists.
@@ -122,6 +140,14 @@ impl Book {
             .collect();
         pages.sort_by_key(|(key, times)| (Reverse(by(times)), *key));
         pages
+    }
+}
+
+/// Somebody sees a page no more: its latest use is that of the frame, for those who still see that.
+fn leave(left: &mut BTreeMap<u64, u64>, times: &Times) {
+    if let Some(frame) = times.frame {
+        let used = left.entry(frame).or_default();
+        *used = times.used.max(*used);
     }
 }
 
