@@ -65,12 +65,11 @@ impl ManualObject {
         Ok(Arc::new(Self { memory, pages: pages as u64, inner }))
     }
 
-    /// An object of `pages` pages, at least one, that lie in a row in physical memory and are full of zeros; the
-    /// first is at a multiple of `align_pages` pages, a power of two. See [`first_address`](Self::first_address). At
-    /// most 1 GiB.
+    /// An object of `pages` pages that lie in a row in physical memory and are full of zeros; the first is at a
+    /// multiple of `align_pages` pages, a power of two. See [`first_address`](Self::first_address). At most 1 GiB.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when there are no such frames, or the heap is full.
+    /// [`OutOfMemory`] when there are no such frames, as for no pages at all, or the heap is full.
     pub fn try_contiguous(
         memory: &'static Memory,
         pages: usize,

@@ -239,10 +239,12 @@ impl FramePool {
         Some(FrameRun::new(self, first, FrameRun::LARGE))
     }
 
-    /// `frames` frames in a row whose first is at a multiple of `align_frames` frames, or `None` at once.
-    /// `align_frames` is a power of two. At most 1 GiB in a row.
+    /// `frames` frames in a row, up to 1 GiB, whose first is at a multiple of `align_frames` frames, or `None` at once:
+    /// also for no frames, and where `align_frames` is no power of two.
     pub fn try_alloc_contiguous(&'static self, frames: usize, align_frames: usize) -> Option<FrameRun> {
-        assert!(frames > 0 && align_frames.is_power_of_two());
+        if frames == 0 || !align_frames.is_power_of_two() {
+            return None;
+        }
         let size = frames.checked_next_power_of_two()?.max(align_frames);
         let order = size.trailing_zeros() as usize;
         if order > MAX_ORDER {

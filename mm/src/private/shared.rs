@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::{Ending, PrivateObject, VersionId};
+use crate::vm_object::MOST_PAGES;
 use crate::{Memory, OutOfMemory};
 
 /// Memory that is zero until it is written, and the same in all spaces that map it: see
@@ -20,11 +21,14 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Memory of `pages` pages.
+    /// Memory of `pages` pages, at most 2^51.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when the heap is full.
+    /// [`OutOfMemory`] for more pages, or when the heap is full.
     pub fn try_new(memory: &'static Memory, pages: u64) -> Result<Self, OutOfMemory> {
+        if pages > MOST_PAGES {
+            return Err(OutOfMemory);
+        }
         let (object, version) = PrivateObject::make(memory, None, pages, true)?;
         object.inner.lock().versions.add_user(version);
         Ok(Self { object, version })

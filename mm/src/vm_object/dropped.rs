@@ -44,7 +44,8 @@ impl VmObject {
     /// # Cancellation
     /// As for `release`.
     pub fn invalidate(&self, page: PageIndex) -> impl Future<Output = ()> + Send + use<'_> {
-        self.release(page..page + 1)
+        // There is no page after the last number.
+        self.release(page..PageIndex::new(page.as_u64().saturating_add(1)))
     }
 
     /// Forgets changes: drops the pages that were written and not counted as clean since by a [`mark`](Self::mark),

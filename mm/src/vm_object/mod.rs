@@ -122,11 +122,14 @@ pub struct ObjectStats {
     pub mappings: usize,
 }
 
+/// Most pages of an object: byte offsets fit 63 bits.
+pub(crate) const MOST_PAGES: u64 = 1 << 51;
+
 impl VmObject {
     /// An object of `pages` pages that `pager` loads. At most 2^51 pages.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when the heap is full.
+    /// [`OutOfMemory`] for more pages, or when the heap is full.
     pub fn try_new(
         memory: &'static Memory,
         pager: Arc<dyn Pager>,
@@ -136,10 +139,10 @@ impl VmObject {
     }
 
     /// An object of `pages` pages that are zero until they are written. Nothing can load them again, so
-    /// they are never given back under pressure.
+    /// they are never given back under pressure. At most 2^51 pages.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when the heap is full.
+    /// [`OutOfMemory`] for more pages, or when the heap is full.
     pub fn try_zero(memory: &'static Memory, pages: u64) -> Result<Arc<Self>, OutOfMemory> {
         Self::make(memory, None, pages, None)
     }
@@ -147,7 +150,7 @@ impl VmObject {
     /// Like [`try_new`](Self::try_new), for boot and for tests.
     ///
     /// # Panics
-    /// When the heap is full.
+    /// When the heap is full, and for more pages.
     pub fn new(memory: &'static Memory, pager: Arc<dyn Pager>, pages: u64) -> Arc<Self> {
         Self::try_new(memory, pager, pages).expect("there is memory for an object")
     }
@@ -155,7 +158,7 @@ impl VmObject {
     /// Like [`try_zero`](Self::try_zero), for boot and for tests.
     ///
     /// # Panics
-    /// When the heap is full.
+    /// When the heap is full, and for more pages.
     pub fn zero(memory: &'static Memory, pages: u64) -> Arc<Self> {
         Self::try_zero(memory, pages).expect("there is memory for an object")
     }
@@ -166,7 +169,9 @@ impl VmObject {
         pages: u64,
         base: Option<Arc<Self>>,
     ) -> Result<Arc<Self>, OutOfMemory> {
-        assert!(pages <= 1 << 51, "an object's byte offsets fit 63 bits");
+        if pages > MOST_PAGES {
+            return Err(OutOfMemory);
+        }
         let room = Room::try_new()?;
         room_for_arc::<Self>()?;
         let is_in_ranges = pager.as_ref().is_some_and(|pager| pager.pages_at_once() > 1);
