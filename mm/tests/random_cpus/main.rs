@@ -24,7 +24,7 @@ use executor::{current_cpu, yield_now};
 use mm::{Access, PageError, reclaimer};
 use model::{PAGES, ROOM, WORDS};
 use proptest::prelude::*;
-use steps::{CPUS, Call, Shown, Step, step};
+use steps::{CPUS, Call, Shown, Step, program};
 use world::{Host, Space, World};
 
 const SPACES: usize = 4;
@@ -90,6 +90,12 @@ impl Play {
         self.polls(cpu, number);
     }
 
+    /// The disk answers all that it has held back.
+    fn releases(&mut self, cpu: usize) {
+        let disk = self.world.disk.clone();
+        self.begins(cpu, async move { _ = disk.release_all().await });
+    }
+
     fn woken(&self) -> Vec<usize> {
         self.tasks.lock().unwrap().woken()
     }
@@ -106,6 +112,7 @@ impl Play {
                     self.polls(cpu, woken[which % woken.len()]);
                 }
             }
+            Step::Rewrite { which, word } => self.cpus[cpu].does(move || world.rewrite(which, word)),
             Step::Pass => self.passes(cpu),
             Step::Forget => self.cpus[cpu].does(move || {
                 world.host.machine.forget_translations();
@@ -127,6 +134,7 @@ impl Play {
                 }
             }
             Step::Hold => world.disk.hold(),
+            Step::Release => self.releases(cpu),
             Step::Load { page: index } => drop(world.disk.release(page(index as u64))),
             Step::Stored { page: index } => {
                 world.disk.release_store(page(index as u64));
@@ -154,7 +162,7 @@ impl Play {
             for (turn, task) in self.woken().into_iter().enumerate() {
                 self.passes(turn % CPUS);
                 self.polls(turn % CPUS, task);
-                self.world.check_what_is_remembered();
+                self.world.check();
                 yield_now().await;
             }
             if self.tasks.lock().unwrap().left() == 1 {
@@ -172,8 +180,7 @@ impl Play {
             world.disk.fail_stores(Some(page(index)), 0, PageError::Io);
         }
         world.host.swap.release_all();
-        let disk = world.disk.clone();
-        self.begins(0, async move { _ = disk.release_all().await });
+        self.releases(0);
         self.settle().await;
         world.is_troubled.store(false, Relaxed);
         let spaces = std::mem::take(&mut *world.alive.lock().unwrap());
@@ -229,7 +236,7 @@ fn play(program: Vec<(usize, Step)>) {
         let mut play = Play::new(host.clone()).await;
         for (cpu, step) in program {
             play.step(cpu, step);
-            play.world.check_what_is_remembered();
+            play.world.check();
             // The CPU that conducts never stands in anybody's way.
             yield_now().await;
         }
@@ -243,7 +250,7 @@ proptest! {
 
     #[test]
     fn each_cpu_sees_what_the_model_says_while_everything_changes(
-        program in prop::collection::vec(step(), 1..200),
+        program in program(),
     ) {
         play(program);
     }

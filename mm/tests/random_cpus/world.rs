@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::current_cpu;
 use mm::{
-    Access, AddressSpace, Denial, FaultOutcome, FrameStats, PhysAddr, Placement, SharedMemory, TestPager,
-    TestStore, VmObject,
+    Access, AddressSpace, Denial, FaultOutcome, FrameStats, PageState, PhysAddr, Placement, SharedMemory,
+    TestPager, TestStore, VmObject,
 };
 
 use crate::common::shown::RW;
 use crate::common::tasks::block_on;
-use crate::common::{Machine, PAGE, address};
+use crate::common::{Machine, PAGE, address, page};
 use crate::model::{Model, PAGES, Place, SHARED, Shows, WORDS, Words};
 
 pub(crate) const BASE: u64 = 0x40_0000;
@@ -101,8 +101,21 @@ impl World {
         self.alive.lock().unwrap().push(space);
     }
 
-    /// No CPU remembers anything that it should not, and what it would read is what the model says.
-    pub(crate) fn check_what_is_remembered(&self) {
+    /// No CPU remembers anything that it should not, and what it would read is what the model says. What is not dirty is what
+    /// the disk has.
+    pub(crate) fn check(&self) {
+        for index in 0..PAGES {
+            let state = self.file.state(page(index as u64));
+            if !matches!(state, PageState::Dirty { .. } | PageState::WritingBack { .. })
+                && let Some(words) = self.model().in_file(index)
+            {
+                assert_eq!(
+                    words,
+                    self.on_disk(index),
+                    "page {index} is {state}, and was never stored as it is"
+                );
+            }
+        }
         let (machine, model, roots) = (self.host.machine, self.model(), self.roots.lock().unwrap());
         for known in machine.remembered() {
             if let Some(&(_, space)) = roots.iter().rfind(|(root, _)| *root == known.root) {
@@ -165,6 +178,21 @@ impl World {
         };
         model.by_tables(place, word, access, value, Some(by_table));
         true
+    }
+
+    /// This CPU writes to one of the pages that it remembers the right to write to: no table is looked at, and none notes it.
+    pub(crate) fn rewrite(&self, which: usize, word: usize) {
+        let alive = self.alive.lock().unwrap().clone();
+        let (cpu, mut known) = (current_cpu(), Vec::new());
+        for page in self.host.machine.remembered() {
+            let space = alive.iter().position(|space| space.space.root() == page.root);
+            known.extend(space.filter(|_| page.cpu == cpu && page.may_write).map(|space| (space, page.at)));
+        }
+        known.sort_unstable();
+        if let Some((space, there)) = known.get(which % known.len().max(1)) {
+            let page = ((there - BASE) / PAGE) as usize;
+            assert!(self.attempt(&alive[*space], page, word, Access::Write, self.value()));
+        }
     }
 
     /// An access by a thread, whose faults are resolved.
