@@ -12,11 +12,8 @@ use common::cpus::poll_once;
 use common::shown::RW;
 use common::tasks::block_on;
 use common::{Machine, PAGE, address, range};
-use limited_heap::{exempt, now, until_enough_and_nothing_kept, use_up_transfers, with_heap};
-use mm::{
-    Access, AddressSpace, Advice, Denial, FaultOutcome, OutOfMemory, Placement, SwapRead, SwapStore,
-    SwapWrite, TestStore, swap_out,
-};
+use limited_heap::{Disk, now, until_enough_and_nothing_kept, use_up_transfers, with_heap};
+use mm::{Access, AddressSpace, Advice, Denial, FaultOutcome, OutOfMemory, Placement, TestStore, swap_out};
 
 const BASE: u64 = 0x40_0000;
 const PAGES: u64 = 6;
@@ -25,28 +22,7 @@ fn at(index: u64) -> u64 {
     BASE + index * PAGE
 }
 
-/// A disk that has a heap of its own.
-struct Disk(Arc<TestStore>);
-
-impl SwapStore for Disk {
-    fn slots(&self) -> u64 {
-        self.0.slots()
-    }
-
-    fn slots_at_once(&self) -> usize {
-        self.0.slots_at_once()
-    }
-
-    fn read(&self, read: SwapRead) {
-        exempt(|| self.0.read(read));
-    }
-
-    fn write(&self, write: SwapWrite) {
-        exempt(|| self.0.write(write));
-    }
-}
-
-fn disk() -> Arc<Disk> {
+fn disk() -> Arc<Disk<TestStore>> {
     Arc::new(Disk(TestStore::new(100)))
 }
 

@@ -1,6 +1,8 @@
 //! A heap that is full when the test says so.
 #![allow(unreachable_pub, dead_code, reason = "a module of several test programs")]
 
+mod disk;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::pin::pin;
@@ -8,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use mm::{Memory, PAGE_SIZE, PageRequest, Pager, VmObject};
+
+#[allow(unused_imports, reason = "some of the test programs have none")]
+pub use disk::Disk;
 
 /// The heap, which is full for a thread that has used up its allocations.
 struct Limited;

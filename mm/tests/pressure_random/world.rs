@@ -7,13 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use executor::{JoinHandle, spawn, time};
-use mm::{
-    AddressSpace, FlushRequest, Marks, PageError, PageRequest, Pager, SharedMemory, StoreRequest, SwapRead,
-    SwapStore, SwapWrite, TestPager, TestStore, Victims, VmObject,
-};
+use mm::{AddressSpace, Marks, PageError, SharedMemory, TestPager, TestStore, Victims, VmObject};
 
 use crate::common::{Machine, content};
-use crate::limited_heap::{exempt, with_heap};
+use crate::limited_heap::{Disk, with_heap};
 use crate::process::Process;
 use crate::steps::Trouble;
 
@@ -28,39 +25,6 @@ pub(crate) const SHARED: u64 = 16;
 pub(crate) const PROCESSES: usize = 4;
 /// Longer than all disks together do not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Disks that have a heap of their own.
-pub(crate) struct Disk<T>(Arc<T>);
-
-impl Pager for Disk<TestPager> {
-    fn name(&self) -> &str {
-        "disk"
-    }
-    fn load(&self, request: PageRequest) {
-        exempt(|| self.0.load(request));
-    }
-    fn store(&self, request: StoreRequest) {
-        exempt(|| self.0.store(request));
-    }
-    fn flush(&self, request: FlushRequest) {
-        exempt(|| self.0.flush(request));
-    }
-}
-
-impl SwapStore for Disk<TestStore> {
-    fn slots(&self) -> u64 {
-        self.0.slots()
-    }
-    fn slots_at_once(&self) -> usize {
-        self.0.slots_at_once()
-    }
-    fn read(&self, read: SwapRead) {
-        exempt(|| self.0.read(read));
-    }
-    fn write(&self, write: SwapWrite) {
-        exempt(|| self.0.write(write));
-    }
-}
 
 /// What came of the programs, over all of them.
 #[derive(Default, Debug)]
