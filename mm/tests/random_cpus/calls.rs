@@ -6,10 +6,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use mm::{MapError, PageIndex, PageState, Protection, reclaim, swap_out};
+use mm::{MapError, PageIndex, Protection, reclaim, swap_out};
 
 use crate::common::{address, page, range};
-use crate::model::{PAGES, ROOM, Shows, Slot};
+use crate::model::{PAGES, ROOM, Shows, Slot, WORDS, Words};
 use crate::steps::{Call, Shown, shown_pages};
 use crate::world::{Space, World, at, placed};
 
@@ -119,11 +119,7 @@ pub(crate) async fn make(world: Arc<World>, space: Space, call: Call) {
         }
         Call::Discard { first, pages } => {
             let (pages, range) = in_file(first, pages);
-            let is_dirty = |index: &usize| {
-                let state = world.file.state(page(*index as u64));
-                matches!(state, PageState::Dirty { .. } | PageState::WritingBack { .. })
-            };
-            let dirty: Vec<_> = pages.filter(is_dirty).collect();
+            let dirty: Vec<_> = pages.filter(|&index| world.is_dirty(index)).collect();
             let cells = world.model().drop_pages(&dirty);
             world.file.discard(range).await;
             world.model().dropped(&cells);
@@ -134,6 +130,7 @@ pub(crate) async fn make(world: Arc<World>, space: Space, call: Call) {
             world.file.release(range).await;
             world.model().dropped(&cells);
         }
+        Call::ReplaceGiven { at } => replace_given(&world, &space, at).await,
         Call::ReleaseOther => world.other.release(page(0)..page(PAGES as u64)).await,
         Call::Reclaim { pages } => drop(reclaim(memory, pages).await),
         Call::SwapOut { pages } => drop(swap_out(memory, pages).await),
@@ -143,8 +140,22 @@ pub(crate) async fn make(world: Arc<World>, space: Space, call: Call) {
 /// A call that makes pages clean, until it ends.
 fn cleaning(world: &World) -> AtEnd<impl FnMut()> {
     world.model().clean();
-    let is_clean = |index: usize| matches!(world.file.state(page(index as u64)), PageState::Loaded { .. });
-    AtEnd(move || world.model().cleaned(is_clean))
+    AtEnd(|| world.model().cleaned(|index| !world.is_dirty(index)))
+}
+
+/// Another frame is shown in the place of one that was given.
+async fn replace_given(world: &World, space: &Space, at: usize) {
+    let Some(mut frame) = world.host.machine.memory.frames().try_alloc_zeroed() else { return };
+    let new: Words = std::array::from_fn(|_| world.value());
+    let bytes = new.iter().flat_map(|word| word.to_le_bytes());
+    frame.as_bytes_mut().iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    let mut replace = pin!(space.space.remap_manual(address(crate::world::at(at)), Some(frame)));
+    let first = first_poll(replace.as_mut()).await;
+    let cell = world.model().replace(space.number, at, new, refused(&first));
+    if let Ok(old) = rest(first, replace).await {
+        let old = old.expect("each page has a frame");
+        world.model().replaced(cell, crate::world::words(&old.as_bytes()[..WORDS * 8]));
+    }
 }
 
 async fn fork(world: &Arc<World>, space: &Space) {
@@ -168,6 +179,7 @@ pub(crate) fn map(world: &World, space: &Space, at_page: usize, pages: usize, sh
         }
         Shown::File { first } => space.space.map(&world.file, page(first as u64), count, all, there),
         Shown::Shared => space.space.map_shared(&world.shared, page(0), count, all, there),
+        Shown::Given => space.space.map_manual(&world.given, page(0), count, all, there),
     };
     let told = told.map(|start| assert_eq!(start.as_u64(), at(at_page)));
     let mut model = world.model();
@@ -176,6 +188,7 @@ pub(crate) fn map(world: &World, space: &Space, at_page: usize, pages: usize, sh
         Shown::Private { first } => model.own(Some(first + page)),
         Shown::File { first } => Shows::File(first + page),
         Shown::Shared => Shows::Shared(page),
+        Shown::Given => Shows::Given(page),
     };
     let slots: Vec<_> = (0..pages).map(|page| Slot { shows: shows(&mut model, page), rights: 2 }).collect();
     model.map(space.number, at_page, &slots, told);

@@ -1,7 +1,8 @@
 //! Random programs on a machine with several CPUs, against a flat model. Each CPU stands in a poll of its own and remembers
-//! what it has seen of page tables, until it passes to the next poll; mappings, forks, stores, marks, discards, evictions and
-//! swap go on meanwhile, each polled by any CPU at any time. Nobody sees a word that the model does not, nobody
-//! remembers a page that is gone, every wait ends, and nothing is left.
+//! what it has seen of page tables, until it passes to the next poll; mappings, forks, stores, marks, discards, evictions,
+//! swap and exchanges of given frames go on meanwhile, each polled by any CPU at any time, and CPUs go on writing to what
+//! they remember. Nobody sees a word that the model does not, nobody remembers a page that is gone, what is not dirty is on
+//! the disk, every wait ends, and nothing is left. In some programs the file is an overlay.
 //!
 //! One CPU does something at a time, and which one is the program's choice, so a program runs the same way each time.
 
@@ -37,16 +38,21 @@ struct Play {
 }
 
 impl Play {
-    async fn new(host: Host) -> Self {
+    async fn new(host: Host, is_overlay: bool) -> Self {
         let machine = host.machine;
         let cpus = Busy::begin_on_all(machine).await;
         assert_eq!(cpus.len(), CPUS);
         let mut tasks = Tasks::default();
         // The background task, which is always there.
         tasks.spawn(async move { reclaimer(machine.memory).await });
-        let play =
-            Self { world: World::new(host), cpus, tasks: Arc::new(Mutex::new(tasks)), begun: Vec::new() };
-        let shown = [Shown::Zeros, Shown::Private { first: 0 }, Shown::File { first: 0 }, Shown::Shared];
+        let play = Self {
+            world: World::new(host, is_overlay),
+            cpus,
+            tasks: Arc::new(Mutex::new(tasks)),
+            begun: Vec::new(),
+        };
+        let (own, file) = (Shown::Private { first: 0 }, Shown::File { first: 0 });
+        let shown = [Shown::Zeros, own, file, Shown::Shared, Shown::Given];
         let space = play.space(0);
         for (at, shown) in (0..).step_by(PAGES).zip(shown) {
             calls::map(&play.world, &space, at, PAGES, shown);
@@ -229,11 +235,11 @@ impl Play {
 /// One machine until a test fails, and one test at a time: who waits for all CPUs wakes others that do.
 static HOST: Mutex<Option<Host>> = Mutex::new(None);
 
-fn play(program: Vec<(usize, Step)>) {
+fn play(is_overlay: bool, program: Vec<(usize, Step)>) {
     let mut free = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let host = free.take().unwrap_or_else(Host::new);
     block_on_cpus(CPUS as u32 + 1, async {
-        let mut play = Play::new(host.clone()).await;
+        let mut play = Play::new(host.clone(), is_overlay).await;
         for (cpu, step) in program {
             play.step(cpu, step);
             play.world.check();
@@ -250,8 +256,9 @@ proptest! {
 
     #[test]
     fn each_cpu_sees_what_the_model_says_while_everything_changes(
+        is_overlay in prop::bool::weighted(0.3),
         program in program(),
     ) {
-        play(program);
+        play(is_overlay, program);
     }
 }

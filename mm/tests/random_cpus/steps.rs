@@ -6,10 +6,12 @@ use mm::Access;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
-use crate::model::{PAGES, ROOM, SHARED, WORDS};
+use crate::model::{GIVEN, PAGES, ROOM, SHARED, WORDS};
 
 /// CPUs beside the one that conducts.
 pub(crate) const CPUS: usize = 3;
+/// Where given frames are shown at first.
+const GIVEN_AT: usize = 4 * PAGES;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shown {
@@ -17,6 +19,7 @@ pub(crate) enum Shown {
     Private { first: usize },
     File { first: usize },
     Shared,
+    Given,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +39,7 @@ pub(crate) enum Call {
     Discard { first: usize, pages: usize },
     Release { first: usize, pages: usize },
     ReleaseOther,
+    ReplaceGiven { at: usize },
     Reclaim { pages: usize },
     SwapOut { pages: usize },
 }
@@ -134,6 +138,7 @@ fn with_space(about: About, at: impl Strategy<Value = usize> + Clone) -> impl St
         2 => first().prop_map(|first| Shown::Private { first }),
         file => first().prop_map(|first| Shown::File { first }),
         1 => Just(Shown::Shared),
+        1 => Just(Shown::Given),
     ];
     prop_oneof![
         8 => (at.clone(), pages.clone(), shown).prop_map(|(at, pages, shown)| Call::Map { at, pages, shown }),
@@ -166,17 +171,22 @@ fn with_own_memory() -> impl Strategy<Value = Call> {
     ]
 }
 
+fn replace_given() -> impl Strategy<Value = Call> {
+    prop_oneof![4 => GIVEN_AT..GIVEN_AT + GIVEN, 1 => 0..ROOM].prop_map(|at| Call::ReplaceGiven { at })
+}
+
 /// Calls that wait for all CPUs, most of them; those that are about a place of a space, from there on.
 fn change(about: About, at: impl Strategy<Value = usize> + Clone + 'static) -> impl Strategy<Value = Call> {
-    let (space, files, own) = match about {
-        About::All => (2, 2, 1),
-        About::Own => (1, 0, 1),
-        About::File => (1, 2, 0),
+    let (space, files, own, given) = match about {
+        About::All => (4, 4, 2, 1),
+        About::Own => (1, 0, 1, 0),
+        About::File => (1, 2, 0, 0),
     };
     let kinds = [
         (space, with_space(about, at).boxed()),
         (files, with_files().boxed()),
         (own, with_own_memory().boxed()),
+        (given, replace_given().boxed()),
     ];
     Union::new_weighted(kinds.into_iter().filter(|(weight, _)| *weight > 0).collect())
 }
@@ -195,14 +205,16 @@ fn call(about: About) -> impl Strategy<Value = Call> {
 fn meeting(about: About) -> impl Strategy<Value = Vec<(usize, Step)>> {
     let meeting = move |at| {
         let cpus = Just([0, 1, 2]).prop_shuffle();
+        let write = (0..WORDS).prop_map(move |word| Call::Access { at, word, access: Access::Write });
+        let used = prop_oneof![write, access(Just(at))];
         let first = prop_oneof![10 => change(about, Just(at)).prop_map(Some), 1 => Just(None)];
         let second = prop_oneof![1 => access(Just(at)), 1 => change(about, Just(at))];
-        (cpus, 0..4usize, (access(Just(at)), first, second), 0..64usize, 0..WORDS)
+        (cpus, 0..4usize, (used, first, second), 0..64usize, 0..WORDS)
     };
-    one(about).prop_flat_map(meeting).prop_map(|([a, b, c], space, (access, first, second), which, word)| {
+    one(about).prop_flat_map(meeting).prop_map(|([a, b, c], space, (used, first, second), which, word)| {
         let begin = |call| Step::Begin { space, call };
         let first = first.map_or(Step::EndSpace { space }, begin);
-        vec![(a, begin(access)), (b, first), (c, begin(second)), (a, Step::Rewrite { which, word })]
+        vec![(a, begin(used)), (b, first), (c, begin(second)), (a, Step::Rewrite { which, word })]
     })
 }
 
@@ -235,7 +247,7 @@ pub(crate) fn program() -> impl Strategy<Value = Vec<(usize, Step)>> {
         let steps = prop_oneof![2 => step(about).prop_map(|step| vec![step]), 1 => meeting(about)];
         prop::collection::vec(steps, 1..100).prop_map(|steps| steps.concat())
     };
-    prop_oneof![about(About::All), about(About::Own), about(About::File)]
+    prop_oneof![1 => about(About::All), 1 => about(About::Own), 2 => about(About::File)]
 }
 
 /// How many pages there are from the first on.
@@ -244,5 +256,6 @@ pub(crate) fn shown_pages(shown: Shown) -> usize {
         Shown::Zeros => ROOM,
         Shown::Private { first } | Shown::File { first } => PAGES - first,
         Shown::Shared => SHARED,
+        Shown::Given => GIVEN,
     }
 }

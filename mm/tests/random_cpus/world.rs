@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::current_cpu;
 use mm::{
-    Access, AddressSpace, Denial, FaultOutcome, FrameStats, PageState, PhysAddr, Placement, SharedMemory,
-    TestPager, TestStore, VmObject,
+    Access, AddressSpace, Denial, FaultOutcome, FrameStats, ManualObject, PageState, PhysAddr, Placement,
+    SharedMemory, TestPager, TestStore, VmObject,
 };
 
 use crate::common::shown::RW;
 use crate::common::tasks::block_on;
 use crate::common::{Machine, PAGE, address, page};
-use crate::model::{Model, PAGES, Place, SHARED, Shows, WORDS, Words};
+use crate::model::{GIVEN, Model, PAGES, Place, SHARED, Shows, WORDS, Words};
 
 pub(crate) const BASE: u64 = 0x40_0000;
 const FRAMES: usize = 300;
@@ -54,6 +54,7 @@ pub(crate) struct World {
     pub(crate) file: Arc<VmObject>,
     pub(crate) other: Arc<VmObject>,
     pub(crate) shared: SharedMemory,
+    pub(crate) given: Arc<ManualObject>,
     pub(crate) alive: Mutex<Vec<Space>>,
     /// The tables of all spaces that there were, the latest last: a root is used again.
     roots: Mutex<Vec<(PhysAddr, usize)>>,
@@ -73,16 +74,19 @@ pub(crate) fn placed(page: usize) -> Placement {
 }
 
 impl World {
-    pub(crate) fn new(host: Host) -> Arc<Self> {
+    pub(crate) fn new(host: Host, is_overlay: bool) -> Arc<Self> {
         let machine = host.machine;
         let before = machine.memory.frames().stats();
         let disk = machine.pager();
+        let file = VmObject::new(machine.memory, disk.clone(), PAGES as u64);
+        let file = if is_overlay { VmObject::overlay(file) } else { file };
         let space = Space { number: 0, space: machine.user_space() };
         let world = Self {
-            model: Mutex::new(Model::new()),
-            file: VmObject::new(machine.memory, disk.clone(), PAGES as u64),
+            model: Mutex::new(Model::new(is_overlay)),
+            file,
             other: VmObject::new(machine.memory, machine.pager(), PAGES as u64),
             shared: SharedMemory::try_new(machine.memory, SHARED as u64).unwrap(),
+            given: ManualObject::try_contiguous(machine.memory, GIVEN, 1).unwrap(),
             disk,
             host,
             alive: Mutex::default(),
@@ -95,6 +99,12 @@ impl World {
         Arc::new(world)
     }
 
+    /// Whether a page of the file has changes.
+    pub(crate) fn is_dirty(&self, index: usize) -> bool {
+        let state = self.file.state(page(index as u64));
+        matches!(state, PageState::Dirty { .. } | PageState::WritingBack { .. })
+    }
+
     /// There is a space more.
     pub(crate) fn adds(&self, space: Space) {
         self.roots.lock().unwrap().push((space.space.root(), space.number));
@@ -105,14 +115,13 @@ impl World {
     /// the disk has.
     pub(crate) fn check(&self) {
         for index in 0..PAGES {
-            let state = self.file.state(page(index as u64));
-            if !matches!(state, PageState::Dirty { .. } | PageState::WritingBack { .. })
+            if !self.is_dirty(index)
                 && let Some(words) = self.model().in_file(index)
             {
                 assert_eq!(
                     words,
                     self.on_disk(index),
-                    "page {index} is {state}, and was never stored as it is"
+                    "page {index} is clean, and was never stored as it is"
                 );
             }
         }
@@ -255,6 +264,6 @@ impl World {
     }
 }
 
-fn words(bytes: &[u8]) -> Words {
+pub(crate) fn words(bytes: &[u8]) -> Words {
     std::array::from_fn(|word| u64::from_le_bytes(bytes[word * 8..][..8].try_into().unwrap()))
 }

@@ -17,6 +17,8 @@ use crate::common::content;
 /// Pages of each file.
 pub(crate) const PAGES: usize = 4;
 pub(crate) const SHARED: usize = 2;
+/// Pages of given frames.
+pub(crate) const GIVEN: usize = 2;
 /// Pages that each space has room for.
 pub(crate) const ROOM: usize = 20;
 /// Words of a page that are used.
@@ -45,6 +47,7 @@ pub(crate) enum Shows {
     Own(usize, Option<usize>),
     File(usize),
     Shared(usize),
+    Given(usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -90,6 +93,11 @@ pub(crate) struct Model {
     cells: Vec<Cell>,
     file: Vec<usize>,
     shared: Vec<usize>,
+    /// What each page of given frames was and is, the latest last.
+    given: [Vec<usize>; GIVEN],
+    /// The file is an overlay: below it may be what was marked, when a page of its own is dropped.
+    is_overlay: bool,
+    may_be_below: [bool; PAGES],
     spaces: Vec<Slots>,
     twins: Vec<Twin>,
     going: Vec<Going>,
@@ -107,8 +115,8 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
-        let mut model = Self::default();
+    pub(crate) fn new(is_overlay: bool) -> Self {
+        let mut model = Self { is_overlay, ..Self::default() };
         for page in 0..PAGES {
             let cell = model.cell(None, [0; WORDS]);
             model.file.push(cell);
@@ -117,6 +125,10 @@ impl Model {
         for _ in 0..SHARED {
             let cell = model.cell(None, [0; WORDS]);
             model.shared.push(cell);
+        }
+        for page in 0..GIVEN {
+            let cell = model.cell(None, [0; WORDS]);
+            model.given[page].push(cell);
         }
         model.spaces.push([None; ROOM]);
         model
@@ -146,6 +158,7 @@ impl Model {
             Shows::Own(cell, _) => cell,
             Shows::File(page) => self.file[page],
             Shows::Shared(page) => self.shared[page],
+            Shows::Given(page) => *self.given[page].last().expect("each has a frame"),
         }
     }
 
@@ -215,6 +228,10 @@ impl Model {
         }
         if let Shows::File(page) = slot.shows {
             self.forget_older(page, cell);
+        }
+        if let Shows::Given(page) = slot.shows {
+            let given = &self.given[page];
+            self.remembered.retain(|_, known| known.cell == cell || !given.contains(&known.cell));
         }
         if by_table.is_some() {
             let since = known.unwrap_or(now);

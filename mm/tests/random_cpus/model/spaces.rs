@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mm::MapError;
 
-use super::{Going, Model, PAGES, SHARED, Shows, Slot, Time, Twin};
+use super::{GIVEN, Going, Model, PAGES, SHARED, Shows, Slot, Time, Twin, Words};
 
 impl Model {
     /// Whether a fork under way sees it.
@@ -139,12 +139,39 @@ impl Model {
                 Shows::Own(_, Some(page)) if page + 1 < PAGES => self.own(Some(page + 1)),
                 Shows::File(page) if page + 1 < PAGES => Shows::File(page + 1),
                 Shows::Shared(page) if page + 1 < SHARED => Shows::Shared(page + 1),
+                Shows::Given(page) if page + 1 < GIVEN => Shows::Given(page + 1),
                 _ => return Err(MapError::BeyondObject),
             };
             moved.push(Some(Slot { shows, ..last }));
         }
         moved.truncate(to.len());
         Ok(moved)
+    }
+
+    /// Another frame is shown where frames are given, or why not. The cell of the one before.
+    pub(crate) fn replace(
+        &mut self,
+        space: usize,
+        at: usize,
+        new: Words,
+        refused: Option<MapError>,
+    ) -> usize {
+        let Some(Slot { shows: shows @ Shows::Given(page), .. }) = self.spaces[space][at] else {
+            let is_mapped = self.spaces[space][at].is_some();
+            let why = if is_mapped { MapError::NotManual } else { MapError::NotMapped };
+            assert_eq!(refused, Some(why));
+            return 0;
+        };
+        assert_eq!(refused, None);
+        let (old, cell) = (self.cell_of(shows), self.cell(None, new));
+        self.given[page].push(cell);
+        old
+    }
+
+    /// Nobody remembers a frame that was replaced, and it holds all that was written.
+    pub(crate) fn replaced(&mut self, cell: usize, words: Words) {
+        assert_eq!(words, self.cells[cell].words, "words of a frame that was given back");
+        self.remembered.retain(|_, known| known.cell != cell);
     }
 
     /// A fork begins: the twin sees what the space does, and so do both what a CPU writes that has not forgotten.
